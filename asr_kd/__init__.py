@@ -1,0 +1,1 @@
+"""asr_kd: small speech recognisers by knowledge distillation, hybrid HMM-DNN in PyTorch."""

@@ -1,0 +1,1 @@
+"""Errors, typed configuration, atomic files and hashes, logging and progress, the stage runner."""

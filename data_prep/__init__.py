@@ -1,0 +1,1 @@
+"""Corpus preparation: one file a corpus, `prepare_X(...)` writes manifests."""

@@ -1,0 +1,1 @@
+"""Recipes: one folder a corpus, data and not code."""
