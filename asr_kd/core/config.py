@@ -1,0 +1,186 @@
+"""Plain YAML into frozen typed settings; what is wrong is named with file, line and key."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import pydantic
+import yaml
+
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import read_lines
+
+Key = tuple[str | int, ...]
+
+
+class Config(pydantic.BaseModel):
+    """Base of all settings: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+ConfigType = TypeVar("ConfigType", bound=Config)
+
+
+class Settings:
+    """The content of a YAML file (or of an override), each value with the place that it came from."""
+
+    def __init__(self, values: dict[str, Any], places: dict[Key, str]) -> None:
+        self.values = values
+        self._places = places
+
+    def place(self, key: Key) -> str:
+        """`file:line` of a key, or of the nearest key above it that has one."""
+        while key not in self._places and key:
+            key = key[:-1]
+        return self._places.get(key, "settings")
+
+    def slice(self, *key: str | int) -> "Settings":
+        """The settings below `key` (a mapping; an absent or empty one gives no settings)."""
+        value: Any = self.values
+        for part in key:
+            value = value[part] if not isinstance(value, Mapping) else value.get(part)
+            if value is None:
+                break
+        places = {k[len(key):]: place for k, place in self._places.items() if k[: len(key)] == key}
+        places.setdefault((), self.place(key))
+        if value is not None and not isinstance(value, dict):
+            raise InputError(f"{self.place(key)}: {_dotted(key)}: expected a mapping, found {_kind(value)}")
+        return Settings(value or {}, places)
+
+    def merged(self, overlay: "Settings") -> "Settings":
+        """These settings with `overlay`'s laid over them; mappings merge, all else is replaced."""
+        places = {**self._places, **overlay._places}
+        return Settings(_merge(self.values, overlay.values), places)
+
+    def with_override(self, assignment: str) -> "Settings":
+        """Apply `a.b=value` from the command line; the value is read as YAML."""
+        name, equals, text = assignment.partition("=")
+        if not equals or not all(name.split(".")):
+            raise InputError(f"--set {assignment}: expected KEY.KEY=VALUE")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {assignment}: the value is not YAML") from error
+        values: Any = value
+        for part in reversed(name.split(".")):
+            values = {part: values}
+        key: Key = tuple(name.split("."))
+        return self.merged(Settings(values, {key: f"--set {assignment}"}))
+
+
+def read_settings(path: Path) -> Settings:
+    """Read a YAML mapping. Not YAML, duplicate keys, tags and anchors' merges raise InputError with file:line."""
+    text = "\n".join(line for _, line in read_lines(path))
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = (error.problem_mark.line + 1) if error.problem_mark else 1
+        raise InputError(f"{path}:{line}: not YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from error
+    places: dict[Key, str] = {(): f"{path}:1"}
+    values = _construct(node, (), places, path) if node is not None else {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path}:1: expected a mapping of settings, found {_kind(values)}")
+    return Settings(values, places)
+
+
+def build_config(kind: type[ConfigType], settings: Settings, prefix: str = "") -> ConfigType:
+    """Validate `settings` as a `kind`; the first fault raises InputError with place, key and what was expected.
+
+    `prefix` is put before the key in messages.
+    """
+    try:
+        return kind.model_validate(settings.values)
+    except pydantic.ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key: Key = tuple(part for part in fault["loc"] if not _is_union_tag(part))
+        name = ".".join(part for part in (prefix, _dotted(key)) if part)
+        place = settings.place(key)
+        if fault["type"] == "extra_forbidden":
+            known = _fields_at(kind, key[:-1])
+            nearest = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
+            raise InputError(f"{place}: {name}: unknown key; {hint}") from None
+        if fault["type"] == "missing":
+            raise InputError(f"{place}: {name}: missing, and it has no default") from None
+        message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        raise InputError(f"{place}: {name}: {message}, found {fault['input']!r}") from None
+
+
+def nearest_name(name: str, known: Sequence[str]) -> str:
+    """A hint for a mistyped name: the nearest known one, or all of them."""
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(known)}"
+
+
+def _construct(node: yaml.Node, key: Key, places: dict[Key, str], path: Path) -> Any:
+    place = f"{path}:{node.start_mark.line + 1}"
+    places.setdefault(key, place)
+    if isinstance(node, yaml.MappingNode):
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            name = key_node.value
+            here = f"{path}:{key_node.start_mark.line + 1}"
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag.endswith(":merge"):
+                raise InputError(f"{here}: expected a plain key")
+            if name in values:
+                raise InputError(f"{here}: {_dotted((*key, name))}: given twice")
+            places[(*key, name)] = here
+            values[name] = _construct(value_node, (*key, name), places, path)
+        return values
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(item, (*key, i), places, path) for i, item in enumerate(node.value)]
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_object(node)
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{place}: {_dotted(key)}: not a plain value ({node.tag})") from error
+    finally:
+        loader.dispose()
+
+
+def _merge(base: Any, overlay: Any) -> Any:
+    if isinstance(base, dict) and isinstance(overlay, dict):
+        return {k: _merge(base.get(k), overlay[k]) if k in overlay else base[k] for k in {**base, **overlay}}
+    return overlay
+
+
+def _fields_at(kind: type[Config], key: Key) -> list[str]:
+    current: Any = kind
+    for part in key:
+        if isinstance(part, int):
+            continue
+        field = current.model_fields.get(part)
+        if field is None:
+            return []
+        current = _inner_config(field.annotation)
+        if current is None:
+            return []
+    return list(current.model_fields)
+
+
+def _inner_config(annotation: Any) -> type[Config] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return annotation
+    for part in get_args(annotation):
+        found = _inner_config(part)
+        if found is not None:
+            return found
+    return None
+
+
+def _is_union_tag(part: str | int) -> bool:
+    return isinstance(part, str) and ("[" in part or part in {"str", "int", "float", "bool", "none"})
+
+
+def _dotted(key: Key) -> str:
+    return ".".join(str(part) for part in key)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "a mapping", list: "a list", str: "text", bool: "a truth value", int: "a number",
+             float: "a number", type(None): "nothing"}
+    return names.get(type(value), type(value).__name__)
