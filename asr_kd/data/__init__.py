@@ -1,0 +1,1 @@
+"""Manifests (Lhotse), audio files, validation, subsets by speaker and seconds."""
