@@ -1,6 +1,7 @@
 """Plain YAML into frozen typed settings; what is wrong is named with file, line and key."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -12,6 +13,15 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_lines
 
 Key = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number, as in YAML 1.2 and JSON (PyYAML follows 1.1: text)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 class Config(pydantic.BaseModel):
@@ -60,7 +70,7 @@ class Settings:
         if not equals or not all(name.split(".")):
             raise InputError(f"--set {assignment}: expected KEY.KEY=VALUE")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
             raise InputError(f"--set {assignment}: the value is not YAML") from error
         values: Any = value
@@ -74,7 +84,7 @@ def read_settings(path: Path) -> Settings:
     """Read a YAML mapping. Not YAML, duplicate keys, tags and anchors' merges raise InputError with file:line."""
     text = "\n".join(line for _, line in read_lines(path))
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark.line + 1) if error.problem_mark else 1
         raise InputError(f"{path}:{line}: not YAML: {error.problem}") from error
@@ -133,7 +143,7 @@ def _construct(node: yaml.Node, key: Key, places: dict[Key, str], path: Path) ->
         return values
     if isinstance(node, yaml.SequenceNode):
         return [_construct(item, (*key, i), places, path) for i, item in enumerate(node.value)]
-    loader = yaml.SafeLoader("")
+    loader = _Loader("")
     try:
         return loader.construct_object(node)
     except (yaml.YAMLError, ValueError) as error:

@@ -1,0 +1,76 @@
+"""`asr-kd`: the commands, and what becomes of their errors."""
+
+import errno
+import sys
+import traceback
+from typing import Annotated
+
+import click
+import typer
+
+from asr_kd.core.errors import AsrKdError
+from asr_kd.core.log import configure_console, get_logger
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and show tracebacks.")] = False,
+) -> None:
+    """Small speech recognisers by knowledge distillation.
+
+    Example: asr-kd run recipes/demo --run-dir runs/demo
+    """
+    configure_console(verbose)
+
+
+def _register() -> None:
+    from asr_kd.cli import prepare, results, run, score, status, validate
+
+    for command in (prepare, validate, run, status, score, results):
+        command.register(app)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    verbose = bool({"-v", "--verbose"} & set(arguments))
+    configure_console(verbose)
+    if not app.registered_commands:
+        _register()
+    try:
+        app(arguments, prog_name="asr-kd", standalone_mode=False)
+    except AsrKdError as error:
+        return _fail(str(error), error.exit_code, verbose)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; the same command goes on from here", EXIT_INTERRUPTED, False)
+    except BrokenPipeError:
+        return EXIT_FAILED
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what = f"disk full{f' ({error.filename})' if error.filename else ''}; free space and run the same command"
+            return _fail(what, EXIT_FAILED, verbose)
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", EXIT_FAILED, verbose)
+    except Exception as error:
+        get_logger(__name__).debug("unexpected error", exc_info=True)
+        return _fail(f"unexpected {type(error).__name__}: {error} (-v shows where)", EXIT_FAILED, verbose)
+    return 0
+
+
+def _fail(message: str, code: int, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exc()
+    print(f"asr-kd: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""`asr-kd run`: run a recipe."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("run")(run)
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="Folder with recipe.yaml, or the name of an installed recipe.")],
+    run_dir: Annotated[Path, typer.Option(help="Where everything goes; the same folder goes on where it stopped.")],
+    corpus: Annotated[Path | None, typer.Option(help="The corpus on disk, where the recipe reads one.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="The recipe's own small version, for tests.")] = False,
+    only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage alone.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Begin at this stage.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="End with this stage.")] = None,
+    force: Annotated[list[str] | None, typer.Option(metavar="STAGE", help="Build this stage again.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="STAGE.KEY=VALUE", help="A setting.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Initialisation, order, dropout and noise.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Run a recipe: what is done is skipped, what is missing or changed is built.
+
+    Example: asr-kd run recipes/speechocean762 --corpus ../shared/corpora/speechocean762 --run-dir runs/so762
+    """
+    from asr_kd.report.results import render_wer_table
+    from asr_kd.stages.run import run_recipe
+
+    outcome = run_recipe(
+        recipe, run_dir, corpus=corpus, fast=fast, only=only, from_=from_, until=until, force=force, set_=set_,
+        seed=seed, dry_run=dry_run, say=lambda line: typer.echo(line, err=True),
+    )
+    if as_json:
+        typer.echo(json.dumps({"stages": [asdict(s) for s in outcome.stages], "rows": outcome.rows}, indent=1))
+        return
+    from asr_kd.cli.status import render_stages
+
+    typer.echo(render_stages(outcome.stages))
+    if outcome.rows:
+        typer.echo(render_wer_table(outcome.rows))

@@ -1,0 +1,120 @@
+"""Reading `recipe.yaml` into stages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asr_kd.core.config import Config, Settings, build_config, nearest_name, read_settings
+from asr_kd.core.errors import InputError
+from asr_kd.core.stages import Stage, StageKind
+
+
+class _StageEntry(Config):
+    run: str
+    reads: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+
+
+class _RecipeFile(Config):
+    description: str
+    stages: dict[str, _StageEntry]
+    fast: dict[str, dict[str, Any]] = {}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe: its folder, and its stages in the order in which they run."""
+
+    name: str
+    folder: Path
+    description: str
+    stages: list[Stage]
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name; InputError with the nearest valid name otherwise."""
+        for stage in self.stages:
+            if name in (stage.name, stage.folder):
+                return stage
+        known = [stage.name for stage in self.stages]
+        raise InputError(f"recipe {self.name}: no stage {name!r}; {nearest_name(name, known)}")
+
+
+def find_recipe(recipe: str) -> Path:
+    """The folder of a recipe: a path to it (or to its recipe.yaml), or the name of one that is installed."""
+    path = Path(recipe)
+    if path.name == "recipe.yaml":
+        path = path.parent
+    if (path / "recipe.yaml").is_file():
+        return path
+    import recipes
+
+    for root in recipes.__path__:
+        installed = Path(root) / path.name
+        if path.parent in (Path(), Path("recipes")) and (installed / "recipe.yaml").is_file():
+            return installed
+    raise InputError(f"{recipe}: no recipe there (expected a folder with recipe.yaml)")
+
+
+def read_recipe(
+    folder: Path,
+    kinds: Mapping[str, StageKind],
+    *,
+    fast: bool = False,
+    overrides: list[str] | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """Read `folder/recipe.yaml`, lay the `fast` overlay and the overrides (`STAGE.key=value`) over it.
+
+    Stages may read only stages above them. A stage that depends on the seed, or reads one that does,
+    carries it in its folder's name, so that several seeds share all other stages of a run directory.
+    """
+    settings = read_settings(folder / "recipe.yaml")
+    entries = build_config(_RecipeFile, settings).stages
+    stages: dict[str, Stage] = {}
+    overlays = {name: settings.slice("fast", name) for name in settings.slice("fast").values} if fast else {}
+    for name in overlays:
+        if name not in entries:
+            place = settings.place(("fast", name))
+            raise InputError(f"{place}: fast.{name}: no such stage; {nearest_name(name, list(entries))}")
+    by_stage: dict[str, list[str]] = {}
+    for override in overrides or []:
+        name, _, rest = override.partition(".")
+        if name not in entries or not rest:
+            raise InputError(f"--set {override}: expected STAGE.KEY=VALUE; {nearest_name(name, list(entries))}")
+        by_stage.setdefault(name, []).append(rest)
+    for name, entry in entries.items():
+        own = settings.slice("stages", name, "settings")
+        if name in overlays:
+            own = own.merged(overlays[name])
+        for override in by_stage.get(name, []):
+            own = own.with_override(override)
+        stages[name] = _stage(name, entry, own, settings, kinds, stages, seed)
+    return Recipe(folder.resolve().name, folder, settings.values["description"], list(stages.values()))
+
+
+def _stage(
+    name: str, entry: _StageEntry, own: Settings, settings: Settings, kinds: Mapping[str, StageKind],
+    earlier: Mapping[str, Stage], seed: int,
+) -> Stage:
+    def fail(key: tuple[str, ...], message: str) -> InputError:
+        return InputError(f"{settings.place(('stages', name, *key))}: {'.'.join(('stages', name, *key))}: {message}")
+
+    if entry.run not in kinds:
+        raise fail(("run",), f"unknown kind of stage {entry.run!r}; {nearest_name(entry.run, list(kinds))}")
+    kind = kinds[entry.run]
+    inputs: dict[str, Stage] = {}
+    for input_name, stage_name in entry.reads.items():
+        allowed = (*kind.reads, *kind.may_read)
+        if input_name not in allowed and not kind.reads_any:
+            raise fail(("reads", input_name), f"{kind.name} reads no such input; {nearest_name(input_name, allowed)}")
+        if stage_name not in earlier:
+            raise fail(("reads", input_name),
+                       f"{stage_name!r} is no stage above this one; {nearest_name(stage_name, list(earlier))}")
+        inputs[input_name] = earlier[stage_name]
+    for input_name in kind.reads:
+        if input_name not in inputs:
+            raise fail(("reads",), f"{kind.name} needs the input {input_name!r}")
+    config = build_config(kind.config, own, prefix=name)
+    depends = kind.seeded or any(stage.seed is not None for stage in inputs.values())
+    return Stage(name, kind, config, inputs, seed if depends else None)

@@ -1,0 +1,213 @@
+"""Running a recipe's stages: what is done is skipped, what is not is built whole or not at all."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from asr_kd.core.errors import AsrKdError, InputError
+from asr_kd.core.files import atomic_folder, hash_json, write_json
+from asr_kd.core.log import get_logger, log_to_file
+from asr_kd.core.recipe import Recipe
+from asr_kd.core.run_directory import RunDirectory, read_record
+from asr_kd.core.stages import Stage, StageContext, StageReport
+
+logger = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which stages to run, by name; None and empty mean no limit."""
+
+    only: str | None = None
+    first: str | None = None
+    last: str | None = None
+    force: tuple[str, ...] = ()
+
+    def of(self, recipe: Recipe) -> list[Stage]:
+        """The chosen stages, in order; InputError for a name that is no stage."""
+        stages = recipe.stages
+        if self.only is not None:
+            return [recipe.stage(self.only)]
+        begin = stages.index(recipe.stage(self.first)) if self.first else 0
+        end = stages.index(recipe.stage(self.last)) + 1 if self.last else len(stages)
+        if begin >= end:
+            raise InputError(f"--from {self.first} stands behind --until {self.last}: nothing to run")
+        return stages[begin:end]
+
+
+class Runner:
+    """Runs a recipe in a run directory that this process has locked."""
+
+    def __init__(
+        self, recipe: Recipe, directory: RunDirectory, corpus: Path | None, seed: int, command: str,
+        say: Callable[[str], None],
+    ) -> None:
+        self.recipe = recipe
+        self.directory = directory
+        self.corpus = corpus
+        self.seed = seed
+        self.command = command
+        self.say = say
+
+    def run(self, selection: Selection) -> list[StageReport]:
+        """Build what is missing or no longer holds among the chosen stages."""
+        chosen = selection.of(self.recipe)
+        forced = {self.recipe.stage(name).name for name in selection.force}
+        reports = []
+        for stage in chosen:
+            for name, needed in stage.inputs.items():
+                if needed not in chosen:
+                    self._require(stage, name, needed)
+            key = self._key(stage)
+            state = self.directory.state(stage, key)
+            if state.done and stage.name not in forced:
+                self.directory.publish(stage)
+                reports.append(StageReport.of(stage.folder, "done before", "", state.record))
+                continue
+            reason = "forced" if state.done else state.reason
+            self.say(f"{stage.folder}: {stage.kind.name} ({reason})")
+            record = self._build(stage, key)
+            reports.append(StageReport.of(stage.folder, "built", reason, record))
+            self._write_run_record()
+        self._write_run_record()
+        return reports
+
+    def plan(self, selection: Selection) -> list[StageReport]:
+        """What `run` would do; nothing is written."""
+        reports, to_build = [], set()
+        for stage in selection.of(self.recipe):
+            state = self.directory.state(stage, self._key(stage))
+            waits = [s.folder for s in stage.inputs.values() if s.folder in to_build]
+            forced = stage.name in {self.recipe.stage(name).name for name in selection.force}
+            if state.done and not waits and not forced:
+                reports.append(StageReport.of(stage.folder, "done before", "", state.record))
+                continue
+            to_build.add(stage.folder)
+            reason = "forced" if forced else state.reason or f"its input {waits[0]} is to be built"
+            reports.append(StageReport.of(stage.folder, "to build", reason, {}))
+        return reports
+
+    def _require(self, stage: Stage, name: str, needed: Stage) -> None:
+        state = self.directory.state(needed, self._key(needed))
+        if not state.done:
+            raise InputError(
+                f"stage {stage.folder} reads {name} from {needed.folder}, which is not ready ({state.reason}); "
+                f"run without --only/--from first"
+            )
+
+    def _key(self, stage: Stage) -> str:
+        return stage.key(self.directory.outside_hashes(stage, self.corpus))
+
+    def _build(self, stage: Stage, key: str) -> dict[str, Any]:
+        inputs = {name: self.directory.output(s) for name, s in stage.inputs.items()}
+        builds = {name: self.directory.build(s) for name, s in stage.inputs.items()}
+        output = self.directory.output(stage)
+        # Half-done work belongs to these settings and these very inputs.
+        work = self.directory.work(stage, hash_json([key, builds]))
+        context = StageContext(stage.name, self.seed, self.corpus, work, self.directory.name, self.command)
+        with log_to_file(self.directory.log(stage)):
+            logger.info("stage %s begins: %s", stage.folder, stage.config.model_dump_json())
+            _reset_peak_memory()
+            wall, cpu = time.monotonic(), _cpu_seconds()
+            try:
+                with atomic_folder(output) as folder:
+                    summary = stage.kind.function(inputs, stage.config, folder, context) or {}
+                    facts = {
+                        "wall_seconds": round(time.monotonic() - wall, 3),
+                        "cpu_seconds": round(_cpu_seconds() - cpu, 3),
+                        "peak_memory_mib": round(_peak_memory_mib(), 1),
+                        "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+                        "settings": stage.config.model_dump(mode="json"),
+                        "summary": summary,
+                    }
+                    self.directory.seal(stage, key, folder, facts)
+            except AsrKdError as error:
+                logger.exception("stage %s failed", stage.folder)
+                raise type(error)(f"stage {stage.folder}: {error}") from error
+            except BaseException:
+                logger.exception("stage %s stopped", stage.folder)
+                raise
+            logger.info("stage %s done: %s", stage.folder, json.dumps({**facts, "settings": None}))
+        self.directory.clear_work(stage)
+        self.directory.publish(stage)
+        return facts
+
+    def _write_run_record(self) -> None:
+        record: dict[str, Any] = {
+            "recipe": self.recipe.name,
+            "command": self.command,
+            "seed": self.seed,
+            "environment": environment(),
+            "revision": code_revision(),
+            "stages": {},
+        }
+        for stage in self.recipe.stages:
+            found = read_record(self.directory.output(stage))
+            if found is not None:
+                record["stages"][stage.folder] = {
+                    name: found.get(name)
+                    for name in ("kind", "key", "build", "inputs", "settings", "wall_seconds", "cpu_seconds",
+                                 "peak_memory_mib", "bytes", "summary")
+                }
+        write_json(self.directory.path / "run.json", record)
+
+
+def environment() -> dict[str, str]:
+    """Python, platform, cores and the versions of the packages that figures depend on."""
+    packages = ("torch", "torchaudio", "numpy", "numba", "kaldifst", "lhotse", "jiwer", "asr-kd")
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {"python": platform.python_version(), "platform": platform.platform(),
+            "cores": str(len(os.sched_getaffinity(0))), **versions}
+
+
+def code_revision() -> str:
+    """The git revision of the code, "+" behind it where files are changed; "unknown" outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        revision = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return revision + ("+" if changed else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _reset_peak_memory() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        logger.debug("the kernel does not reset the peak of memory; a stage's peak includes earlier stages'")
+
+
+def _peak_memory_mib() -> float:
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
