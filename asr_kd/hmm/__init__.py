@@ -1,0 +1,1 @@
+"""Lexicon, HMM topology, tied-state tree, GMM bootstrap and forced alignment, as array code."""
