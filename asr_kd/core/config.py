@@ -24,6 +24,9 @@ _Loader.add_implicit_resolver(
 )
 
 
+_PLAIN_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
+
 class Config(pydantic.BaseModel):
     """Base of all settings: frozen, no unknown keys, no silent conversion of types."""
 
@@ -129,6 +132,8 @@ def nearest_name(name: str, known: Sequence[str]) -> str:
 def _construct(node: yaml.Node, key: Key, places: dict[Key, str], path: Path) -> Any:
     place = f"{path}:{node.start_mark.line + 1}"
     places.setdefault(key, place)
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_COLLECTIONS:
+        raise InputError(f"{place}: {_dotted(key)}: not a plain value ({node.tag})")
     if isinstance(node, yaml.MappingNode):
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:

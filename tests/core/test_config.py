@@ -1,0 +1,97 @@
+"""Settings: what is wrong is named with file, line, key and the nearest valid key."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from asr_kd.core.config import Config, Settings, build_config, read_settings
+from asr_kd.core.errors import InputError
+
+
+class Network(Config):
+    layers: int = Field(10, gt=0)
+    rate: float = 0.1
+
+
+class Whole(Config):
+    name: str
+    network: Network = Network()
+    splits: list[str] = ["train"]
+
+
+def settings_of(tmp_path: Path, text: str) -> Settings:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read_settings(path)
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        build_config(Whole, settings_of(tmp_path, text))
+    return str(caught.value)
+
+
+def test_values_and_defaults_arrive(tmp_path: Path) -> None:
+    whole = build_config(Whole, settings_of(tmp_path, "name: a\nnetwork:\n  rate: 1e-3\n"))
+    assert whole == Whole(name="a", network=Network(layers=10, rate=0.001))
+
+
+def test_unknown_key_names_line_and_nearest_key(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "name: a\nnetwork:\n  layesr: 3\n")
+    assert "settings.yaml:3: network.layesr: unknown key; did you mean 'layers'?" in message
+
+
+def test_wrong_type_names_what_was_expected(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "name: a\nnetwork:\n  layers: ten\n")
+    assert "settings.yaml:3: network.layers: expected a valid integer, found 'ten'" in message
+
+
+def test_a_number_in_quotes_is_not_a_number(tmp_path: Path) -> None:
+    assert "expected a valid integer" in refusal(tmp_path, "name: a\nnetwork: {layers: '3'}\n")
+
+
+def test_value_out_of_range_names_the_range(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "name: a\nnetwork:\n\n  layers: 0\n")
+    assert "settings.yaml:4: network.layers: expected greater than 0, found 0" in message
+
+
+def test_missing_key_is_named(tmp_path: Path) -> None:
+    assert "name: missing" in refusal(tmp_path, "network: {layers: 3}\n")
+
+
+def test_key_given_twice_is_refused(tmp_path: Path) -> None:
+    assert "settings.yaml:2: name: given twice" in refusal(tmp_path, "name: a\nname: b\n")
+
+
+@pytest.mark.parametrize("text", ["name: !!python/object/apply:os.system ['true']\n", "name: !odd x\n"])
+def test_yaml_tags_are_refused(tmp_path: Path, text: str) -> None:
+    assert "settings.yaml:1: name: not a plain value" in refusal(tmp_path, text)
+
+
+def test_text_that_is_not_yaml_names_the_line(tmp_path: Path) -> None:
+    assert "settings.yaml:2: not YAML" in refusal(tmp_path, "name: a\nb: [1\n")
+
+
+def test_not_utf8_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(b"name: a\n# caf\xe9\n")
+    with pytest.raises(InputError, match="settings.yaml:2: not UTF-8"):
+        read_settings(path)
+
+
+def test_overlay_merges_mappings_and_replaces_the_rest(tmp_path: Path) -> None:
+    base = settings_of(tmp_path, "name: a\nnetwork: {layers: 3, rate: 0.5}\nsplits: [x, y]\n")
+    over = Settings({"network": {"layers": 4}, "splits": ["z"]}, {})
+    assert build_config(Whole, base.merged(over)) == Whole(
+        name="a", network=Network(layers=4, rate=0.5), splits=["z"]
+    )
+
+
+def test_override_names_itself_as_the_place(tmp_path: Path) -> None:
+    base = settings_of(tmp_path, "name: a\n")
+    assert build_config(Whole, base.with_override("network.rate=1e-5")).network.rate == 1e-5
+    with pytest.raises(InputError, match="--set network.layers=x: network.layers: expected a valid integer"):
+        build_config(Whole, base.with_override("network.layers=x"))
+    with pytest.raises(InputError, match="expected KEY"):
+        base.with_override("network.rate")

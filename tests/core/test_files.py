@@ -1,0 +1,89 @@
+"""Files and folders are whole or absent."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from asr_kd.core.drops import Drops
+from asr_kd.core.errors import InputError, WorkError
+from asr_kd.core.files import atomic_file, atomic_folder, hash_json, read_json, read_lines, write_json
+from asr_kd.core.parallel import map_threads
+
+
+def test_a_file_is_absent_when_writing_it_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic_file(tmp_path / "a.txt") as file:
+        file.write("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_keeps_its_old_content_when_writing_it_again_fails(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", [1])
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", [float("nan")])
+    assert read_json(tmp_path / "a.json") == [1]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with atomic_folder(target) as folder:
+        (folder / "old").write_text("1")
+    with pytest.raises(RuntimeError), atomic_folder(target) as folder:
+        (folder / "new").write_text("2")
+        raise RuntimeError
+    assert [p.name for p in target.iterdir()] == ["old"]
+    with atomic_folder(target) as folder:
+        (folder / "new").write_text("2")
+    assert [p.name for p in target.iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_lines_of_gzip_and_plain_files_are_alike(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x\ny z\n", encoding="utf-8")
+    (tmp_path / "b.gz").write_bytes(gzip.compress(b"x\ny z\n"))
+    assert list(read_lines(tmp_path / "a")) == list(read_lines(tmp_path / "b.gz")) == [(1, "x"), (2, "y z")]
+
+
+@pytest.mark.parametrize("cut", [5, 15, -1])
+def test_damaged_gzip_is_named(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "b.gz"
+    path.write_bytes(gzip.compress(b"x\n" * 1000)[:cut])
+    with pytest.raises(InputError, match="damaged gzip"):
+        list(read_lines(path))
+
+
+def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        list(read_lines(tmp_path / "a"))
+    with pytest.raises(InputError, match="is a folder"):
+        list(read_lines(tmp_path))
+
+
+def test_json_hash_does_not_depend_on_the_order_of_keys() -> None:
+    assert hash_json({"a": 1, "b": 2}) == hash_json({"b": 2, "a": 1}) != hash_json({"a": 1, "b": 3})
+
+
+def test_kept_and_dropped_add_up() -> None:
+    drops = Drops(100, cap=0.02)
+    drops.drop("u1", "truncated")
+    drops.drop("u2", "truncated", "at 3 s")
+    drops.check()
+    assert drops.kept + sum(drops.by_reason.values()) == drops.total
+    drops.drop("u3", "no alignment")
+    with pytest.raises(WorkError, match=r"3 of 100 utterances dropped.*most \(2\): truncated, for example u1"):
+        drops.check()
+
+
+def test_dropping_everything_fails_whatever_the_cap() -> None:
+    drops = Drops(1, cap=1.0)
+    drops.drop("u1", "truncated")
+    with pytest.raises(WorkError):
+        drops.check()
+
+
+def test_threads_keep_the_order_and_raise_the_first_error() -> None:
+    assert list(map_threads(lambda x: x * x, range(100), workers=3)) == [x * x for x in range(100)]
+    with pytest.raises(ZeroDivisionError):
+        list(map_threads(lambda x: 1 // (50 - x), range(100), workers=3))

@@ -1,0 +1,267 @@
+"""The stage runner: whole or absent, skipped when done, rebuilt when changed, alone in its directory."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from asr_kd.core.config import Config
+from asr_kd.core.errors import InputError, WorkError
+from asr_kd.core.recipe import read_recipe
+from asr_kd.core.run_directory import RunDirectory, read_status
+from asr_kd.core.runner import Runner, Selection
+from asr_kd.core.stages import StageContext, StageKind, StageReport
+
+RECIPE = """\
+description: counts
+stages:
+  one:
+    run: number
+    settings: {value: 3}
+  two:
+    run: add
+    reads: {a: one}
+    settings: {plus: 4}
+  noise:
+    run: seed
+  three:
+    run: add
+    reads: {a: two, b: noise}
+fast:
+  one: {value: 1}
+"""
+
+
+class Number(Config):
+    value: int = 0
+
+
+class Add(Config):
+    plus: int = Field(0, ge=0)
+    fail: bool = False
+    wait_for: str = ""
+
+
+def number(inputs: Mapping[str, Path], config: Number, output: Path, context: StageContext) -> None:
+    (output / "n").write_text(str(config.value))
+
+
+def add(inputs: Mapping[str, Path], config: Add, output: Path, context: StageContext) -> dict[str, Any]:
+    total = sum(int((folder / "n").read_text()) for folder in inputs.values()) + config.plus
+    (context.work / "begun").write_text("x" * (1 + len(list(context.work.glob("begun*")))))
+    (output / "n").write_text(str(total))
+    if config.fail:
+        raise WorkError("told to fail")
+    while config.wait_for and not Path(config.wait_for).exists():
+        time.sleep(0.02)
+    return {"total": total}
+
+
+def seed(inputs: Mapping[str, Path], config: Config, output: Path, context: StageContext) -> None:
+    (output / "n").write_text(str(1000 * context.seed))
+
+
+def corpus_size(inputs: Mapping[str, Path], config: Config, output: Path, context: StageContext) -> None:
+    assert context.corpus is not None
+    (output / "n").write_text((context.corpus / "size").read_text())
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        StageKind("number", Number, number),
+        StageKind("add", Add, add, reads=("a",), may_read=("b",)),
+        StageKind("seed", Config, seed, seeded=True),
+        StageKind("corpus", Config, corpus_size, outside=lambda config, corpus: [corpus / "size"]),
+    )
+}
+
+
+@pytest.fixture
+def recipe_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "counting"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return folder
+
+
+def run(folder: Path, run_dir: Path, overrides: list[str] | None = None, seed: int = 1, fast: bool = False,
+        selection: Selection | None = None, corpus: Path | None = None) -> list[StageReport]:
+    recipe = read_recipe(folder, KINDS, overrides=overrides, seed=seed, fast=fast)
+    directory = RunDirectory(run_dir)
+    directory.lock("test")
+    try:
+        runner = Runner(recipe, directory, corpus, seed, "test", lambda line: None)
+        return runner.run(selection or Selection())
+    finally:
+        directory.unlock()
+
+
+def built(reports: list[StageReport]) -> list[str]:
+    return [r.stage for r in reports if r.outcome == "built"]
+
+
+def test_everything_is_built_once_and_then_skipped(recipe_folder: Path, tmp_path: Path) -> None:
+    reports = run(recipe_folder, tmp_path / "run")
+    assert built(reports) == ["one", "two", "noise-seed1", "three-seed1"]
+    assert (tmp_path / "run/three-seed1/n").read_text() == "1007"
+    assert built(run(recipe_folder, tmp_path / "run")) == []
+
+
+def test_a_changed_setting_rebuilds_its_stage_and_what_follows(recipe_folder: Path, tmp_path: Path) -> None:
+    run(recipe_folder, tmp_path / "run")
+    assert built(run(recipe_folder, tmp_path / "run", ["two.plus=5"])) == ["two", "three-seed1"]
+    assert (tmp_path / "run/three-seed1/n").read_text() == "1008"
+
+
+def test_another_seed_shares_what_does_not_depend_on_it(recipe_folder: Path, tmp_path: Path) -> None:
+    run(recipe_folder, tmp_path / "run")
+    assert built(run(recipe_folder, tmp_path / "run", seed=2)) == ["noise-seed2", "three-seed2"]
+    assert built(run(recipe_folder, tmp_path / "run", seed=1)) == []
+
+
+def test_the_fast_overlay_changes_settings(recipe_folder: Path, tmp_path: Path) -> None:
+    run(recipe_folder, tmp_path / "run", fast=True)
+    assert (tmp_path / "run/two/n").read_text() == "5"
+
+
+@pytest.mark.parametrize("damage", ["edit", "remove", "add", "record"])
+def test_a_hand_edited_output_is_rebuilt_with_what_follows(recipe_folder: Path, tmp_path: Path, damage: str) -> None:
+    run(recipe_folder, tmp_path / "run")
+    folder = tmp_path / "run/two"
+    if damage == "edit":
+        (folder / "n").write_text("9")
+    elif damage == "remove":
+        (folder / "n").unlink()
+    elif damage == "add":
+        (folder / "m").write_text("")
+    else:
+        (folder / "stage.json").write_text("{")
+    assert {r.stage for r in read_status(tmp_path / "run") if r.outcome == "changed"} == {"two", "three-seed1"}
+    assert built(run(recipe_folder, tmp_path / "run")) == ["two", "three-seed1"]
+    assert (tmp_path / "run/three-seed1/n").read_text() == "1007"
+
+
+def test_a_touched_but_equal_output_is_kept(recipe_folder: Path, tmp_path: Path) -> None:
+    run(recipe_folder, tmp_path / "run")
+    os.utime(tmp_path / "run/two/n")
+    assert built(run(recipe_folder, tmp_path / "run")) == []
+
+
+def test_forced_stage_is_built_again_with_what_follows(recipe_folder: Path, tmp_path: Path) -> None:
+    run(recipe_folder, tmp_path / "run")
+    assert built(run(recipe_folder, tmp_path / "run", selection=Selection(force=("two",)))) == ["two", "three-seed1"]
+
+
+def test_only_from_until(recipe_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="stage two reads a from one, which is not ready"):
+        run(recipe_folder, tmp_path / "run", selection=Selection(only="two"))
+    assert built(run(recipe_folder, tmp_path / "run", selection=Selection(last="two"))) == ["one", "two"]
+    assert built(run(recipe_folder, tmp_path / "run", selection=Selection(first="noise"))) == [
+        "noise-seed1", "three-seed1"]
+    with pytest.raises(InputError, match="nothing to run"):
+        run(recipe_folder, tmp_path / "run", selection=Selection(first="three", last="one"))
+    with pytest.raises(InputError, match="no stage 'tow'; did you mean 'two'"):
+        run(recipe_folder, tmp_path / "run", selection=Selection(only="tow"))
+
+
+def test_a_failed_stage_leaves_nothing_half_written_and_keeps_its_log(recipe_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(WorkError, match="stage two: told to fail"):
+        run(recipe_folder, tmp_path / "run", ["two.fail=true"])
+    assert not (tmp_path / "run/two").exists()
+    assert not list((tmp_path / "run").glob(".two*"))
+    assert "told to fail" in (tmp_path / "run/logs/two.log").read_text()
+    assert built(run(recipe_folder, tmp_path / "run")) == ["two", "noise-seed1", "three-seed1"]
+
+
+def test_changed_content_of_an_outside_file_is_noticed(tmp_path: Path) -> None:
+    folder, corpus = tmp_path / "r", tmp_path / "corpus"
+    folder.mkdir()
+    corpus.mkdir()
+    (folder / "recipe.yaml").write_text("description: x\nstages: {size: {run: corpus}}\n")
+    (corpus / "size").write_text("5")
+    assert built(run(folder, tmp_path / "run", corpus=corpus)) == ["size"]
+    assert built(run(folder, tmp_path / "run", corpus=corpus)) == []
+    (corpus / "size").write_text("6")
+    assert built(run(folder, tmp_path / "run", corpus=corpus)) == ["size"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (("run: add", "run: ad"), "recipe.yaml:7: stages.two.run: unknown kind of stage 'ad'; did you mean 'add'?"),
+        (("{plus: 4}", "{plsu: 4}"), "recipe.yaml:9: two.plsu: unknown key; did you mean 'plus'?"),
+        (("{plus: 4}", "{plus: four}"), "recipe.yaml:9: two.plus: expected a valid integer"),
+        (("{plus: 4}", "{plus: -1}"), "recipe.yaml:9: two.plus: expected greater than or equal to 0, found -1"),
+        (("{a: one}", "{a: three}"), "recipe.yaml:8: stages.two.reads.a: 'three' is no stage above this one"),
+        (("{a: one}", "{c: one}"), "stages.two.reads.c: add reads no such input"),
+        (("    reads: {a: one}\n", ""), "stages.two.reads: add needs the input 'a'"),
+        (("  one: {value: 1}", "  nosie: {value: 1}"), "fast.nosie: no such stage; did you mean 'noise'?"),
+    ],
+)
+def test_faults_of_a_recipe_are_named(recipe_folder: Path, edit: tuple[str, str], message: str) -> None:
+    (recipe_folder / "recipe.yaml").write_text(RECIPE.replace(*edit))
+    with pytest.raises(InputError) as caught:
+        read_recipe(recipe_folder, KINDS, fast=True)
+    assert message in str(caught.value)
+
+
+def start_waiting_run(recipe_folder: Path, run_dir: Path, flag: Path) -> "subprocess.Popen[bytes]":
+    """A process that runs the recipe and waits in the middle of stage two until `flag` exists."""
+    program = (
+        "import sys; from pathlib import Path; from tests.core.test_runner import run\n"
+        f"run(Path({str(recipe_folder)!r}), Path({str(run_dir)!r}), ['two.wait_for={flag}'])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2])
+    deadline = time.monotonic() + 30
+    while not list(run_dir.glob(".two.tmp*/n")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def test_sigkill_in_the_middle_of_a_stage_and_a_rerun(recipe_folder: Path, tmp_path: Path) -> None:
+    run_dir, flag = tmp_path / "run", tmp_path / "flag"
+    process = start_waiting_run(recipe_folder, run_dir, flag)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (run_dir / "two").exists()
+    assert "half done" in {r.outcome for r in read_status(run_dir)}
+    flag.touch()
+    assert built(run(recipe_folder, run_dir, [f"two.wait_for={flag}"])) == ["two", "noise-seed1", "three-seed1"]
+    assert not list(run_dir.glob(".*.tmp*"))
+
+
+def test_two_runs_in_one_directory_are_refused_and_the_holder_is_named(recipe_folder: Path, tmp_path: Path) -> None:
+    run_dir, flag = tmp_path / "run", tmp_path / "flag"
+    process = start_waiting_run(recipe_folder, run_dir, flag)
+    try:
+        with pytest.raises(InputError, match=f"in use by process {process.pid}"):
+            run(recipe_folder, run_dir)
+    finally:
+        flag.touch()
+        assert process.wait(timeout=30) == 0
+    assert built(run(recipe_folder, run_dir, [f"two.wait_for={flag}"])) == []
+
+
+def test_the_record_of_the_run_holds_keys_costs_and_settings(recipe_folder: Path, tmp_path: Path) -> None:
+    import json
+
+    run(recipe_folder, tmp_path / "run")
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    two = record["stages"]["two"]
+    assert two["settings"] == {"plus": 4, "fail": False, "wait_for": ""} and two["summary"] == {"total": 7}
+    assert two["inputs"] == {"a": record["stages"]["one"]["build"]}
+    assert record["seed"] == 1 and record["environment"]["python"]
+
+
+def test_status_of_a_folder_that_is_no_run_directory(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a run directory"):
+        read_status(tmp_path)
