@@ -1,0 +1,1 @@
+"""Results from counts files: results.json, RESULTS.md and the tables of the terminal."""

@@ -1,0 +1,1 @@
+"""Word error rate: transcripts, counts per speaker, intervals, paired tests, weights chosen on dev."""

@@ -1,0 +1,122 @@
+"""Counts files: what one model x seed x split leaves behind, from which every figure is recomputed."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import read_json, write_json
+from asr_kd.scoring.wer import ErrorCounts, pool
+
+
+def _from_entry(value: Any) -> Any:
+    if isinstance(value, ErrorCounts):
+        return value
+    keys = ("words", "ins", "del", "sub")
+    if (
+        not isinstance(value, dict)
+        or value.keys() != set(keys)
+        or any(type(value[key]) is not int for key in keys)
+    ):
+        raise ValueError('expected {"words", "ins", "del", "sub"} with whole numbers')
+    return ErrorCounts(value["words"], value["sub"], value["del"], value["ins"])
+
+
+def _to_entry(counts: ErrorCounts) -> dict[str, int]:
+    return {
+        "words": counts.words,
+        "ins": counts.insertions,
+        "del": counts.deletions,
+        "sub": counts.substitutions,
+    }
+
+
+SpeakerEntry = Annotated[
+    pydantic.SkipValidation[ErrorCounts],
+    pydantic.BeforeValidator(_from_entry),
+    pydantic.PlainSerializer(_to_entry),
+]
+Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+NotNegative = Annotated[float, pydantic.Field(ge=0)]
+
+
+@pydantic.dataclasses.dataclass(
+    frozen=True, config=pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+)
+class SystemCounts:
+    """Errors per speaker of one model, seed and split, with what its row in the results says besides.
+
+    `frame_accuracy` in percent, `bytes` of the model on disk, `run` the run directory's name, `utterances`
+    scored, `partial` where not the whole split was, `baseline` and `teacher` the ids of its own CE baseline
+    and of its teacher.
+    """
+
+    id: Name
+    seed: int
+    split: Name
+    speakers: dict[str, SpeakerEntry]
+    frame_accuracy: NotNegative | None = None
+    params: Annotated[int, pydantic.Field(ge=0)] | None = None
+    bytes: Annotated[int, pydantic.Field(ge=0)] | None = None
+    train_minutes: NotNegative | None = None
+    real_time_factor: NotNegative | None = None
+    command: str | None = None
+    run: Name | None = None
+    lm_weight: float | None = None
+    insertion_penalty: float | None = None
+    utterances: Annotated[int, pydantic.Field(ge=0)] | None = None
+    partial: bool = False
+    baseline: Name | None = None
+    teacher: Name | None = None
+
+    @property
+    def total(self) -> ErrorCounts:
+        """All speakers pooled."""
+        return pool(self.speakers.values())
+
+    @property
+    def set_name(self) -> str:
+        """The split, marked where only a part of it was scored, so that it never stands beside the whole."""
+        return f"{self.split}-partial" if self.partial else self.split
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.id}.{self.seed}.{self.set_name}.json"
+
+
+_ADAPTER = pydantic.TypeAdapter(SystemCounts)
+
+
+def write_counts(folder: Path, counts: SystemCounts) -> Path:
+    """Write `folder/ID.SEED.SPLIT.json` atomically, speakers sorted; the path of the file."""
+    ordered = dataclasses.replace(counts, speakers=dict(sorted(counts.speakers.items())))
+    path = Path(folder) / counts.file_name
+    write_json(path, _ADAPTER.dump_python(ordered, mode="json"))
+    return path
+
+
+def read_counts(path: Path) -> SystemCounts:
+    """Read a counts file. InputError names the file and the key that is missing, unknown or wrong."""
+    path = Path(path)
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object with the counts of one model, seed and split")
+    try:
+        counts = SystemCounts(**content)
+    except pydantic.ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        reason = fault["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path}: {key}: {reason}; not a counts file (ID.SEED.SPLIT.json)") from None
+    if not counts.total.words:
+        raise InputError(f"{path}: speakers: no reference words in it; score the split again")
+    if path.name != counts.file_name:
+        raise InputError(f"{path}: its content belongs to {counts.file_name}; rename it or make it again")
+    return counts
+
+
+def read_counts_folder(folder: Path) -> list[SystemCounts]:
+    """All counts of a folder, sorted by file name; an absent folder holds none."""
+    return [read_counts(path) for path in sorted(Path(folder).glob("*.json"))]

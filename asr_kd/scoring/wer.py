@@ -1,0 +1,162 @@
+"""Word alignments and error counts with unit costs.
+
+Words are compared as they are written: no case folding, no normalisation. The alignment is rapidfuzz's, which
+jiwer counts too. Tie-break: traced back from the last word, a deletion where one lies on a cheapest path,
+then a substitution, then an insertion, matching words at both ends first. The number of errors never depends
+on it, their split into three kinds may.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rapidfuzz.distance import Levenshtein
+
+from asr_kd.core.errors import InputError
+
+Words = Sequence[str]
+Operation = Literal["equal", "substitution", "deletion", "insertion"]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCounts:
+    """Reference words and the errors against them; pooled with +, rates are derived.
+
+    Raises ValueError where the counts cannot be: negative, or more substitutions and deletions than words.
+    """
+
+    words: int
+    substitutions: int
+    deletions: int
+    insertions: int
+
+    def __post_init__(self) -> None:
+        if min(self.words, self.substitutions, self.deletions, self.insertions) < 0:
+            raise ValueError(f"negative count in {self}")
+        if self.substitutions + self.deletions > self.words:
+            raise ValueError(
+                f"{self.substitutions} substitutions + {self.deletions} deletions of {self.words} words"
+            )
+
+    @classmethod
+    def zero(cls) -> "ErrorCounts":
+        """The counts of nothing."""
+        return cls(0, 0, 0, 0)
+
+    def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
+        return ErrorCounts(
+            self.words + other.words,
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+        )
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def correct(self) -> int:
+        return self.words - self.substitutions - self.deletions
+
+    @property
+    def wer(self) -> float:
+        """Errors / words in percent; NaN without a reference word."""
+        return 100 * self.errors / self.words if self.words else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedWord:
+    """One column of an alignment; `reference` is None in an insertion, `hypothesis` in a deletion."""
+
+    operation: Operation
+    reference: str | None
+    hypothesis: str | None
+
+
+def align_words(reference: Words, hypothesis: Words) -> list[AlignedWord]:
+    """The cheapest alignment of two word sequences, unit costs, ties as stated above."""
+    columns: list[AlignedWord] = []
+    for operation in Levenshtein.opcodes(*_as_integers(reference, hypothesis)):
+        spoken = reference[operation.src_start : operation.src_end]
+        recognised = hypothesis[operation.dest_start : operation.dest_end]
+        match operation.tag:
+            case "delete":
+                columns += [AlignedWord("deletion", word, None) for word in spoken]
+            case "insert":
+                columns += [AlignedWord("insertion", None, word) for word in recognised]
+            case tag:
+                kind: Operation = "equal" if tag == "equal" else "substitution"
+                columns += [AlignedWord(kind, *pair) for pair in zip(spoken, recognised, strict=True)]
+    return columns
+
+
+def count_errors(reference: Words, hypothesis: Words) -> ErrorCounts:
+    """Errors of one utterance."""
+    edits = [operation.tag for operation in Levenshtein.editops(*_as_integers(reference, hypothesis))]
+    return ErrorCounts(len(reference), edits.count("replace"), edits.count("delete"), edits.count("insert"))
+
+
+def total_errors(references: Mapping[str, Words], hypotheses: Mapping[str, Words]) -> int:
+    """Errors of a set; a reference utterance without hypothesis counts as deletions (the fast way over a grid)."""
+    check_ids(references, hypotheses)
+    return sum(
+        Levenshtein.distance(*_as_integers(words, hypotheses.get(utterance, ())))
+        for utterance, words in references.items()
+    )
+
+
+def count_errors_by_speaker(
+    references: Mapping[str, Words], hypotheses: Mapping[str, Words], speakers: Mapping[str, str]
+) -> dict[str, ErrorCounts]:
+    """Counts per speaker, sorted by speaker; `speakers` maps utterance to speaker.
+
+    A reference utterance without hypothesis counts as deletions. InputError: a hypothesis for an utterance
+    that the reference has not, an utterance without speaker.
+    """
+    check_ids(references, hypotheses)
+    orphans = [utterance for utterance in references if utterance not in speakers]
+    if orphans:
+        raise InputError(
+            f"{len(orphans)} of {len(references)} reference utterances have no speaker ({first_ids(orphans)}); "
+            "add them to utt2spk"
+        )
+    counts: dict[str, ErrorCounts] = {}
+    for utterance, words in references.items():
+        speaker = speakers[utterance]
+        errors = count_errors(words, hypotheses.get(utterance, ()))
+        counts[speaker] = counts.get(speaker, ErrorCounts.zero()) + errors
+    return dict(sorted(counts.items()))
+
+
+def pool(counts: Iterable[ErrorCounts]) -> ErrorCounts:
+    """The sum of counts: the only way to combine them."""
+    return sum(counts, ErrorCounts.zero())
+
+
+def check_ids(references: Mapping[str, Words], hypotheses: Mapping[str, Words], place: str = "") -> None:
+    """Refuse hypotheses for utterances that the reference has not (InputError with counts and the first ids)."""
+    unknown = hypotheses.keys() - references.keys()
+    if unknown:
+        missing = references.keys() - hypotheses.keys()
+        besides = f"; {len(missing)} of {len(references)} reference ids have no hypothesis" if missing else ""
+        example = f" ({first_ids(missing)})" if missing else ""
+        raise InputError(
+            f"{place or 'hypotheses'}: different ids: {len(unknown)} of {len(hypotheses)} hypothesis ids are "
+            f"not in the reference ({first_ids(unknown)}){besides}{example}; expected hypotheses of the reference's set"
+        )
+
+
+def first_ids(ids: Iterable[str], shown: int = 3) -> str:
+    """The first few ids of a sorted list, for a message of one line."""
+    ordered = sorted(ids)
+    return ", ".join(ordered[:shown]) + (", ..." if len(ordered) > shown else "")
+
+
+def _as_integers(reference: Words, hypothesis: Words) -> tuple[list[int], list[int]]:
+    # rapidfuzz compares hashes: small integers are their own, words' could collide.
+    numbers: dict[str, int] = {}
+    return (
+        [numbers.setdefault(word, len(numbers)) for word in reference],
+        [numbers.setdefault(word, len(numbers)) for word in hypothesis],
+    )
