@@ -98,7 +98,7 @@ def read_utterance(
 def read_header(path: Path) -> AudioHeader:
     """Sampling rate, channels and length of an audio file, in a fraction of the time that decoding takes.
 
-    The last samples are decoded where that is cheap, so that most truncated files are found. Raises AudioError.
+    The last samples are decoded, so that most truncated files are found. Raises AudioError.
     """
     path = Path(path)
     with _open(path) as file:
