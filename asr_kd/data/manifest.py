@@ -57,6 +57,21 @@ def read_manifest(folder: Path, split: str) -> list[Utterance]:
     Raises InputError, with file and line, for a missing folder or split, a line that is not a Lhotse record,
     an utterance whose recording is missing, and an id that occurs twice.
     """
+    utterances: dict[str, Utterance] = {}
+    for where, utterance in iterate_manifest(folder, split):
+        if utterance.id in utterances:
+            raise InputError(f"{where}: utterance {utterance.id} occurs twice; ids must be unique")
+        utterances[utterance.id] = utterance
+    if not utterances:
+        raise InputError(f"{Path(folder)}: no utterances in split {split}")
+    return [utterances[utterance_id] for utterance_id in sorted(utterances)]
+
+
+def iterate_manifest(folder: Path, split: str) -> Iterator[tuple[str, Utterance]]:
+    """Yield (file:line, utterance) in the order of the file, ids that occur twice included.
+
+    Raises InputError as `read_manifest` does.
+    """
     folder = Path(folder)
     recordings_path, supervisions_path = _paths(folder, split)
     recordings: dict[str, Any] = {}
@@ -64,19 +79,13 @@ def read_manifest(folder: Path, split: str) -> list[Utterance]:
         if recording.id in recordings:
             raise InputError(f"{recordings_path}:{line}: recording {recording.id} occurs twice")
         recordings[recording.id] = (recording, _audio_path(recording, folder, f"{recordings_path}:{line}"))
-    utterances: dict[str, Utterance] = {}
     for line, supervision in _read_records(supervisions_path, "SupervisionSegment"):
         where = f"{supervisions_path}:{line}"
-        if supervision.id in utterances:
-            raise InputError(f"{where}: utterance {supervision.id} occurs twice; ids must be unique")
         if supervision.recording_id not in recordings:
             missing = supervision.recording_id
             raise InputError(f"{where}: recording {missing} is not in {recordings_path.name}")
         recording, audio = recordings[supervision.recording_id]
-        utterances[supervision.id] = _to_utterance(supervision, recording, audio, where)
-    if not utterances:
-        raise InputError(f"{supervisions_path}: no utterances in it")
-    return [utterances[utterance_id] for utterance_id in sorted(utterances)]
+        yield where, _to_utterance(supervision, recording, audio, where)
 
 
 def write_manifest(folder: Path, split: str, utterances: Iterable[Utterance]) -> None:

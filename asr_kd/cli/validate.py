@@ -1,0 +1,48 @@
+"""`asr-kd validate`."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_SHOWN = 10
+
+
+def register(app: typer.Typer) -> None:
+    app.command("validate")(validate)
+
+
+def validate(
+    manifest: Annotated[Path, typer.Argument(help="Folder of manifests, or one SPLIT_supervisions.jsonl.gz.")],
+    min_duration: Annotated[float, typer.Option(help="Shortest utterance that is no problem, seconds.")] = 0.1,
+    max_duration: Annotated[float, typer.Option(help="Longest utterance that is no problem, seconds.")] = 120.0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode (default: all cores).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Look for faults in manifests and their audio; exit code 1 when there are any.
+
+    Durations, sampling rates, duplicate ids, a speaker in two splits, empty transcripts, and audio that is
+    missing, unreadable or truncated (all of it is decoded).
+
+    Example: asr-kd validate data/demo
+    """
+    from asr_kd.core.errors import WorkError
+    from asr_kd.data.validation import validate_manifest
+
+    report = validate_manifest(manifest, min_duration=min_duration, max_duration=max_duration, workers=workers)
+    if json:
+        print(json_module.dumps(report.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        for split, counts in report.splits.items():
+            print(f"{split}: {counts.utterances} utterances, {counts.speakers} speakers, {counts.words} words, "
+                  f"{counts.seconds / 3600:.3f} h")
+        for kind, count in report.by_kind.items():
+            items = [problem for problem in report.problems if problem.kind == kind]
+            for problem in items[:_SHOWN]:
+                print(f"{kind}: {problem.item}: {problem.detail}")
+            if count > _SHOWN:
+                print(f"{kind}: and {count - _SHOWN} more (--json lists all)")
+    if report.problems:
+        counts_by_kind = ", ".join(f"{count} {kind}" for kind, count in report.by_kind.items())
+        raise WorkError(f"{manifest}: {len(report.problems)} problems: {counts_by_kind}")
