@@ -1,0 +1,37 @@
+"""The stage that makes features."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from asr_kd.core.config import Config
+from asr_kd.core.stages import StageContext
+from asr_kd.data.manifest import list_splits, read_manifest
+from asr_kd.features.config import FeatureConfig
+from asr_kd.features.extract import extract_features
+
+
+class FeaturesConfig(Config):
+    """Features of some splits (default: all); other sampling rates and channels are converted only when asked for."""
+
+    features: FeatureConfig = FeatureConfig()
+    splits: list[str] = []
+    mix_down: bool = False
+    resample: bool = False
+    max_dropped: float = Field(0.05, ge=0, le=1)
+
+
+def extract(
+    inputs: Mapping[str, Path], config: FeaturesConfig, output: Path, context: StageContext
+) -> dict[str, Any]:
+    """A frame store for each split, in a folder of the split's name."""
+    summary = {}
+    for split in config.splits or list_splits(inputs["manifests"]):
+        drops = extract_features(
+            read_manifest(inputs["manifests"], split), config.features, output / split,
+            mix_down=config.mix_down, resample=config.resample, max_dropped=config.max_dropped,
+        )
+        summary[split] = drops.as_dict()
+    return summary

@@ -1,0 +1,80 @@
+"""Stages that make targets: monophone and triphone models, alignments."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from asr_kd.core.config import Config
+from asr_kd.core.stages import StageContext
+from asr_kd.data.manifest import read_manifest
+from asr_kd.features.frame_store import FrameStore
+from asr_kd.hmm.align import AlignConfig, align
+from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
+from asr_kd.hmm.bootstrap import MonophoneConfig, TriphoneConfig, train_monophone, train_triphone
+from asr_kd.hmm.lexicon import Lexicon, LexiconConfig
+from asr_kd.hmm.model import HmmModel
+from asr_kd.stages.prepare import LEXICON
+
+
+class MonophoneStageConfig(Config):
+    """Lexicon and monophone training on one split."""
+
+    split: str = "train"
+    lexicon: LexiconConfig = LexiconConfig()
+    training: MonophoneConfig = MonophoneConfig()
+
+
+class TriphoneStageConfig(Config):
+    """Triphone training on one split."""
+
+    split: str = "train"
+    training: TriphoneConfig = TriphoneConfig()
+
+
+class AlignStageConfig(Config):
+    """Forced alignment of one split."""
+
+    split: str = "train"
+    alignment: AlignConfig = AlignConfig()
+
+
+def monophone(
+    inputs: Mapping[str, Path], config: MonophoneStageConfig, output: Path, context: StageContext
+) -> dict[str, Any]:
+    """An HMM model with monophone GMMs."""
+    store = FrameStore.open(inputs["features"] / config.split)
+    lexicon = Lexicon.read(inputs["manifests"] / LEXICON, config.lexicon)
+    transcripts = _transcripts(inputs["manifests"], config.split, store)
+    model, summary = train_monophone(store, transcripts, lexicon, config.training)
+    model.save(output)
+    return summary
+
+
+def triphone(
+    inputs: Mapping[str, Path], config: TriphoneStageConfig, output: Path, context: StageContext
+) -> dict[str, Any]:
+    """An HMM model with a tied-state tree and triphone GMMs."""
+    store = FrameStore.open(inputs["features"] / config.split)
+    alignments = AlignmentStore.open(inputs["alignments"])
+    transcripts = _transcripts(inputs["manifests"], config.split, store)
+    model, summary = train_triphone(store, alignments, transcripts, HmmModel.load(inputs["hmm"]), config.training)
+    model.save(output)
+    return summary
+
+
+def align_split(
+    inputs: Mapping[str, Path], config: AlignStageConfig, output: Path, context: StageContext
+) -> dict[str, Any]:
+    """Transition-ids of every frame of a split; what does not align is counted and named."""
+    store = FrameStore.open(inputs["features"] / config.split)
+    model = HmmModel.load(inputs["hmm"])
+    transcripts = _transcripts(inputs["manifests"], config.split, store)
+    alignments, drops = align(model, store, transcripts, config.alignment)
+    write_alignments(output, alignments, model)
+    return drops.as_dict()
+
+
+def _transcripts(manifests: Path, split: str, store: FrameStore) -> dict[str, list[str]]:
+    """The words of each utterance that has features."""
+    present = set(store.ids)
+    return {u.id: u.text.split() for u in read_manifest(manifests, split) if u.id in present}

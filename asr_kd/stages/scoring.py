@@ -1,0 +1,112 @@
+"""The stage that scores: weights chosen on one split by rescoring kept lattices, then counts of every split."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from asr_kd.core.config import Config
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import read_json, write_json
+from asr_kd.core.parallel import map_threads
+from asr_kd.core.stages import StageContext
+from asr_kd.data.manifest import Utterance, read_manifest
+from asr_kd.decoding.rescoring import rescore
+from asr_kd.lattices.store import LatticeStore
+from asr_kd.scoring.alignments import format_alignments
+from asr_kd.scoring.system_counts import SystemCounts, write_counts
+from asr_kd.scoring.transcripts import write_transcripts
+from asr_kd.scoring.weights import INSERTION_PENALTIES, LM_WEIGHTS, choose_weights
+from asr_kd.scoring.wer import count_errors_by_speaker, total_errors
+from asr_kd.stages.decoding import SYSTEM
+
+
+class SystemConfig(Config):
+    """What a system is compared with: the ids of its own CE baseline and of its teacher."""
+
+    baseline: str | None = None
+    teacher: str | None = None
+
+
+class ScoreConfig(Config):
+    """Which splits are scored, on which of them the weights are chosen, and the systems (each an input's name)."""
+
+    splits: list[str] = Field(["dev", "test"], min_length=1)
+    choose_on: str = "dev"
+    lm_weights: list[float] = Field([float(w) for w in LM_WEIGHTS], min_length=1)
+    insertion_penalties: list[float] = Field(list(INSERTION_PENALTIES), min_length=1)
+    systems: dict[str, SystemConfig] = Field(min_length=1)
+
+
+def score_systems(
+    inputs: Mapping[str, Path], config: ScoreConfig, output: Path, context: StageContext
+) -> dict[str, Any]:
+    """For each system `counts/ID.SEED.SPLIT.json`, its words and alignments; and the errors of every weight tried."""
+    missing = sorted(set(config.systems) - set(inputs))
+    if missing:
+        raise InputError(f"systems {', '.join(missing)} are scored, but no input has that name")
+    splits = {split: read_manifest(inputs["manifests"], split) for split in {*config.splits, config.choose_on}}
+    summary = {}
+    for system, relations in config.systems.items():
+        decoded = inputs[system]
+        grid = _try_weights(splits[config.choose_on], decoded / config.choose_on, config)
+        weight, penalty = choose_weights(grid)
+        write_json(output / "weights" / f"{system}.json", [
+            {"lm_weight": w, "insertion_penalty": p, "errors": errors} for (w, p), errors in sorted(grid.items())
+        ])
+        summary[system] = {"lm_weight": weight, "insertion_penalty": penalty}
+        for split in config.splits:
+            words = _words(splits[split], decoded / split, [(weight, penalty)])[weight, penalty]
+            facts = read_json(decoded / SYSTEM)
+            counts = _score_split(splits[split], words, output, SystemCounts(
+                id=system, seed=context.seed, split=split, speakers={}, command=context.command,
+                run=context.run_name, lm_weight=weight, insertion_penalty=penalty,
+                utterances=len(splits[split]), baseline=relations.baseline, teacher=relations.teacher,
+                real_time_factor=facts["real_time_factor"][split],
+                **{key: facts[key] for key in ("frame_accuracy", "params", "bytes", "train_minutes")},
+            ))
+            summary[system][split] = {"wer": round(counts.total.wer, 2), "words": counts.total.words}
+    return summary
+
+
+def _score_split(
+    utterances: list[Utterance], words: Mapping[str, list[str]], output: Path, counts: SystemCounts
+) -> SystemCounts:
+    references = {u.id: u.text.split() for u in utterances}
+    speakers = {u.id: u.speaker for u in utterances}
+    from dataclasses import replace
+
+    counts = replace(counts, speakers=count_errors_by_speaker(references, words, speakers))
+    write_counts(output / "counts", counts)
+    name = counts.file_name.removesuffix(".json")
+    write_transcripts(output / "hypotheses" / f"{name}.txt", words)
+    blocks = format_alignments(references, words, speakers)
+    (output / "alignments").mkdir(exist_ok=True)
+    (output / "alignments" / f"{name}.txt").write_text("\n".join(blocks), encoding="utf-8")
+    return counts
+
+
+def _try_weights(utterances: list[Utterance], decoded: Path, config: ScoreConfig) -> dict[tuple[float, float], int]:
+    pairs = [(w, p) for w in config.lm_weights for p in config.insertion_penalties]
+    references = {u.id: u.text.split() for u in utterances}
+    found = _words(utterances, decoded, pairs)
+    return {pair: total_errors(references, found[pair]) for pair in pairs}
+
+
+def _words(
+    utterances: list[Utterance], decoded: Path, pairs: list[tuple[float, float]]
+) -> dict[tuple[float, float], dict[str, list[str]]]:
+    """The best words of each utterance at each (LM weight, insertion penalty); none where it was not decoded."""
+    lattices = LatticeStore.open(decoded / "lattices")
+    names = lattices.words
+    known = [u.id for u in utterances if u.id in lattices]
+
+    def best(utterance_id: str) -> list[list[str]]:
+        return [[names[w] for w in path] for path in rescore(lattices[utterance_id], pairs)]
+
+    words: dict[tuple[float, float], dict[str, list[str]]] = {pair: {} for pair in pairs}
+    for utterance_id, paths in zip(known, map_threads(best, known, description="rescore"), strict=True):
+        for pair, path in zip(pairs, paths, strict=True):
+            words[pair][utterance_id] = path
+    return words

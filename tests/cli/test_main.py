@@ -1,0 +1,92 @@
+"""The command line's frame: exit codes, one-line errors, help, and one signature per job."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from asr_kd.cli import main as main_module
+from asr_kd.cli.main import main
+
+COMMANDS = [["run"], ["status"], ["score"], ["results"], ["validate"], ["prepare", "kaldi"], ["prepare", "demo"]]
+
+
+def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run"]) == 2
+    assert main(["no-such-command"]) == 2
+    assert main(["run", "recipes/demo", "--run-dir"]) == 2
+
+
+def test_missing_recipe_is_one_line_and_exits_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["run", str(tmp_path / "nothing"), "--run-dir", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "no recipe there" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_corpus_is_one_line_and_exits_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for corpus in ([], ["--corpus", str(tmp_path / "nothing")]):
+        assert main(["run", "recipes/speechocean762", "--run-dir", str(tmp_path / "run"), *corpus]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "--corpus" in error
+
+
+def test_faulty_setting_is_named_before_any_work(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run = ["run", "recipes/demo", "--run-dir", str(tmp_path / "run")]
+    assert main([*run, "--set", "teacher.network.hidden_dim=-5"]) == 2
+    assert "teacher.network.hidden_dim: expected greater than 0, found -5" in capsys.readouterr().err
+    assert main([*run, "--set", "teacher.network.hiden_dim=5"]) == 2
+    assert "unknown key; did you mean 'hidden_dim'?" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_gives_a_worked_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert f"Example: asr-kd {' '.join(command)} " in text
+
+
+def test_run_and_run_recipe_share_one_signature() -> None:
+    from asr_kd.cli.run import run
+    from asr_kd.stages.run import run_recipe
+
+    command = inspect.signature(run).parameters
+    function = inspect.signature(run_recipe).parameters
+    assert set(command) - set(function) == {"as_json"}  # how the outcome is printed
+    assert set(function) - set(command) == {"say"}  # where a program wants to be told
+    for name in set(command) & set(function):
+        assert command[name].default == function[name].default, name
+
+
+def test_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer()
+
+    @app.callback()
+    def options() -> None:
+        return
+
+    @app.command("wait")
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main_module, "app", app)
+    assert main(["wait"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_help_is_quick_because_heavy_packages_wait() -> None:
+    program = "import sys; from asr_kd.cli.main import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"torch", "lhotse", "numba", "scipy"} & set(done.stderr.split())
+
+
+def test_every_command_is_reachable() -> None:
+    assert main(["--help"]) == 0
+    names = set(click.Context(typer.main.get_command(main_module.app)).command.commands)  # type: ignore[attr-defined]
+    assert {command[0] for command in COMMANDS} == names
