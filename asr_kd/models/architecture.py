@@ -1,0 +1,67 @@
+"""The architectures that settings and bundles can name."""
+
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field
+from torch import nn
+
+from asr_kd.core.config import Config
+from asr_kd.core.errors import InputError
+from asr_kd.models.dnn import DNN
+from asr_kd.models.highway import HighwayDNN
+
+ARCHITECTURES: dict[str, type[DNN] | type[HighwayDNN]] = {"dnn": DNN, "highway": HighwayDNN}
+
+
+class NetworkConfig(Config):
+    """Settings of a network; its input dimension and number of pdfs come from the data."""
+
+    architecture: Literal["dnn", "highway"]
+    hidden_dim: int = Field(gt=0)
+    num_layers: int = Field(gt=0)
+    activation: Literal["relu", "sigmoid"] = "sigmoid"
+    batch_norm: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    @pydantic.model_validator(mode="after")
+    def _highway_has_no_options(self) -> "NetworkConfig":
+        if self.architecture == "highway" and (
+                self.activation != "sigmoid" or self.batch_norm or self.dropout):
+            raise ValueError("a highway network is sigmoid, without batch_norm and dropout")
+        return self
+
+
+def build_network(config: NetworkConfig, input_dim: int, num_pdfs: int) -> DNN | HighwayDNN:
+    """A freshly initialised network (from PyTorch's default generator: seed it first)."""
+    if config.architecture == "highway":
+        return HighwayDNN(input_dim, config.hidden_dim, config.num_layers, num_pdfs)
+    return DNN(input_dim, config.hidden_dim, config.num_layers, num_pdfs, config.activation,
+               config.batch_norm, config.dropout)
+
+
+def describe_network(model: nn.Module) -> dict[str, Any]:
+    """The JSON description from which `restore_network` builds the same architecture; InputError for foreign modules."""
+    for name, kind in ARCHITECTURES.items():
+        if type(model) is kind:
+            return {"type": name, **model.hyperparameters}
+    raise InputError(f"a {type(model).__name__} cannot be described: known architectures are "
+                     f"{', '.join(ARCHITECTURES)}")
+
+
+def restore_network(description: dict[str, Any]) -> DNN | HighwayDNN:
+    """The network of `describe_network`, weights yet to be loaded; InputError for an unknown or malformed one."""
+    arguments = dict(description)
+    kind = ARCHITECTURES.get(str(arguments.pop("type", None)))
+    if kind is None:
+        raise InputError(f"architecture type is {description.get('type')!r}, expected one of "
+                         f"{', '.join(ARCHITECTURES)}")
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"architecture {description!r}: {error}") from error
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trained parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())

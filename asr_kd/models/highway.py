@@ -1,0 +1,45 @@
+"""The highway network (HDNN): a thin, deep student whose layers share two gates."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class HighwayDNN(nn.Module):
+    """A highway DNN: `h_l = sigmoid(W_l h + b_l) * T(h) + h * C(h)` for layers 2 to `num_layers`.
+
+    The transform gate `T(h) = sigmoid(W_T h)` and the carry gate `C(h) = sigmoid(W_C h)` are separate, have no bias
+    and are the same for all layers. Layer 1 is plain, since the equation wants input and output of
+    one width. `W_l`, `W_T` and `W_C` are stacked, so that a layer is one matrix product (eq. 5).
+    Weights are Xavier-uniform, biases 0.
+
+    forward: (..., input_dim) -> (..., num_pdfs) logits, to be read through log-softmax.
+    Lu, Guo, Renals, "Knowledge distillation for small-footprint highway networks", arXiv 1608.00892, eq. 4 and 5.
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int, num_layers: int, num_pdfs: int) -> None:
+        super().__init__()
+        if min(input_dim, hidden_dim, num_layers, num_pdfs) < 1:
+            raise ValueError("input_dim, hidden_dim, num_layers and num_pdfs must be at least 1")
+        self.hyperparameters = {
+            "input_dim": input_dim, "hidden_dim": hidden_dim, "num_layers": num_layers, "num_pdfs": num_pdfs}
+        self.input_layer = nn.Linear(input_dim, hidden_dim)
+        self.hidden_layers = nn.ModuleList(nn.Linear(hidden_dim, hidden_dim) for _ in range(num_layers - 1))
+        self.transform_gate = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.carry_gate = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.output_layer = nn.Linear(hidden_dim, num_pdfs)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = torch.sigmoid(self.input_layer(inputs))
+        gates = torch.cat([self.transform_gate.weight, self.carry_gate.weight])
+        no_bias = gates.new_zeros(len(gates))
+        for layer in self.hidden_layers:
+            packed = F.linear(hidden, torch.cat([layer.weight, gates]), torch.cat([layer.bias, no_bias]))
+            activation, transform, carry = torch.sigmoid(packed).chunk(3, dim=-1)
+            hidden = activation * transform + hidden * carry
+        return self.output_layer(hidden)
