@@ -45,13 +45,13 @@ def score(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Word errors per speaker and overall, with intervals by speaker, and a paired test against a second system.
+    """Word errors per speaker and overall, with intervals and a paired test.
 
-    Words are compared as they are written. A reference utterance without hypothesis counts as deletions; a
-    hypothesis that the reference has not is refused.
+    Words are compared as they are written. A reference utterance without
+    hypothesis counts as deletions; hypotheses that the reference has not are
+    refused.
 
-    Example: asr-kd score --ref data/test/text --hyp kd/test.txt --against ce/test.txt --alignments
-    kd/test.ali
+    Example: asr-kd score --ref data/test/text --hyp kd.txt --against ce.txt
     """
     from asr_kd.core.errors import InputError
     from asr_kd.report.tables import render_score

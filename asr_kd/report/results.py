@@ -7,6 +7,7 @@ from typing import Any
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, write_json
+from asr_kd.core.recipe import find_recipe
 from asr_kd.report.comparisons import judge
 from asr_kd.report.markdown import render_results
 from asr_kd.scoring.system_counts import SystemCounts, read_counts_folder, write_counts
@@ -27,11 +28,7 @@ def make_results(recipe: Path, from_runs: list[Path] | None = None) -> Results:
     is read and checked before anything is written. InputError: no recipe, a run without counts, damaged
     counts, systems of one split that were not scored on the same words.
     """
-    recipe = Path(recipe)
-    if not (recipe / "recipe.yaml").is_file():
-        raise InputError(
-            f"{recipe}: no recipe.yaml there; expected the folder of a recipe, such as recipes/demo"
-        )
+    recipe = find_recipe(str(recipe))
     sources = [(f"{recipe.name}/counts", read_counts_folder(recipe / "counts"))]
     for run in from_runs or []:
         counts = read_counts_folder(Path(run) / "counts")
