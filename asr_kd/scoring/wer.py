@@ -1,9 +1,9 @@
 """Word alignments and error counts with unit costs.
 
 Words are compared as they are written: no case folding, no normalisation. The alignment is rapidfuzz's, which
-jiwer counts too. Tie-break: traced back from the last word, a deletion where one lies on a cheapest path,
-then a substitution, then an insertion, matching words at both ends first. The number of errors never depends
-on it, their split into three kinds may.
+jiwer counts too. Tie-break: words that match at both ends of the utterance are matched; the rest is traced back
+from the last word, and of the steps on a cheapest path a deletion is taken first, then a substitution, then an
+insertion, then a match. The number of errors never depends on it; their split into three kinds may.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
