@@ -1,0 +1,1 @@
+"""Filterbanks and MFCC as Kaldi computes them, deltas, CMVN, splicing, Kaldi archives and the frame store."""

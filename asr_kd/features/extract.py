@@ -1,0 +1,118 @@
+"""From utterances to a frame store, over all cores."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from asr_kd.core.drops import Drops
+from asr_kd.core.errors import InputError
+from asr_kd.core.log import get_logger
+from asr_kd.core.parallel import map_threads
+from asr_kd.data.audio import AudioError, read_utterance
+from asr_kd.data.manifest import Utterance
+from asr_kd.features.cmvn import CmvnStatistics, normalise_running
+from asr_kd.features.config import LOG_MEL_MEAN, LOG_MEL_VARIANCE, FeatureConfig
+from asr_kd.features.deltas import add_deltas
+from asr_kd.features.frame_store import FrameStoreWriter
+from asr_kd.features.resampling import resample as resample_samples
+from asr_kd.features.spectral import FeatureExtractor
+
+logger = get_logger(__name__)
+
+
+def extract_features(
+    utterances: Sequence[Utterance], config: FeatureConfig, folder: Path, *, workers: int | None = None,
+    mix_down: bool = False, resample: bool = False, max_dropped: float = 0.05,
+) -> Drops:
+    """Compute the features of `utterances` as `config` says and write them as a frame store to `folder`.
+
+    Utterances stand in the store by speaker, a speaker's in the order given; per-speaker statistics are over
+    all of them. `mix_down` averages several channels, `resample` converts other sampling rates (as Kaldi does).
+    An utterance with faulty audio, or shorter than a frame, is dropped, and counted by reason; more than the share
+    `max_dropped` raises WorkError, no utterances or an id that occurs twice InputError.
+
+    `workers` threads (default: all cores): decoding and every kernel release the interpreter lock, which
+    scales as processes do and needs no copying. The bytes of the store do not depend on their number.
+    """
+    ordered = sorted(utterances, key=lambda utterance: utterance.speaker)
+    _check_ids(ordered)
+    extractor = FeatureExtractor(config)
+    drops = Drops(len(ordered), cap=max_dropped)
+
+    def compute(utterance: Utterance) -> np.ndarray | tuple[str, str]:
+        try:
+            return _features_of(utterance, extractor, mix_down, resample)
+        except AudioError as error:
+            return error.reason, error.detail
+
+    results = map_threads(compute, ordered, workers, "features")
+    with FrameStoreWriter(folder, config.dim, config.store_dtype, config.recipe()) as writer:
+        pairs = zip(ordered, results, strict=True)
+        for _, group in groupby(pairs, key=lambda pair: pair[0].speaker):
+            kept = []
+            for utterance, result in group:
+                if isinstance(result, tuple):
+                    drops.drop(utterance.id, *result)
+                    logger.warning("utterance %s dropped: %s (%s)", utterance.id, *result)
+                else:
+                    kept.append((utterance, result))
+            for utterance, matrix in _normalised(kept, config):
+                writer.add(utterance.id, utterance.speaker, matrix)
+        drops.check()
+    return drops
+
+
+def normalise_utterance(features: np.ndarray, config: FeatureConfig) -> np.ndarray:
+    """What `config` asks for that needs only this utterance's `(frames, dim)`: per-utterance or running."""
+    if config.normalisation == "utterance":
+        return CmvnStatistics.of(features).normalise(features, config.normalise_variance)
+    if config.normalisation == "running":
+        mean = np.array(config.running_prior_mean or [LOG_MEL_MEAN] * config.static_dim)
+        variance = np.array(config.running_prior_variance or [LOG_MEL_VARIANCE] * config.static_dim)
+        return normalise_running(
+            features, mean, variance, window=config.running_window, prior_frames=config.running_prior_frames,
+            variance=config.normalise_variance,
+        )
+    return features
+
+
+def _features_of(
+    utterance: Utterance, extractor: FeatureExtractor, mix_down: bool, resample: bool
+) -> np.ndarray | tuple[str, str]:
+    config = extractor.config
+    # Resampled here rather than when it is read: Kaldi's filter, not scipy's.
+    wanted = None if resample else config.sampling_rate
+    samples, rate = read_utterance(utterance, sampling_rate=wanted, mix_down=mix_down)
+    samples = resample_samples(samples, rate, config.sampling_rate)
+    features = extractor(samples)
+    if len(features) == 0:
+        return "too short", f"{len(samples)} samples, a frame has {config.window_size}"
+    if not np.isfinite(features).all():
+        return "not finite", "the audio holds values that are not numbers"
+    return normalise_utterance(features, config)
+
+
+def _normalised(
+    kept: list[tuple[Utterance, np.ndarray]], config: FeatureConfig
+) -> Iterator[tuple[Utterance, np.ndarray]]:
+    """One speaker's utterances, normalised over all of them where the config says so, with deltas."""
+    statistics = CmvnStatistics.zero(config.static_dim)
+    if config.normalisation == "speaker":
+        for _, matrix in kept:
+            statistics += CmvnStatistics.of(matrix)
+    for utterance, matrix in kept:
+        if config.normalisation == "speaker":
+            matrix = statistics.normalise(matrix, config.normalise_variance)
+        yield utterance, add_deltas(matrix, config.deltas) if config.deltas else matrix
+
+
+def _check_ids(utterances: Sequence[Utterance]) -> None:
+    if not utterances:
+        raise InputError("no utterances to compute features of")
+    seen: set[str] = set()
+    for utterance in utterances:
+        if utterance.id in seen:
+            raise InputError(f"utterance {utterance.id} occurs twice; ids must be unique")
+        seen.add(utterance.id)

@@ -1,0 +1,164 @@
+"""Kaldi archives of matrices, read and written: text, float, double and the three compressed forms.
+
+kaldiio does the (de)compression. Its own readers of archives and scripts are left alone: they run pipes and
+unpickle what says it is a pickle.
+"""
+
+import contextlib
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from kaldiio import matio
+
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import atomic_file, read_lines
+
+# Kaldi's --compression-method: CM (8 bit a column), CM2 (16 bit), CM3 (8 bit).
+COMPRESSION = {"none": None, "CM": 2, "CM2": 3, "CM3": 5}
+_TOKEN_LIMIT = 4096
+
+
+def read_kaldi_archive(path: Path, *, root: Path | None = None) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (key, `(rows, columns)` float32, or float64 where it is stored so) of an `.ark` or `.scp` file.
+
+    Paths in an scp are relative to `root` (default: its own folder) and must stay below it; pipes and ranges are
+    refused. What is not a whole Kaldi matrix raises InputError with file and key.
+    """
+    path = Path(path)
+    if path.suffix == ".scp":
+        yield from _read_script(path, (root or path.parent).resolve())
+    else:
+        with _open(path) as file:
+            while (key := _read_key(file, path)) is not None:
+                yield key, _read_matrix(file, path, key)
+
+
+def write_kaldi_archive(
+    path: Path, matrices: Iterable[tuple[str, np.ndarray]], *, scp: Path | None = None, compression: str = "none",
+    text: bool = False,
+) -> int:
+    """Write (key, `(rows, columns)`) pairs as an archive, with `scp` also its index; returns their number.
+
+    `compression` is "none", "CM", "CM2" or "CM3". The scp names the archive relative to its own folder where
+    both are in one, so that the folder can be moved. Keys that are empty or hold white space raise InputError.
+    """
+    if compression not in COMPRESSION:
+        raise InputError(f"compression {compression!r}: expected one of {', '.join(COMPRESSION)}")
+    if text and compression != "none":
+        raise InputError("a text archive cannot be compressed")
+    path = Path(path)
+    lines = []
+    with atomic_file(path, "wb") as file:
+        for key, matrix in matrices:
+            if not key or len(key.split()) != 1 or key != key.strip():
+                raise InputError(f"{path}: key {key!r}: expected one word")
+            if matrix.ndim != 2:
+                raise InputError(f"{path}: {key}: shape {matrix.shape}, expected (rows, columns)")
+            file.write(key.encode() + b" ")
+            lines.append((key, file.tell()))
+            if text:
+                file.write(_text_of(matrix))
+                continue
+            stored = matrix if matrix.dtype == np.float64 and compression == "none" else matrix.astype(np.float32)
+            matio.write_array(file, stored, "<", COMPRESSION[compression])
+    if scp is not None:
+        scp = Path(scp)
+        archive = path.name if scp.parent.resolve() == path.parent.resolve() else str(path.resolve())
+        with atomic_file(scp) as file:
+            file.writelines(f"{key} {archive}:{position}\n" for key, position in lines)
+    return len(lines)
+
+
+def _read_script(path: Path, root: Path) -> Iterator[tuple[str, np.ndarray]]:
+    with contextlib.ExitStack() as stack:
+        opened: dict[Path, IO[bytes]] = {}
+        for number, line in read_lines(path):
+            where = f"{path}:{number}"
+            key, target = (line.split(None, 1) + ["", ""])[:2]
+            target = target.strip()
+            if not key or not target:
+                raise InputError(f"{where}: expected a key and FILE:OFFSET")
+            if target.startswith("|") or target.endswith("|"):
+                raise InputError(f"{where}: {key}: pipes are not run; write the archive to a file")
+            if target.endswith("]"):
+                raise InputError(f"{where}: {key}: ranges of rows are not read; copy them with Kaldi's copy-feats")
+            name, colon, offset = target.rpartition(":")
+            if not colon or not offset.isdigit():
+                name, offset = target, "0"
+            archive = (root / name).resolve()
+            if not archive.is_relative_to(root):
+                raise InputError(f"{where}: {key}: {name} is outside {root}; name a root that contains it")
+            if archive not in opened:
+                stack.close()
+                opened = {archive: stack.enter_context(_open(archive))}
+            opened[archive].seek(int(offset))
+            yield key, _read_matrix(opened[archive], archive, key)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder, expected an archive") from error
+    except PermissionError as error:
+        raise InputError(f"{path}: may not be read (permission denied)") from error
+    with file:
+        yield file
+
+
+def _read_key(file: IO[bytes], path: Path) -> str | None:
+    key = bytearray()
+    while (byte := file.read(1)) not in (b" ", b"\t", b""):
+        key += byte
+        if len(key) > _TOKEN_LIMIT:
+            raise InputError(f"{path}: not a Kaldi archive (no key in its first {_TOKEN_LIMIT} bytes)")
+    key = bytearray(key.strip())
+    if not key and byte == b"":
+        return None
+    try:
+        name = key.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {file.tell() - len(key)}: the key is not UTF-8") from error
+    if not name or byte == b"":
+        raise InputError(f"{path}: byte {file.tell()}: expected a key and a matrix")
+    return name
+
+
+def _read_matrix(file: IO[bytes], path: Path, key: str) -> np.ndarray:
+    begin = file.tell()
+    mark = file.read(2)
+    file.seek(begin)
+    try:
+        matrix = matio.read_matrix_or_vector(file) if mark == b"\0B" else _read_text(file)
+    except (AssertionError, ValueError, IndexError, TypeError, MemoryError, OverflowError, struct.error) as error:
+        raise InputError(f"{path}: {key}: no whole Kaldi matrix at byte {begin}") from error
+    if matrix.ndim != 2:
+        raise InputError(f"{path}: {key}: expected a matrix, found {matrix.ndim} dimension(s)")
+    return np.array(matrix, dtype=np.float64 if matrix.dtype == np.float64 else np.float32)
+
+
+def _read_text(file: IO[bytes]) -> np.ndarray:
+    if file.readline().split() != [b"["]:
+        raise ValueError("no opening bracket")
+    rows = []
+    for line in file:
+        values = line.split()
+        closed = values[-1:] == [b"]"]
+        if closed:
+            values.pop()
+        if values:
+            rows.append(np.array(values, dtype=np.float32))
+        if closed:
+            return np.array(rows, dtype=np.float32).reshape(len(rows), -1)
+    raise ValueError("no closing bracket")
+
+
+def _text_of(matrix: np.ndarray) -> bytes:
+    rows = "".join("\n  " + "".join(f"{value:.7g} " for value in row) for row in matrix)
+    return f" [{rows}]\n".encode()
