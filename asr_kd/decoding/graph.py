@@ -1,0 +1,115 @@
+"""A decoding graph in the memory layout that the search wants."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import read_json, read_lines
+from asr_kd.graph.fst import Fst
+
+
+@dataclass(frozen=True)
+class DecodingGraph:
+    """HCLG for the search.
+
+    begins: int32 (states + 1, 2), the first epsilon and the first emitting arc of each state; arc_ints: int32
+    (arcs, 4), pdf (-1: epsilon), word, cost's bits, next state; arc_floats: the same memory as float32; levels:
+    uint8 (states,), every epsilon arc leads to a higher level; finals: float32 (states,); transition_ids: int32
+    (arcs,). `words[id]` is a word, 0 is none.
+    """
+
+    path: str
+    start: int
+    begins: np.ndarray
+    arc_ints: np.ndarray
+    arc_floats: np.ndarray
+    levels: np.ndarray
+    finals: np.ndarray
+    transition_ids: np.ndarray
+    words: list[str]
+    num_pdfs: int
+    hmm_digest: str
+
+    @staticmethod
+    def load(folder: Path, hmm_digest: str | None = None) -> "DecodingGraph":
+        """Read what `build_graph` wrote. InputError: damaged files, or built with an HMM of another digest."""
+        description = read_json(folder / "graph.json")
+        try:
+            built_with, num_pdfs = str(description["hmm"]), int(description["num_pdfs"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{folder / 'graph.json'}: not a description of a graph; build the graph again") from error
+        if hmm_digest is not None and hmm_digest != built_with:
+            raise InputError(f"{folder}: the graph was built with HMM {built_with}, but the model is {hmm_digest}; "
+                             "build the graph with this model")
+        try:
+            pdfs = np.load(folder / "transition_pdfs.npy", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder / 'transition_pdfs.npy'}: missing or damaged; build the graph again") from error
+        return DecodingGraph.from_fst(Fst.read(folder / "HCLG.fst"), pdfs, _read_words(folder / "words.txt"),
+                                      num_pdfs, built_with, str(folder))
+
+    @staticmethod
+    def from_fst(fst: Fst, transition_pdfs: np.ndarray, words: list[str], num_pdfs: int, hmm_digest: str = "",
+                 path: str = "graph") -> "DecodingGraph":
+        """From HCLG and the pdf of each transition-id (`transition_pdfs[0]` is not used)."""
+        fst = Fst.from_arcs(fst.start, fst.finals, fst.sources, fst.arcs)
+        tids = fst.arcs["ilabel"].astype(np.int32)
+        if tids.max(initial=0) >= len(transition_pdfs) or fst.arcs["olabel"].max(initial=0) >= len(words):
+            raise InputError(f"{path}: transition-ids or words beyond the tables beside it; build the graph again")
+        pdfs = np.where(tids > 0, transition_pdfs[tids], -1)
+        if pdfs.max(initial=-1) >= num_pdfs or (pdfs[tids > 0] < 0).any():
+            raise InputError(f"{path}: pdfs outside 0..{num_pdfs - 1}; build the graph again")
+        arcs = fst.arcs.copy()
+        arcs["ilabel"] = pdfs
+        begins = np.empty((fst.num_states + 1, 2), np.int32)
+        begins[:, 0] = fst.offsets
+        begins[:-1, 1] = fst.offsets[:-1] + np.bincount(fst.sources[tids == 0], minlength=fst.num_states)
+        begins[-1, 1] = fst.num_arcs
+        levels = _epsilon_levels(begins, arcs["nextstate"].copy())
+        if levels is None or levels.max(initial=0) > 255:
+            raise InputError(f"{path}: a cycle of epsilon arcs; the search needs a graph without")
+        memory = arcs.view(np.int32).reshape(-1, 4)
+        return DecodingGraph(path, fst.start, begins, memory, memory.view(np.float32), levels.astype(np.uint8),
+                             fst.finals, tids, words, num_pdfs, hmm_digest)
+
+
+def _read_words(path: Path) -> list[str]:
+    words: list[str] = []
+    for number, line in read_lines(path):
+        fields = line.split(" ")
+        if len(fields) != 2 or fields[1] != str(len(words)):
+            raise InputError(f"{path}:{number}: expected 'WORD {len(words)}', found {line!r}")
+        words.append(fields[0])
+    return words
+
+
+@njit(cache=True)
+def _epsilon_levels(begins, nextstates):  # type: ignore[no-untyped-def]
+    """Length of the longest epsilon path into each state, None where epsilons form a cycle."""
+    states = len(begins) - 1
+    ways_in = np.zeros(states, np.int64)
+    for s in range(states):
+        for arc in range(begins[s, 0], begins[s, 1]):
+            ways_in[nextstates[arc]] += 1
+    levels = np.zeros(states, np.int64)
+    queue = np.empty(states, np.int64)
+    length = 0
+    for s in range(states):
+        if ways_in[s] == 0:
+            queue[length] = s
+            length += 1
+    done = 0
+    while done < length:
+        s = queue[done]
+        done += 1
+        for arc in range(begins[s, 0], begins[s, 1]):
+            t = nextstates[arc]
+            levels[t] = max(levels[t], levels[s] + 1)
+            ways_in[t] -= 1
+            if ways_in[t] == 0:
+                queue[length] = t
+                length += 1
+    return levels if length == states else None

@@ -1,0 +1,127 @@
+"""Beam search over a log-likelihood matrix: the best words and a lattice of what competes with them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from pydantic import Field
+
+from asr_kd.core.config import Config
+from asr_kd.core.errors import WorkError
+from asr_kd.decoding.graph import DecodingGraph
+from asr_kd.decoding.rescoring import best_path
+from asr_kd.decoding.search_kernel import search
+from asr_kd.lattices.lattice import Lattice
+
+__all__ = ["DecodingGraph", "SearchConfig", "SearchResult", "decode"]
+
+
+class SearchConfig(Config):
+    """Kaldi's names and meanings (`gmm-latgen-faster`); beams are in units of scaled cost."""
+
+    beam: float = Field(11.0, gt=0)
+    max_active: int = Field(2500, ge=2)
+    min_active: int = Field(200, ge=0)
+    lattice_beam: float = Field(6.0, ge=0)
+    acoustic_scale: float = Field(0.083333, gt=0)
+    prune_interval: int = Field(25, ge=1)
+    beam_delta: float = Field(0.5, gt=0)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The search of one utterance.
+
+    words: of the best path; lattice: all paths within the lattice beam; reached_final: false for a partial result
+    (no final state was active at the end, or no token survived so far); cost: graph + acoustic_scale · acoustic of
+    the best path; frames: frames decoded (fewer than given where no token survived).
+    """
+
+    words: list[str]
+    lattice: Lattice
+    reached_final: bool
+    cost: float
+    frames: int
+
+
+def decode(graph: DecodingGraph, log_likelihoods: np.ndarray, config: SearchConfig | None = None) -> SearchResult:
+    """Search the best paths of `graph` for log_likelihoods (frames, pdfs).
+
+    Frame-synchronous token passing as Kaldi's LatticeFasterDecoder. WorkError: no frames, another number of pdfs
+    than the graph's, values that are not finite.
+    """
+    config = config or SearchConfig()
+    scores = _checked(graph, log_likelihoods)
+    states, token_begins, sources, targets, arcs, final_costs, reached_final, cost, frames = search(
+        graph.begins, graph.arc_ints, graph.arc_floats, graph.levels, int(graph.levels.max()) + 1, graph.finals,
+        graph.start, scores, config.acoustic_scale, config.beam, config.max_active, config.min_active,
+        config.lattice_beam, config.prune_interval, config.beam_delta)
+    lattice = Lattice(*_assemble(
+        states, token_begins, sources, targets, arcs, final_costs, graph.levels, graph.arc_ints, graph.arc_floats,
+        graph.transition_ids, scores))
+    best = best_path(lattice, 1.0 / config.acoustic_scale, 0.0)
+    return SearchResult([graph.words[word] for word in best.words], lattice, bool(reached_final), float(cost),
+                        int(frames))
+
+
+def _checked(graph: DecodingGraph, log_likelihoods: np.ndarray) -> np.ndarray:
+    if log_likelihoods.ndim != 2 or log_likelihoods.shape[1] != graph.num_pdfs:
+        raise WorkError(f"log-likelihoods of shape {log_likelihoods.shape}, the graph {graph.path} has "
+                        f"{graph.num_pdfs} pdfs; decode with the graph of this model")
+    if len(log_likelihoods) == 0:
+        raise WorkError("no frames to decode")
+    finite = np.isfinite(log_likelihoods)
+    if not finite.all():
+        frame, pdf = np.argwhere(~finite)[0]
+        raise WorkError(f"log-likelihood of frame {frame}, pdf {pdf} is {log_likelihoods[frame, pdf]}; "
+                        "the model or its input is broken")
+    return np.ascontiguousarray(log_likelihoods, np.float32)
+
+
+@njit(nogil=True, cache=True)
+def _assemble(  # type: ignore[no-untyped-def]
+    states, token_begins, sources, targets, link_arcs, final_costs, levels, arc_ints, arc_floats, transition_ids,
+    log_likelihoods,
+):
+    """The arrays of a Lattice: tokens sorted by frame and epsilon level, links by their source."""
+    num_tokens, num_links = len(states), len(sources)
+    rank = np.empty(num_tokens, np.int32)
+    frames = np.empty(num_tokens, np.int32)
+    finals = np.full(num_tokens, np.inf, np.float32)
+    for frame in range(len(token_begins) - 1):
+        begin, end = token_begins[frame], token_begins[frame + 1]
+        highest = 0
+        for token in range(begin, end):
+            highest = max(highest, levels[states[token]])
+        number = begin
+        for level in range(highest + 1):
+            for token in range(begin, end):
+                if levels[states[token]] == level:
+                    rank[token] = number
+                    frames[number] = frame
+                    number += 1
+    first_final = num_tokens - len(final_costs)
+    for token in range(first_final, num_tokens):
+        finals[rank[token]] = final_costs[token - first_final]
+
+    offsets = np.zeros(num_tokens + 1, np.int32)
+    for link in range(num_links):
+        offsets[rank[sources[link]] + 1] += 1
+    offsets = np.cumsum(offsets).astype(np.int32)
+    position = offsets.copy()
+    to = np.empty(num_links, np.int32)
+    tids = np.empty(num_links, np.int32)
+    words = np.empty(num_links, np.int32)
+    graph_costs = np.empty(num_links, np.float32)
+    acoustic_costs = np.zeros(num_links, np.float32)
+    for link in range(num_links):
+        source, arc = rank[sources[link]], link_arcs[link]
+        place = position[source]
+        position[source] += 1
+        to[place] = rank[targets[link]]
+        tids[place] = transition_ids[arc]
+        words[place] = arc_ints[arc, 1]
+        graph_costs[place] = arc_floats[arc, 2]
+        if arc_ints[arc, 0] >= 0:
+            acoustic_costs[place] = -log_likelihoods[frames[source], arc_ints[arc, 0]]
+    return frames, offsets, finals, to, tids, words, graph_costs, acoustic_costs

@@ -1,0 +1,1 @@
+"""The lattice type and its store on disk."""

@@ -1,0 +1,99 @@
+"""State-level lattices as arrays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """What a search kept of one utterance; state 0 is the start, every arc leads to a higher state.
+
+    Costs are negative natural logarithms, acoustic ones unscaled. A word of 0 is none; an arc with transition-id 0
+    takes no frame, all others take one.
+
+    frames: int32 (states,), frames consumed before the state; offsets: int32 (states + 1,), the arcs of state s are
+    offsets[s] to offsets[s + 1]; final_costs: float32 (states,), infinite where not final; targets, transition_ids,
+    words: int32 (arcs,); graph_costs, acoustic_costs: float32 (arcs,).
+    """
+
+    frames: np.ndarray
+    offsets: np.ndarray
+    final_costs: np.ndarray
+    targets: np.ndarray
+    transition_ids: np.ndarray
+    words: np.ndarray
+    graph_costs: np.ndarray
+    acoustic_costs: np.ndarray
+
+    @property
+    def num_states(self) -> int:
+        return len(self.frames)
+
+    @property
+    def num_arcs(self) -> int:
+        return len(self.targets)
+
+    @property
+    def num_frames(self) -> int:
+        return int(self.frames[-1]) if len(self.frames) else 0
+
+    @property
+    def sources(self) -> np.ndarray:
+        """Source state of each arc, int32 (arcs,)."""
+        return np.repeat(np.arange(self.num_states, dtype=np.int32), np.diff(self.offsets))
+
+    def fault(self) -> str | None:
+        """What breaks the rules above, in a few words; None where nothing does."""
+        states, arcs = self.num_states, self.num_arcs
+        if states == 0:
+            return None if arcs == 0 else "arcs without states"
+        if len(self.offsets) != states + 1 or self.offsets[0] != 0 or self.offsets[-1] != arcs:
+            return "arc counts do not fit"
+        if (np.diff(self.offsets) < 0).any() or (np.diff(self.frames) < 0).any() or self.frames[0] != 0:
+            return "states out of order"
+        sources = self.sources
+        if (self.targets <= sources).any() or (self.targets >= states).any():
+            return "an arc does not lead to a higher state"
+        if (self.frames[self.targets] - self.frames[sources] != (self.transition_ids > 0)).any():
+            return "an arc does not take the frames that its transition-id says"
+        if not (np.isfinite(self.graph_costs).all() and np.isfinite(self.acoustic_costs).all()):
+            return "a cost is not finite"
+        return None
+
+
+def prune(lattice: Lattice, beam: float, acoustic_scale: float) -> Lattice:
+    """Keep the arcs on paths whose cost (graph + acoustic_scale · acoustic) is within `beam` of the best path's."""
+    if lattice.num_states == 0:
+        return lattice
+    costs = lattice.graph_costs + acoustic_scale * lattice.acoustic_costs.astype(np.float64)
+    finals = lattice.final_costs.astype(np.float64)
+    forward, backward = _forward_backward(lattice.offsets, lattice.targets, costs, finals)
+    sources = lattice.sources
+    limit = backward[0] + beam + 1e-9 * abs(backward[0])
+    arcs = forward[sources] + costs + backward[lattice.targets] <= limit
+    states = forward + backward <= limit
+    number = np.cumsum(states, dtype=np.int32) - 1
+    counts = np.bincount(number[sources[arcs]], minlength=int(states.sum()))
+    final_costs = np.where(forward + finals <= limit, lattice.final_costs, np.inf).astype(np.float32)
+    return Lattice(
+        lattice.frames[states], np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), final_costs[states],
+        number[lattice.targets[arcs]], lattice.transition_ids[arcs], lattice.words[arcs], lattice.graph_costs[arcs],
+        lattice.acoustic_costs[arcs])
+
+
+@njit(nogil=True, cache=True)
+def _forward_backward(offsets, targets, costs, finals):  # type: ignore[no-untyped-def]
+    """Cost of the best path to, and from, each state."""
+    states = len(finals)
+    forward = np.full(states, np.inf)
+    backward = finals.copy()
+    forward[0] = 0.0
+    for s in range(states):
+        for a in range(offsets[s], offsets[s + 1]):
+            forward[targets[a]] = min(forward[targets[a]], forward[s] + costs[a])
+    for s in range(states - 1, -1, -1):
+        for a in range(offsets[s], offsets[s + 1]):
+            backward[s] = min(backward[s], costs[a] + backward[targets[a]])
+    return forward, backward
