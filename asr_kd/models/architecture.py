@@ -41,7 +41,7 @@ def build_network(config: NetworkConfig, input_dim: int, num_pdfs: int) -> DNN |
 
 
 def describe_network(model: nn.Module) -> dict[str, Any]:
-    """The JSON description from which `restore_network` builds the same architecture; InputError for foreign modules."""
+    """JSON from which `restore_network` builds the same architecture; InputError for foreign modules."""
     for name, kind in ARCHITECTURES.items():
         if type(model) is kind:
             return {"type": name, **model.hyperparameters}

@@ -52,9 +52,10 @@ class ModelCard(Config):
 
 
 def alignment_priors(pdf_ids: NDArray[np.integer[Any]], num_pdfs: int) -> NDArray[np.float64]:
-    """Priors from alignments: (count of the pdf + 1) / (frames + pdfs); negative ids (frames without alignment) are skipped.
+    """Priors from alignments: (count of the pdf + 1) / (frames + pdfs).
 
-    pdf_ids (frames,) -> (pdfs,) that sum to 1. An id outside of the tree raises InputError.
+    Negative ids, frames without alignment, are skipped. pdf_ids (frames,) -> (pdfs,) that sum to 1.
+    An id outside of the tree raises InputError.
     """
     labelled = pdf_ids[pdf_ids >= 0]
     if labelled.size and labelled.max() >= num_pdfs:

@@ -24,7 +24,7 @@ class HighwayDNN(nn.Module):
         self.hyperparameters = {
             "input_dim": input_dim, "hidden_dim": hidden_dim, "num_layers": num_layers, "num_pdfs": num_pdfs}
         self.input_layer = nn.Linear(input_dim, hidden_dim)
-        self.hidden_layers = nn.ModuleList(nn.Linear(hidden_dim, hidden_dim) for _ in range(num_layers - 1))
+        self.hidden_layers = nn.ModuleList([nn.Linear(hidden_dim, hidden_dim) for _ in range(num_layers - 1)])
         self.transform_gate = nn.Linear(hidden_dim, hidden_dim, bias=False)
         self.carry_gate = nn.Linear(hidden_dim, hidden_dim, bias=False)
         self.output_layer = nn.Linear(hidden_dim, num_pdfs)
@@ -39,6 +39,7 @@ class HighwayDNN(nn.Module):
         gates = torch.cat([self.transform_gate.weight, self.carry_gate.weight])
         no_bias = gates.new_zeros(len(gates))
         for layer in self.hidden_layers:
+            assert isinstance(layer, nn.Linear)
             packed = F.linear(hidden, torch.cat([layer.weight, gates]), torch.cat([layer.bias, no_bias]))
             activation, transform, carry = torch.sigmoid(packed).chunk(3, dim=-1)
             hidden = activation * transform + hidden * carry

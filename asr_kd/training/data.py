@@ -1,0 +1,128 @@
+"""Minibatches of single frames, gathered from the frame store by global frame index."""
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import hash_bytes, hash_json
+from asr_kd.features.frame_store import FrameStore
+from asr_kd.features.splice import SplicedFrames
+
+_PREFETCHED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Minibatch:
+    """Frames drawn from anywhere in the corpus."""
+
+    inputs: Tensor  # (batch, (left + 1 + right) * dim), spliced
+    pdf_ids: Tensor  # (batch,) int64
+    targets: dict[str, Tensor] = field(default_factory=dict)  # what an objective learns from beside pdf-ids
+
+    def to(self, device: torch.device) -> "Minibatch":
+        """This minibatch on `device`, inputs as float32."""
+        return Minibatch(self.inputs.to(device).float(), self.pdf_ids.to(device),
+                         {name: value.to(device) for name, value in self.targets.items()})
+
+
+class FrameTargets(Protocol):
+    """Something that knows more of each frame than its pdf-id, such as cached soft targets."""
+
+    @property
+    def digest(self) -> str:
+        """Identifies the content."""
+
+    def gather(self, frame_indices: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Tensors whose first dimension is the batch, for global frame indices (batch,). Called in a thread."""
+
+
+class TrainingData:
+    """Spliced frames with their pdf-ids, parted by speaker into training and held-out (CV) frames.
+
+    pdf_ids (store.num_frames,): aligned with the store's rows, -1 where a frame has no alignment; such
+    frames are never drawn. The held-out speakers are those named, or `held_out_speakers` many, chosen by the
+    hash of their ids: the same in every run, whatever the seed. At utterance ends the edge frame is repeated.
+    Arrays that do not fit together, unknown speakers and empty parts raise InputError.
+    """
+
+    def __init__(self, store: FrameStore, pdf_ids: NDArray[np.integer[Any]], *, left: int = 7, right: int = 7,
+                 held_out_speakers: int | list[str] = 10, targets: FrameTargets | None = None) -> None:
+        if pdf_ids.shape != (store.num_frames,):
+            raise InputError(f"features have {store.num_frames} frames, alignments {pdf_ids.shape}: they are not "
+                             "of the same utterances; make the alignments again from these features")
+        self.input_dim = store.dim * (left + 1 + right)
+        self.held_out_speakers = _held_out(sorted(set(store.speakers.values())), held_out_speakers)
+        self.num_pdfs_needed = int(pdf_ids.max(initial=-1)) + 1
+        self._pdf_ids = pdf_ids
+        self._targets = targets
+        # As stored: converting in the gathering thread would set its own pool of cores against the trainer's.
+        stored = torch.float16 if store.dtype == "float16" else torch.float32
+        self._spliced = SplicedFrames.of(store, left, right, dtype=stored)
+        held_out = np.zeros(store.num_frames, bool)
+        chosen = set(self.held_out_speakers)
+        for utterance_id in store.ids:
+            if store.speakers[utterance_id] in chosen:
+                begin, end = store.bounds(utterance_id)
+                held_out[begin:end] = True
+        labelled = pdf_ids >= 0
+        self.train_frames: NDArray[np.int64] = np.flatnonzero(labelled & ~held_out)
+        self.cv_frames: NDArray[np.int64] = np.flatnonzero(labelled & held_out)
+        for what, frames in (("training", self.train_frames), ("held-out", self.cv_frames)):
+            if not frames.size:
+                raise InputError(f"there are no {what} frames with an alignment ({len(self.held_out_speakers)} "
+                                 f"speakers held out); check held_out_speakers and the alignments")
+        labels = hash_bytes(np.ascontiguousarray(pdf_ids, np.int32).tobytes())
+        self.digest = hash_json([frames_digest(store), labels, left, right, self.held_out_speakers,
+                                 targets.digest if targets else None])
+
+    def minibatch(self, frame_indices: NDArray[np.int64]) -> Minibatch:
+        """Gather the frames of `frame_indices` (batch,), global rows of the store."""
+        labels = torch.from_numpy(self._pdf_ids[frame_indices].astype(np.int64))
+        targets = self._targets.gather(frame_indices) if self._targets else {}
+        return Minibatch(self._spliced.gather(frame_indices), labels, targets)
+
+    def epoch_order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """All training frames in the random order of one epoch; a function of seed and epoch only."""
+        return np.random.default_rng([seed, epoch]).permutation(self.train_frames)
+
+    def prefetch(self, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch]:
+        """Minibatches in order, gathered by a thread a few steps ahead of their use."""
+        waiting: list[Future[Minibatch]] = []
+        with ThreadPoolExecutor(1, "minibatches") as pool:
+            try:
+                for frame_indices in batches:
+                    waiting.append(pool.submit(self.minibatch, frame_indices))
+                    if len(waiting) > _PREFETCHED:
+                        yield waiting.pop(0).result()
+                while waiting:
+                    yield waiting.pop(0).result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def frames_digest(store: FrameStore) -> str:
+    """Identifies the very frames of a store: recipe, utterances, values (reads all of them, about 1 GB/s)."""
+    crc = 0
+    for begin in range(0, store.num_frames, 1 << 18):
+        crc = zlib.crc32(np.ascontiguousarray(store.frames[begin:begin + (1 << 18)]).data.cast("B"), crc)
+    return hash_json([store.digest, store.ids, store.offsets.tolist(), crc])
+
+
+def _held_out(speakers: list[str], wanted: int | list[str]) -> list[str]:
+    if isinstance(wanted, int):
+        if wanted >= len(speakers):
+            raise InputError(f"held_out_speakers is {wanted}, but train has {len(speakers)} speakers")
+        return sorted(sorted(speakers, key=lambda s: hashlib.sha256(s.encode()).digest())[:wanted])
+    unknown = sorted(set(wanted) - set(speakers))
+    if unknown:
+        raise InputError(f"held_out_speakers names {unknown[0]!r}, which is no speaker of the training data")
+    return sorted(set(wanted))

@@ -1,0 +1,74 @@
+"""What suits this machine: precision and number of threads, measured by training steps of the model itself."""
+
+import copy
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from asr_kd.core.parallel import available_cores
+from asr_kd.training.config import TrainingConfig
+from asr_kd.training.data import Minibatch
+from asr_kd.training.objective import Objective
+
+_BFLOAT16_GAIN = 1.2
+_THREADS_GAIN = 1.25
+
+
+def choose_execution(model: nn.Module, objective: Objective, minibatch: Minibatch,
+                     config: TrainingConfig) -> tuple[str, int]:
+    """(precision, threads) for a run: what the settings say, or where they say auto, what is faster here.
+
+    The choice decides the last bits of the result, so a run records it in its checkpoints. The model and
+    PyTorch's generator are left as they are.
+    """
+    precision, threads = config.precision, config.threads or available_cores()
+    device = minibatch.inputs.device
+    if device.type == "cuda":
+        if precision == "auto":
+            precision = "bfloat16" if bfloat16_gains(device) else "float32"
+    elif precision == "auto" or (config.threads == 0 and threads > 1):
+        trial = copy.deepcopy(model).train()
+        generator_state, threads_before = torch.get_rng_state(), torch.get_num_threads()
+
+        def seconds(a_precision: str, some_threads: int) -> float:
+            torch.set_num_threads(some_threads)
+            return _fastest(lambda: _step(trial, objective, minibatch, a_precision))
+
+        if config.threads == 0 and threads > 1:
+            assumed = "bfloat16" if precision == "auto" else precision
+            if seconds(assumed, threads) * _THREADS_GAIN > seconds(assumed, 1):
+                threads = 1
+        if precision == "auto":
+            gain = seconds("float32", threads) / seconds("bfloat16", threads)
+            precision = "bfloat16" if gain > _BFLOAT16_GAIN else "float32"
+        torch.set_num_threads(threads_before)
+        torch.set_rng_state(generator_state)
+    return precision, threads
+
+
+def bfloat16_gains(device: torch.device) -> bool:
+    """Whether a bfloat16 matrix product is clearly faster here than a float32 one."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    products = [torch.ones(512, 512, device=device, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
+    float32, bfloat16 = (_fastest(lambda matrix=matrix: matrix @ matrix) for matrix in products)  # type: ignore[misc]
+    return float32 / bfloat16 > _BFLOAT16_GAIN
+
+
+def _step(model: nn.Module, objective: Objective, minibatch: Minibatch, precision: str) -> None:
+    with torch.autocast(minibatch.inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        logits = model(minibatch.inputs)
+    objective(logits, minibatch).backward()
+    model.zero_grad(set_to_none=True)
+
+
+def _fastest(function: Callable[[], None], repeats: int = 5) -> float:
+    function()
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begin)
+    return min(times)
