@@ -13,6 +13,7 @@ _Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers (def
 def register(app: typer.Typer) -> None:
     corpora = typer.Typer(no_args_is_help=True, help="Make manifests of a corpus.")
     corpora.command("kaldi")(kaldi)
+    corpora.command("demo")(demo)
     app.add_typer(corpora, name="prepare")
 
 
@@ -42,6 +43,31 @@ def kaldi(
         workers=workers,
     )
     _show(prepared.values())
+
+
+def demo(
+    output: _Output,
+    config: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting (see below); repeat it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed and settings give the same files.")] = 0,
+    workers: _Workers = None,
+) -> None:
+    """A synthetic meeting corpus with lexicon and language model (needs the extra `demo`: espeak-ng).
+
+    Settings, with defaults: train_speakers=40 dev_speakers=6 test_speakers=10 adaptation_speakers=4 (each also
+    *_minutes), accents, slowest, fastest, vocal_tract_spread, reverberation_time, direct_to_reverberant, snr_db,
+    snr_spread, babble, surprise, lm_order, lm_sentences, sampling_rate, audio_format.
+
+    Example: asr-kd prepare demo --output data/demo --set snr_db=8
+    """
+    from asr_kd.core.config import Settings, build_config
+    from data_prep.demo import DemoConfig, prepare_demo
+
+    settings = Settings({}, {})
+    for assignment in config or []:
+        settings = settings.with_override(assignment)
+    _show(prepare_demo(output, config=build_config(DemoConfig, settings), seed=seed, workers=workers).values())
 
 
 def _show(splits: Iterable[object]) -> None:
