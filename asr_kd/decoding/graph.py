@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import read_json, read_lines
+from asr_kd.core.files import hash_json, read_json, read_lines
 from asr_kd.graph.fst import Fst
 
 
@@ -32,6 +32,7 @@ class DecodingGraph:
     words: list[str]
     num_pdfs: int
     hmm_digest: str
+    digest: str
 
     @staticmethod
     def load(folder: Path, hmm_digest: str | None = None) -> "DecodingGraph":
@@ -49,11 +50,11 @@ class DecodingGraph:
         except (OSError, ValueError) as error:
             raise InputError(f"{folder / 'transition_pdfs.npy'}: missing or damaged; build the graph again") from error
         return DecodingGraph.from_fst(Fst.read(folder / "HCLG.fst"), pdfs, _read_words(folder / "words.txt"),
-                                      num_pdfs, built_with, str(folder))
+                                      num_pdfs, built_with, hash_json(description), str(folder))
 
     @staticmethod
     def from_fst(fst: Fst, transition_pdfs: np.ndarray, words: list[str], num_pdfs: int, hmm_digest: str = "",
-                 path: str = "graph") -> "DecodingGraph":
+                 digest: str = "", path: str = "graph") -> "DecodingGraph":
         """From HCLG and the pdf of each transition-id (`transition_pdfs[0]` is not used)."""
         fst = Fst.from_arcs(fst.start, fst.finals, fst.sources, fst.arcs)
         tids = fst.arcs["ilabel"].astype(np.int32)
@@ -73,7 +74,7 @@ class DecodingGraph:
             raise InputError(f"{path}: a cycle of epsilon arcs; the search needs a graph without")
         memory = arcs.view(np.int32).reshape(-1, 4)
         return DecodingGraph(path, fst.start, begins, memory, memory.view(np.float32), levels.astype(np.uint8),
-                             fst.finals, tids, words, num_pdfs, hmm_digest)
+                             fst.finals, tids, words, num_pdfs, hmm_digest, digest)
 
 
 def _read_words(path: Path) -> list[str]:

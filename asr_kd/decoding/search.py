@@ -7,25 +7,33 @@ from numba import njit
 from pydantic import Field
 
 from asr_kd.core.config import Config
-from asr_kd.core.errors import WorkError
+from asr_kd.core.errors import InputError, WorkError
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.rescoring import best_path
 from asr_kd.decoding.search_kernel import search
 from asr_kd.lattices.lattice import Lattice
 
-__all__ = ["DecodingGraph", "SearchConfig", "SearchResult", "decode"]
+__all__ = ["DecodingGraph", "SearchConfig", "SearchError", "SearchResult", "decode"]
+
+
+class SearchError(WorkError):
+    """One utterance cannot be searched; `reason` is a short fixed phrase for counting."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
 
 
 class SearchConfig(Config):
     """Kaldi's names and meanings (`gmm-latgen-faster`); beams are in units of scaled cost."""
 
-    beam: float = Field(11.0, gt=0)
-    max_active: int = Field(2500, ge=2)
-    min_active: int = Field(200, ge=0)
-    lattice_beam: float = Field(6.0, ge=0)
-    acoustic_scale: float = Field(0.083333, gt=0)
-    prune_interval: int = Field(25, ge=1)
-    beam_delta: float = Field(0.5, gt=0)
+    beam: float = Field(default=11.0, gt=0)
+    max_active: int = Field(default=2500, ge=2)
+    min_active: int = Field(default=200, ge=0)
+    lattice_beam: float = Field(default=6.0, ge=0)
+    acoustic_scale: float = Field(default=0.083333, gt=0)
+    prune_interval: int = Field(default=25, ge=1)
+    beam_delta: float = Field(default=0.5, gt=0)
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,8 @@ class SearchResult:
 def decode(graph: DecodingGraph, log_likelihoods: np.ndarray, config: SearchConfig | None = None) -> SearchResult:
     """Search the best paths of `graph` for log_likelihoods (frames, pdfs).
 
-    Frame-synchronous token passing as Kaldi's LatticeFasterDecoder. WorkError: no frames, another number of pdfs
-    than the graph's, values that are not finite.
+    Frame-synchronous token passing as Kaldi's LatticeFasterDecoder. InputError: another number of pdfs than
+    the graph's. SearchError: no frames, values that are not finite.
     """
     config = config or SearchConfig()
     scores = _checked(graph, log_likelihoods)
@@ -66,15 +74,15 @@ def decode(graph: DecodingGraph, log_likelihoods: np.ndarray, config: SearchConf
 
 def _checked(graph: DecodingGraph, log_likelihoods: np.ndarray) -> np.ndarray:
     if log_likelihoods.ndim != 2 or log_likelihoods.shape[1] != graph.num_pdfs:
-        raise WorkError(f"log-likelihoods of shape {log_likelihoods.shape}, the graph {graph.path} has "
-                        f"{graph.num_pdfs} pdfs; decode with the graph of this model")
+        raise InputError(f"log-likelihoods of shape {log_likelihoods.shape}, the graph {graph.path} has "
+                         f"{graph.num_pdfs} pdfs; decode with the graph of this model")
     if len(log_likelihoods) == 0:
-        raise WorkError("no frames to decode")
+        raise SearchError("no frames", "the utterance is shorter than a frame")
     finite = np.isfinite(log_likelihoods)
     if not finite.all():
         frame, pdf = np.argwhere(~finite)[0]
-        raise WorkError(f"log-likelihood of frame {frame}, pdf {pdf} is {log_likelihoods[frame, pdf]}; "
-                        "the model or its input is broken")
+        raise SearchError("log-likelihoods not finite", f"frame {frame}, pdf {pdf} has {log_likelihoods[frame, pdf]}; "
+                          "the model or its input is broken")
     return np.ascontiguousarray(log_likelihoods, np.float32)
 
 

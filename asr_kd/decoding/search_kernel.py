@@ -303,10 +303,10 @@ def _prune_links(begin, end, lattice_beam, costs, extras, link_sources, link_tar
 
 @njit(nogil=True, cache=True)
 def _changed(before, after, delta):  # type: ignore[no-untyped-def]
+    largest = np.float32(0.0)
     for i in range(len(after)):
-        if abs(after[i] - before[i]) > delta:
-            return True
-    return False
+        largest = max(largest, abs(after[i] - before[i]))
+    return largest > delta
 
 
 @njit(nogil=True, cache=True)

@@ -88,11 +88,12 @@ class _Reader:
 
     def _next(self) -> str:
         """The next line that is not blank, stripped."""
-        for self.number, line in self.lines:
-            line = line.strip()
-            if line:
-                self.hash.update(line.encode() + b"\n")
-                return line
+        for number, line in self.lines:
+            self.number = number
+            text = line.strip()
+            if text:
+                self.hash.update(text.encode() + b"\n")
+                return text
         raise self._error("the file ends before \\end\\; is it truncated?")
 
     def _read_counts(self) -> tuple[list[int], str]:

@@ -75,8 +75,8 @@ class Fst:
                               self.num_arcs)
         with atomic_file(path, "wb") as file:
             file.write(header)
-            file.write(memoryview(states).cast("B"))
-            file.write(memoryview(self.arcs).cast("B"))
+            file.write(states.tobytes())
+            file.write(self.arcs.tobytes())
 
     @staticmethod
     def read(path: Path) -> "Fst":

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import kaldifst
 import numpy as np
@@ -20,12 +20,10 @@ from asr_kd.graph.grammar_fst import Grammar, build_grammar
 from asr_kd.graph.lexicon_fst import build_lexicon_fst
 from asr_kd.graph.transition_fst import add_self_loops, build_transition_fst, without_disambiguation
 from asr_kd.hmm.lexicon import Lexicon
+from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import Topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import DecisionTree
-
-if TYPE_CHECKING:
-    from asr_kd.hmm.model import HmmModel
 
 _LOG = get_logger(__name__)
 
@@ -33,12 +31,12 @@ _LOG = get_logger(__name__)
 class GraphConfig(Config):
     """Scales of the transition probabilities, and what to do with words of the LM that the lexicon lacks."""
 
-    transition_scale: float = Field(1.0, ge=0)
-    self_loop_scale: float = Field(0.1, ge=0)
+    transition_scale: float = Field(default=1.0, ge=0)
+    self_loop_scale: float = Field(default=0.1, ge=0)
     allow_missing_words: bool = True
 
 
-def build_graph(hmm: "HmmModel", model: NgramModel, folder: Path, config: GraphConfig | None = None) -> dict[str, Any]:
+def build_graph(hmm: HmmModel, model: NgramModel, folder: Path, config: GraphConfig | None = None) -> dict[str, Any]:
     """Build HCLG and write `HCLG.fst` (OpenFst), `words.txt` and `graph.json` to `folder`; returns graph.json.
 
     Words of the LM without pronunciation are left out and counted, or refused (InputError) where

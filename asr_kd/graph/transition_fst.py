@@ -20,9 +20,9 @@ def build_transition_fst(
 ) -> Fst:
     """Ha: input labels are transition-ids (no self-loops), output labels indices into `windows`.
 
-    `windows[k]` is a phone in context, `[-n]` a disambiguation symbol (input label: number of transition-ids + n + 1),
-    `[0]` the beginning of an utterance where contexts are wide, `[]` nothing. Costs are the transition probabilities given that the state is left, times `transition_scale`.
-    As Kaldi's `make-h-transducer`; HMM states are shared by windows with the same pdfs.
+    `windows[k]` is a phone in context, `[-n]` a disambiguation symbol (its input label is above the transition-ids),
+    `[0]` one for the beginning of an utterance, `[]` nothing. Costs are the transition probabilities given that the
+    state is left, times `transition_scale`. As Kaldi's `make-h-transducer`; windows with the same pdfs share states.
     """
     costs = -transition_scale * _log_probs_of_leaving(transitions)
     rows: list[tuple[int, int, int, float, int]] = []
