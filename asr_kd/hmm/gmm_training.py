@@ -8,9 +8,9 @@ from pydantic import Field
 
 from asr_kd.core.config import Config
 from asr_kd.core.parallel import map_threads
-from asr_kd.hmm.gmm import DiagonalGmms, component_scores
+from asr_kd.hmm.gmm import DiagonalGmms, component_scores, extend, shift_by_maximum, sum_products
 
-_CHUNK = 8192
+_CHUNK = 1024
 
 
 class GmmConfig(Config):
@@ -38,44 +38,46 @@ class GmmStatistics:
 class AlignedFrames:
     """Frames sorted by pdf, so that all passes between two alignments read them in order.
 
-    `frames` is `(n, dim)` float32, `pdf_ids` `(n,)`; a frame with a negative pdf is left out.
+    `frames` is `(n, dim)` float32, kept as `(dim, n)`; `pdf_ids` `(n,)`, a frame with a negative one is left out.
     """
 
     def __init__(self, frames: np.ndarray, pdf_ids: np.ndarray, num_pdfs: int) -> None:
         order = np.argsort(pdf_ids, kind="stable")
         order = order[np.searchsorted(pdf_ids[order], 0):]
-        self.frames = frames[order]
+        self.frames = np.ascontiguousarray(frames[order].T)
         self.bounds = np.concatenate([[0], np.cumsum(np.bincount(pdf_ids[order], minlength=num_pdfs))])
 
     @property
     def num_frames(self) -> int:
-        return len(self.frames)
+        return int(self.frames.shape[1])
 
 
 def accumulate(gmms: DiagonalGmms, aligned: AlignedFrames, workers: int | None = None) -> GmmStatistics:
     """Gaussian-level posteriors within each frame's pdf, summed to statistics."""
     occupancy = np.zeros(gmms.num_gaussians)
-    first, second = np.zeros_like(gmms.means), np.zeros_like(gmms.means)
+    sums = np.zeros((gmms.num_gaussians, -(-2 * gmms.dim // 4) * 4))
 
     def one_pdf(pdf: int) -> float:
         quadratic, constants = gmms.of_pdf(pdf)
         group = slice(gmms.offsets[pdf], gmms.offsets[pdf + 1])
+        all_rows = np.array([0, len(constants)])
         total = 0.0
         for begin in range(aligned.bounds[pdf], aligned.bounds[pdf + 1], _CHUNK):
-            x = aligned.frames[begin : min(begin + _CHUNK, aligned.bounds[pdf + 1])]
-            scores = component_scores(x, quadratic, constants)
-            maxima = scores.max(axis=1, keepdims=True)
-            posteriors = np.exp(scores - maxima)
-            sums = posteriors.sum(axis=1, keepdims=True)
-            posteriors /= sums
-            total += float((maxima + np.log(sums)).sum(dtype=np.float64))
-            occupancy[group] += posteriors.sum(axis=0, dtype=np.float64)
-            first[group] += posteriors.T @ x
-            second[group] += posteriors.T @ (x * x)
+            extended = extend(aligned.frames[:, begin : min(begin + _CHUNK, aligned.bounds[pdf + 1])])
+            posteriors = component_scores(extended, quadratic, constants)
+            maxima = np.empty((1, posteriors.shape[1]), dtype=np.float32)
+            shift_by_maximum(posteriors, all_rows, maxima)
+            np.exp(posteriors, out=posteriors)
+            normaliser = posteriors.sum(axis=0)
+            posteriors /= normaliser
+            total += float((maxima + np.log(normaliser)).sum(dtype=np.float64))
+            occupancy[group] += posteriors.sum(axis=1, dtype=np.float64)
+            sum_products(posteriors, extended, sums[group])
         return total
 
     log_likelihood = sum(map_threads(one_pdf, range(gmms.num_pdfs), workers))
-    return GmmStatistics(occupancy, first, second, log_likelihood, aligned.num_frames)
+    return GmmStatistics(occupancy, sums[:, : gmms.dim], sums[:, gmms.dim : 2 * gmms.dim], log_likelihood,
+                         aligned.num_frames)
 
 
 def update(gmms: DiagonalGmms, statistics: GmmStatistics, config: GmmConfig) -> DiagonalGmms:
