@@ -5,8 +5,8 @@ import sys
 import traceback
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from asr_kd.core.errors import AsrKdError
 from asr_kd.core.log import configure_console, get_logger
@@ -45,12 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
         app(arguments, prog_name="asr-kd", standalone_mode=False)
     except AsrKdError as error:
         return _fail(str(error), error.exit_code, verbose)
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return EXIT_USAGE
-    except (click.Abort, KeyboardInterrupt):
+    except TyperException as error:
+        return _fail(f"{getattr(error, 'message', error)} (see --help)", EXIT_USAGE, verbose)
+    except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted; the same command goes on from here", EXIT_INTERRUPTED, False)
     except BrokenPipeError:
         return EXIT_FAILED
@@ -58,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             what = f"disk full{f' ({error.filename})' if error.filename else ''}; free space and run the same command"
             return _fail(what, EXIT_FAILED, verbose)
-        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", EXIT_FAILED, verbose)
+        where = f": {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}", EXIT_FAILED, verbose)
     except Exception as error:
         get_logger(__name__).debug("unexpected error", exc_info=True)
         return _fail(f"unexpected {type(error).__name__}: {error} (-v shows where)", EXIT_FAILED, verbose)

@@ -31,7 +31,7 @@ def run(
 
     Example: asr-kd run recipes/speechocean762 --corpus ../shared/corpora/speechocean762 --run-dir runs/so762
     """
-    from asr_kd.report.results import render_wer_table
+    from asr_kd.report.tables import render_wer_table
     from asr_kd.stages.run import run_recipe
 
     outcome = run_recipe(

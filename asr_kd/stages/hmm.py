@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from asr_kd.core.config import Config
@@ -45,9 +46,9 @@ def monophone(
     store = FrameStore.open(inputs["features"] / config.split)
     lexicon = Lexicon.read(inputs["manifests"] / LEXICON, config.lexicon)
     transcripts = _transcripts(inputs["manifests"], config.split, store)
-    model, summary = train_monophone(store, transcripts, lexicon, config.training)
+    model = train_monophone(store, transcripts, lexicon, config.training, feature_recipe=store.recipe)
     model.save(output)
-    return summary
+    return _size(model)
 
 
 def triphone(
@@ -57,9 +58,9 @@ def triphone(
     store = FrameStore.open(inputs["features"] / config.split)
     alignments = AlignmentStore.open(inputs["alignments"])
     transcripts = _transcripts(inputs["manifests"], config.split, store)
-    model, summary = train_triphone(store, alignments, transcripts, HmmModel.load(inputs["hmm"]), config.training)
+    model, tree = train_triphone(store, alignments, transcripts, HmmModel.load(inputs["hmm"]), config.training)
     model.save(output)
-    return summary
+    return {**_size(model), "tree": asdict(tree)}
 
 
 def align_split(
@@ -72,6 +73,12 @@ def align_split(
     alignments, drops = align(model, store, transcripts, config.alignment)
     write_alignments(output, alignments, model)
     return drops.as_dict()
+
+
+def _size(model: HmmModel) -> dict[str, Any]:
+    assert model.gmm is not None
+    return {"pdfs": model.tree.num_pdfs, "transition_ids": model.transitions.num_transition_ids,
+            "gaussians": model.gmm.num_gaussians}
 
 
 def _transcripts(manifests: Path, split: str, store: FrameStore) -> dict[str, list[str]]:

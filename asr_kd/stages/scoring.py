@@ -1,6 +1,7 @@
 """The stage that scores: weights chosen on one split by rescoring kept lattices, then counts of every split."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,9 @@ from pydantic import Field
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json, write_json
-from asr_kd.core.parallel import map_threads
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import Utterance, read_manifest
-from asr_kd.decoding.rescoring import rescore
-from asr_kd.lattices.store import LatticeStore
+from asr_kd.decoding.split import rescore_split
 from asr_kd.scoring.alignments import format_alignments
 from asr_kd.scoring.system_counts import SystemCounts, write_counts
 from asr_kd.scoring.transcripts import write_transcripts
@@ -50,14 +49,14 @@ def score_systems(
     summary = {}
     for system, relations in config.systems.items():
         decoded = inputs[system]
-        grid = _try_weights(splits[config.choose_on], decoded / config.choose_on, config)
+        grid = _errors_by_weights(splits[config.choose_on], decoded / config.choose_on, config)
         weight, penalty = choose_weights(grid)
         write_json(output / "weights" / f"{system}.json", [
             {"lm_weight": w, "insertion_penalty": p, "errors": errors} for (w, p), errors in sorted(grid.items())
         ])
         summary[system] = {"lm_weight": weight, "insertion_penalty": penalty}
         for split in config.splits:
-            words = _words(splits[split], decoded / split, [(weight, penalty)])[weight, penalty]
+            words = rescore_split(decoded / split, [weight], [penalty])[weight, penalty]
             facts = read_json(decoded / SYSTEM)
             counts = _score_split(splits[split], words, output, SystemCounts(
                 id=system, seed=context.seed, split=split, speakers={}, command=context.command,
@@ -75,8 +74,6 @@ def _score_split(
 ) -> SystemCounts:
     references = {u.id: u.text.split() for u in utterances}
     speakers = {u.id: u.speaker for u in utterances}
-    from dataclasses import replace
-
     counts = replace(counts, speakers=count_errors_by_speaker(references, words, speakers))
     write_counts(output / "counts", counts)
     name = counts.file_name.removesuffix(".json")
@@ -87,26 +84,9 @@ def _score_split(
     return counts
 
 
-def _try_weights(utterances: list[Utterance], decoded: Path, config: ScoreConfig) -> dict[tuple[float, float], int]:
-    pairs = [(w, p) for w in config.lm_weights for p in config.insertion_penalties]
+def _errors_by_weights(
+    utterances: list[Utterance], decoded: Path, config: ScoreConfig
+) -> dict[tuple[float, float], int]:
     references = {u.id: u.text.split() for u in utterances}
-    found = _words(utterances, decoded, pairs)
-    return {pair: total_errors(references, found[pair]) for pair in pairs}
-
-
-def _words(
-    utterances: list[Utterance], decoded: Path, pairs: list[tuple[float, float]]
-) -> dict[tuple[float, float], dict[str, list[str]]]:
-    """The best words of each utterance at each (LM weight, insertion penalty); none where it was not decoded."""
-    lattices = LatticeStore.open(decoded / "lattices")
-    names = lattices.words
-    known = [u.id for u in utterances if u.id in lattices]
-
-    def best(utterance_id: str) -> list[list[str]]:
-        return [[names[w] for w in path] for path in rescore(lattices[utterance_id], pairs)]
-
-    words: dict[tuple[float, float], dict[str, list[str]]] = {pair: {} for pair in pairs}
-    for utterance_id, paths in zip(known, map_threads(best, known, description="rescore"), strict=True):
-        for pair, path in zip(pairs, paths, strict=True):
-            words[pair][utterance_id] = path
-    return words
+    found = rescore_split(decoded, config.lm_weights, config.insertion_penalties)
+    return {weights: total_errors(references, words) for weights, words in found.items()}

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 import typer
 
@@ -88,5 +87,5 @@ def test_help_is_quick_because_heavy_packages_wait() -> None:
 
 def test_every_command_is_reachable() -> None:
     assert main(["--help"]) == 0
-    names = set(click.Context(typer.main.get_command(main_module.app)).command.commands)  # type: ignore[attr-defined]
+    names = set(typer.main.get_command(main_module.app).commands)  # type: ignore[attr-defined]
     assert {command[0] for command in COMMANDS} == names

@@ -1,0 +1,104 @@
+"""Stages that build the decoding graph and search it."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from asr_kd.core.config import Config
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import list_files, write_json
+from asr_kd.core.stages import StageContext
+from asr_kd.decoding.graph import DecodingGraph
+from asr_kd.decoding.search import SearchConfig
+from asr_kd.decoding.split import decode_split
+from asr_kd.features.frame_store import FrameStore
+from asr_kd.graph.arpa import read_arpa
+from asr_kd.graph.hclg import GraphConfig, build_graph
+from asr_kd.hmm.align import with_deltas
+from asr_kd.hmm.model import HmmModel
+from asr_kd.models.bundle import load_bundle
+from asr_kd.models.log_likelihoods import log_likelihoods
+from asr_kd.stages.networks import BUNDLE
+from asr_kd.stages.prepare import find_language_model
+
+SYSTEM = "system.json"
+Scorer = Callable[[np.ndarray], np.ndarray]
+
+
+class DecodeConfig(Config):
+    """The search, and the splits that are decoded."""
+
+    splits: list[str] = Field(["dev", "test"], min_length=1)
+    search: SearchConfig = SearchConfig()
+    max_dropped: float = Field(0.05, ge=0, le=1)
+
+
+def build(inputs: Mapping[str, Path], config: GraphConfig, output: Path, context: StageContext) -> dict[str, Any]:
+    """HCLG of the model, its lexicon and the corpus's language model."""
+    hmm = HmmModel.load(inputs["hmm"])
+    return build_graph(hmm, read_arpa(find_language_model(inputs["manifests"])), output, config)
+
+
+def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, context: StageContext) -> dict[str, Any]:
+    """Lattices and best words of each split, by the network's scores where there is one, else by the GMMs'."""
+    hmm = HmmModel.load(inputs["hmm"])
+    graph = DecodingGraph.load(inputs["graph"], hmm.digest)
+    summaries: dict[str, Any] = {}
+    real_time_factors: dict[str, float] = {}
+    for split in config.splits:
+        store = FrameStore.open(inputs["features"] / split)
+        scorer, facts = _scorer(inputs, hmm, store)
+        frame_shift = store.recipe["frame_shift"] / 1000
+        with _one_thread_an_utterance():
+            summary = decode_split(
+                graph, store.ids, lambda utterance_id, store=store, scorer=scorer: scorer(store[utterance_id]),
+                config.search, output / split, frame_shift=frame_shift, max_dropped=config.max_dropped,
+            )
+        cpu_seconds = summary["score_cpu_seconds"] + summary["search_cpu_seconds"]
+        real_time_factors[split] = round(cpu_seconds / (summary["frames"] * frame_shift), 4)
+        summaries[split] = summary
+    write_json(output / SYSTEM, {**facts, "real_time_factor": real_time_factors})
+    return summaries
+
+
+def _scorer(inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore) -> tuple[Scorer, dict[str, Any]]:
+    """Features (frames, dim) -> log-likelihoods (frames, pdfs), and what the results say of the model."""
+    if "network" not in inputs:
+        return _gmm_scorer(inputs["hmm"], hmm, store)
+    folder = inputs["network"] / BUNDLE
+    model, card = load_bundle(folder, hmm_digest=hmm.digest, feature_recipe=store.recipe)
+    result = card.provenance["result"]
+    facts = {"params": card.parameters, "bytes": _size(folder), "train_minutes": round(result["minutes"], 2),
+             "frame_accuracy": round(100 * result["cv_frame_accuracy"], 2)}
+    return lambda features: log_likelihoods(model, card, features), facts
+
+
+def _gmm_scorer(folder: Path, hmm: HmmModel, store: FrameStore) -> tuple[Scorer, dict[str, Any]]:
+    if hmm.gmm is None:
+        raise InputError(f"{folder}: the model has no Gaussians and no network is among the inputs")
+    if hmm.feature_recipe != store.recipe:
+        raise InputError(f"{folder}: the GMMs were trained on other features than {store.folder}; decode with theirs")
+    gmm = hmm.gmm
+    parameters = gmm.means.size + gmm.variances.size + len(gmm.weights)
+    facts = {"params": parameters, "bytes": _size(folder), "train_minutes": None, "frame_accuracy": None}
+    return lambda features: gmm.log_likelihoods(with_deltas(features, gmm.dim)), facts
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in list_files(folder) if path.name.startswith("model."))
+
+
+@contextlib.contextmanager
+def _one_thread_an_utterance() -> Iterator[None]:
+    """Utterances are what runs in parallel, so a network's products must not want all cores as well."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,149 @@
+"""Stages that train networks, and the one that caches a teacher's soft targets."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from asr_kd.core.config import Config, build_config, read_settings
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import hash_bytes, write_json
+from asr_kd.core.stages import StageContext
+from asr_kd.distillation.objective import CachedObjective, DistillationConfig, TeacherObjective
+from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
+from asr_kd.features.frame_store import FrameStore
+from asr_kd.hmm.alignment_store import AlignmentStore
+from asr_kd.hmm.model import HmmModel
+from asr_kd.models.architecture import NetworkConfig, build_network
+from asr_kd.models.bundle import ModelCard, alignment_priors, load_bundle, save_bundle
+from asr_kd.training.config import TrainingConfig
+from asr_kd.training.data import TrainingData, frames_digest
+from asr_kd.training.engine import train
+from asr_kd.training.objective import CrossEntropy, Objective
+
+BUNDLE = "model"
+SOFT_TARGETS = "soft_targets"
+SETTINGS = "settings.json"
+
+
+class NetworkStageConfig(Config):
+    """A network, how it is trained, and (with a teacher or soft targets among the inputs) how it is taught."""
+
+    split: str = "train"
+    network: NetworkConfig
+    training: TrainingConfig = TrainingConfig()
+    distillation: DistillationConfig | None = None
+    splice_left: int = Field(7, ge=0)
+    splice_right: int = Field(7, ge=0)
+
+
+class SoftTargetsStageConfig(Config):
+    """How many of the teacher's pdfs a frame are kept, and at which temperature."""
+
+    split: str = "train"
+    top_k: int = Field(32, gt=0)
+    temperature: float = Field(1.0, gt=0)
+
+
+def train_network(
+    inputs: Mapping[str, Path], config: NetworkStageConfig, output: Path, context: StageContext
+) -> dict[str, Any]:
+    """A model bundle; its curves are `train.jsonl` and `tensorboard/` in the sub-folder `log`."""
+    store = FrameStore.open(inputs["features"] / config.split)
+    hmm = HmmModel.load(inputs["hmm"])
+    pdf_ids = aligned_pdf_ids(store, AlignmentStore.open(inputs["alignments"]), hmm)
+    objective, targets = _objective(inputs, config, store, hmm, pdf_ids)
+    data = TrainingData(
+        store, pdf_ids, left=config.splice_left, right=config.splice_right,
+        held_out_speakers=config.training.held_out_speakers, targets=targets,
+    )
+    torch.manual_seed(context.seed)
+    model = build_network(config.network, data.input_dim, hmm.tree.num_pdfs)
+    result = train(model, data, objective, config.training, context.work, seed=context.seed,
+                   description=context.name)
+    provenance = {"stage": context.name, "seed": context.seed, "objective": objective.describe(),
+                  "training": config.training.model_dump(mode="json"), "result": result.as_dict()}
+    save_bundle(
+        output / BUNDLE, model.cpu(), feature_recipe=store.recipe, splice_left=config.splice_left,
+        splice_right=config.splice_right, hmm_digest=hmm.digest, lexicon_digest=hmm.lexicon.digest,
+        priors=alignment_priors(pdf_ids, hmm.tree.num_pdfs), provenance=provenance,
+    )
+    shutil.copytree(context.work, output / "log", ignore=shutil.ignore_patterns("*checkpoint-*"))
+    return {**result.as_dict(), "history": result.history}
+
+
+def cache_soft_targets(
+    inputs: Mapping[str, Path], config: SoftTargetsStageConfig, output: Path, context: StageContext
+) -> dict[str, Any]:
+    """The teacher's soft targets for every frame of a split."""
+    store = FrameStore.open(inputs["features"] / config.split)
+    hmm = HmmModel.load(inputs["hmm"])
+    pdf_ids = aligned_pdf_ids(store, AlignmentStore.open(inputs["alignments"]), hmm)
+    teacher, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=store.recipe)
+    key = _soft_targets_key(card, store, pdf_ids, config.temperature, config.top_k)
+    built = build_soft_targets(
+        context.work / SOFT_TARGETS, teacher, store, key, left=card.splice_left, right=card.splice_right
+    )
+    summary = {"frames": built.num_frames, "top_k": built.top_k, "key": key.model_dump()}
+    del built
+    shutil.move(context.work / SOFT_TARGETS, output / SOFT_TARGETS)
+    write_json(output / SETTINGS, config.model_dump())
+    return summary
+
+
+def aligned_pdf_ids(store: FrameStore, alignments: AlignmentStore, hmm: HmmModel) -> NDArray[np.int32]:
+    """The pdf-id of every row of the frame store, int32 (num_frames,); -1 where the utterance has no alignment.
+
+    InputError: alignments of another model, or of another number of frames than the features.
+    """
+    if alignments.model_digest != hmm.digest:
+        raise InputError(f"the alignments belong to the tree {alignments.model_digest[:12]}, the model is {hmm.name}; "
+                         "align with this model")
+    pdf_ids = np.full(store.num_frames, -1, np.int32)
+    for utterance_id in alignments.ids:
+        if utterance_id not in store:
+            raise InputError(f"utterance {utterance_id} has an alignment but no features")
+        begin, end = store.bounds(utterance_id)
+        transition_ids = alignments[utterance_id]
+        if len(transition_ids) != end - begin:
+            raise InputError(f"utterance {utterance_id}: {len(transition_ids)} frames aligned, {end - begin} frames of "
+                             "features; make both from the same audio with the same frame shift and edges")
+        pdf_ids[begin:end] = hmm.transitions.pdf_ids[transition_ids]
+    return pdf_ids
+
+
+def _objective(
+    inputs: Mapping[str, Path], config: NetworkStageConfig, store: FrameStore, hmm: HmmModel,
+    pdf_ids: NDArray[np.int32],
+) -> tuple[Objective, SoftTargets | None]:
+    """Cross-entropy, or distillation from cached soft targets, or from the teacher on the fly."""
+    if config.distillation is None:
+        if "teacher" in inputs:
+            raise InputError("a teacher is among the inputs, but the settings have no distillation")
+        return CrossEntropy(), None
+    if "teacher" not in inputs:
+        raise InputError("distillation needs the input 'teacher' (and may read its 'soft_targets')")
+    teacher, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=store.recipe)
+    if "soft_targets" not in inputs:
+        if (card.splice_left, card.splice_right) != (config.splice_left, config.splice_right):
+            raise InputError("a teacher on the fly needs the student's own splice; cache its soft targets instead")
+        return TeacherObjective(config.distillation, teacher, card.digest), None
+    cached = build_config(SoftTargetsStageConfig, read_settings(inputs["soft_targets"] / SETTINGS))
+    if cached.temperature != config.distillation.temperature:
+        raise InputError(f"soft targets were cached at temperature {cached.temperature}, the student is to learn at "
+                         f"{config.distillation.temperature}; set both alike")
+    key = _soft_targets_key(card, store, pdf_ids, cached.temperature, cached.top_k)
+    targets = SoftTargets.open(inputs["soft_targets"] / SOFT_TARGETS, key)
+    return CachedObjective(config.distillation, targets.digest), targets
+
+
+def _soft_targets_key(
+    card: ModelCard, store: FrameStore, pdf_ids: NDArray[np.int32], temperature: float, top_k: int
+) -> SoftTargetsKey:
+    return SoftTargetsKey(teacher=card.digest, features=frames_digest(store), alignment=hash_bytes(pdf_ids.tobytes()),
+                          temperature=temperature, top_k=top_k)

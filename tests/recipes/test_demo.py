@@ -1,0 +1,113 @@
+"""The demo recipe, small: from nothing to a table of word error rates, also when it is killed in every stage."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from asr_kd.core.recipe import read_recipe
+from asr_kd.scoring.system_counts import read_counts
+from asr_kd.stages.registry import STAGE_KINDS
+
+pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra 'demo'")
+
+ROOT = Path(__file__).parents[2]
+SYSTEMS = ("gmm-tri", "teacher-ce", "hdnn128-ce", "hdnn128-kd")
+
+
+def command(run_dir: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "asr_kd.cli.main", "run", str(ROOT / "recipes/demo"), "--fast",
+            "--run-dir", str(run_dir), *options]
+
+
+def stages() -> list[str]:
+    return [stage.folder for stage in read_recipe(ROOT / "recipes/demo", STAGE_KINDS, fast=True, seed=1).stages]
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run directory in which the fast demo recipe ran through, and what was printed."""
+    run_dir = tmp_path_factory.mktemp("demo") / "run"
+    done = subprocess.run(command(run_dir), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return run_dir, done.stdout
+
+
+@pytest.mark.slow
+def test_it_ends_with_a_table_of_word_error_rates(finished_run: tuple[Path, str]) -> None:
+    run_dir, printed = finished_run
+    table = printed.splitlines()
+    for split in ("dev", "test"):
+        for system in SYSTEMS:
+            assert any(line.split()[:2] == [system, split] for line in table), (system, split)
+            counts = read_counts(run_dir / "counts" / f"{system}.1.{split}.json")
+            assert 0 < counts.total.wer < 100 and counts.total.words > 100
+    assert "CPU s" in printed
+
+
+@pytest.mark.slow
+def test_students_are_smaller_than_the_limit(finished_run: tuple[Path, str]) -> None:
+    counts = read_counts(finished_run[0] / "counts/hdnn128-kd.1.test.json")
+    assert counts.params is not None and counts.params < 800_000
+
+
+@pytest.mark.slow
+def test_what_is_done_is_skipped(finished_run: tuple[Path, str]) -> None:
+    done = subprocess.run(command(finished_run[0], "--json"), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert {stage["outcome"] for stage in json.loads(done.stdout)["stages"]} == {"done before"}
+
+
+@pytest.mark.slow
+def test_results_are_made_from_the_counts(finished_run: tuple[Path, str], tmp_path: Path) -> None:
+    recipe = tmp_path / "demo"
+    recipe.mkdir()
+    (recipe / "recipe.yaml").write_text((ROOT / "recipes/demo/recipe.yaml").read_text())
+    results = [sys.executable, "-m", "asr_kd.cli.main", "results", str(recipe), "--from", str(finished_run[0])]
+    subprocess.run(results, check=True, timeout=120)
+    rows = json.loads((recipe / "results.json").read_text())["rows"]
+    assert {(row["id"], row["split"]) for row in rows} == {(s, split) for s in SYSTEMS for split in ("dev", "test")}
+    student = next(row for row in rows if row["id"] == "hdnn128-kd" and row["split"] == "test")
+    assert {"hdnn128-ce", "teacher-ce"} <= set(student["versus"])
+    assert "hdnn128-kd" in (recipe / "RESULTS.md").read_text()
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage_it_still_ends_with_the_same_counts(
+    finished_run: tuple[Path, str], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    to_kill = stages()
+    while True:
+        process = subprocess.Popen(command(run_dir), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        begun = [line.split(":")[0] for line in _until_stage(process, to_kill)]
+        if not begun:
+            assert process.wait(timeout=300) == 0
+            break
+        to_kill.remove(begun[-1])
+        time.sleep(0.15)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert to_kill == []
+    names = sorted(path.name for path in (run_dir / "counts").iterdir())
+    assert names == sorted(path.name for path in (finished_run[0] / "counts").iterdir())
+    for name in names:
+        killed, whole = read_counts(run_dir / "counts" / name), read_counts(finished_run[0] / "counts" / name)
+        assert killed.speakers == whole.speakers, name
+
+
+def _until_stage(process: "subprocess.Popen[str]", names: list[str]) -> list[str]:
+    """Lines of stderr up to the first that says that one of the stages begins; none where the process ended before."""
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.split(":")[0] in names:
+            return lines
+    return []
