@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +51,14 @@ def extract_features(
     results = map_threads(compute, ordered, workers, "features")
     with FrameStoreWriter(folder, config.dim, config.store_dtype, config.recipe()) as writer:
         pairs = zip(ordered, results, strict=True)
-        for _, group in groupby(pairs, key=lambda pair: pair[0].speaker):
+        # Only per-speaker statistics need a speaker's utterances together in memory.
+        together = attrgetter("speaker" if config.normalisation == "speaker" else "id")
+        for _, group in groupby(pairs, key=lambda pair: together(pair[0])):
             kept = []
             for utterance, result in group:
                 if isinstance(result, tuple):
                     drops.drop(utterance.id, *result)
-                    logger.warning("utterance %s dropped: %s (%s)", utterance.id, *result)
+                    logger.info("utterance %s dropped: %s (%s)", utterance.id, *result)
                 else:
                     kept.append((utterance, result))
             for utterance, matrix in _normalised(kept, config):

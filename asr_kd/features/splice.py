@@ -18,7 +18,7 @@ def splice(matrix: np.ndarray, left: int, right: int) -> np.ndarray:
     """
     frames = len(matrix)
     rows = np.arange(frames)[:, None] + np.arange(-left, right + 1)
-    return matrix[np.clip(rows, 0, max(frames - 1, 0))].reshape(frames, -1)
+    return matrix[np.clip(rows, 0, max(frames - 1, 0))].reshape(frames, rows.shape[1] * matrix.shape[1])
 
 
 class SplicedFrames:
