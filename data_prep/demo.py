@@ -2,8 +2,8 @@
 
 Splits `train`, `dev`, `test` and `adaptation` share no speaker. A speaker is a voice of espeak-ng with an accent,
 pitch, speed and vocal tract of its own, in a room of its own, with noise around. Beside the manifests and the audio
-there are `lexicon.txt` (as espeak-ng says the words), `lm/3gram.arpa.gz` (or whatever the order is), its text, and
-`demo.json` with the settings and the speakers.
+there are `lexicon.txt` (as espeak-ng says the words), `lm.arpa.gz`, its text `lm.txt`, and `demo.json` with the
+settings and the speakers.
 """
 
 import random
@@ -76,7 +76,7 @@ class DemoConfig(Config):
 
 
 def prepare_demo(
-    output: Path, *, config: DemoConfig | None = None, seed: int = 0, workers: int | None = None
+    output: Path, config: DemoConfig | None = None, *, seed: int = 0, workers: int | None = None
 ) -> dict[str, PreparedSplit]:
     """Make the demo corpus in the folder `output`; the same `config` and `seed` give the same files.
 
@@ -97,8 +97,8 @@ def prepare_demo(
     generator = random.Random(f"{seed} lm")
     text = train + [make_sentence(generator, surprise=config.surprise) for _ in range(config.lm_sentences)]
     model = WittenBell(_upper(text), _upper([list_words()])[0], config.lm_order)
-    model.write(output / "lm" / f"{config.lm_order}gram.arpa.gz")
-    with atomic_file(output / "lm" / "text.txt") as file:
+    model.write(output / "lm.arpa.gz")
+    with atomic_file(output / "lm.txt") as file:
         file.writelines(" ".join(words) + "\n" for words in _upper(text))
     lexicon = make_lexicon(list_words(), train[:1000], sorted(set(config.accents)))
     with atomic_file(output / "lexicon.txt") as file:

@@ -34,7 +34,8 @@ def speak(
     """Speak the texts of each (voice, texts, seconds) in one fresh process, in order.
 
     A part stops after the text with which it has reached `seconds`, `gap` seconds counted with each text.
-    Returns the sampling rate and, per part, the samples `(samples,)` int16 of each text spoken. Raises InputError where espeakng-loader is not installed.
+    Returns the sampling rate and, per part, the samples `(samples,)` int16 of each text spoken. Raises
+    InputError where espeakng-loader is not installed.
     """
     request = {"speak": [{"voice": asdict(voice), "texts": list(texts), "seconds": seconds, "gap": gap}
                          for voice, texts, seconds in parts]}

@@ -1,1 +1,1 @@
-"""Manifests (Lhotse), audio files, validation, subsets by speaker and seconds."""
+"""Manifests (Lhotse), audio files, and validation of both."""
