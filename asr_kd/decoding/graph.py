@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import hash_json, read_json, read_lines
+from asr_kd.core.files import hash_file, hash_json, read_json, read_lines
 from asr_kd.graph.fst import Fst
 
 
@@ -40,6 +40,7 @@ class DecodingGraph:
         description = read_json(folder / "graph.json")
         try:
             built_with, num_pdfs = str(description["hmm"]), int(description["num_pdfs"])
+            content = str(description["fst"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder / 'graph.json'}: not a description of a graph; build the graph again") from error
         if hmm_digest is not None and hmm_digest != built_with:
@@ -49,7 +50,10 @@ class DecodingGraph:
             pdfs = np.load(folder / "transition_pdfs.npy", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise InputError(f"{folder / 'transition_pdfs.npy'}: missing or damaged; build the graph again") from error
-        return DecodingGraph.from_fst(Fst.read(folder / "HCLG.fst"), pdfs, _read_words(folder / "words.txt"),
+        fst = Fst.read(folder / "HCLG.fst")
+        if hash_file(folder / "HCLG.fst") != content:
+            raise InputError(f"{folder / 'HCLG.fst'}: not the graph that graph.json describes; build the graph again")
+        return DecodingGraph.from_fst(fst, pdfs, _read_words(folder / "words.txt"),
                                       num_pdfs, built_with, hash_json(description), str(folder))
 
     @staticmethod

@@ -40,12 +40,14 @@ class SearchConfig(Config):
 class SearchResult:
     """The search of one utterance.
 
-    words: of the best path; lattice: all paths within the lattice beam; reached_final: false for a partial result
-    (no final state was active at the end, or no token survived so far); cost: graph + acoustic_scale · acoustic of
-    the best path; frames: frames decoded (fewer than given where no token survived).
+    words: of the best path; word_frames: where the graph's arc with each word begins (not an exact word boundary);
+    lattice: all paths within the lattice beam; reached_final: false for a partial result (no final state was active
+    at the end, or no token survived until then); cost: graph + acoustic_scale · acoustic of the best path; frames:
+    frames decoded (fewer than given where no token survived).
     """
 
     words: list[str]
+    word_frames: list[int]
     lattice: Lattice
     reached_final: bool
     cost: float
@@ -68,8 +70,8 @@ def decode(graph: DecodingGraph, log_likelihoods: np.ndarray, config: SearchConf
         states, token_begins, sources, targets, arcs, final_costs, graph.levels, graph.arc_ints, graph.arc_floats,
         graph.transition_ids, scores))
     best = best_path(lattice, 1.0 / config.acoustic_scale, 0.0)
-    return SearchResult([graph.words[word] for word in best.words], lattice, bool(reached_final), float(cost),
-                        int(frames))
+    return SearchResult([graph.words[word] for word in best.words], best.word_frames, lattice,
+                        bool(reached_final), float(cost), int(frames))
 
 
 def _checked(graph: DecodingGraph, log_likelihoods: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_file, write_json
+from asr_kd.core.files import atomic_file, hash_file, write_json
 from asr_kd.core.log import get_logger
 from asr_kd.graph.arpa import NgramModel
 from asr_kd.graph.epsilons import remove_epsilons_locally
@@ -37,8 +37,10 @@ class GraphConfig(Config):
 
 
 def build_graph(hmm: HmmModel, model: NgramModel, folder: Path, config: GraphConfig | None = None) -> dict[str, Any]:
-    """Build HCLG and write `HCLG.fst` (OpenFst), `words.txt` and `graph.json` to `folder`; returns graph.json.
+    """Build HCLG and write `HCLG.fst` (OpenFst), `words.txt` and `graph.json` to `folder`.
 
+    Returns graph.json's content (sizes, digests of HMM, lexicon and LM, hash of the graph, what was dropped) with
+    the CPU seconds taken.
     Words of the LM without pronunciation are left out and counted, or refused (InputError) where
     `config.allow_missing_words` is false.
     """
@@ -63,10 +65,10 @@ def build_graph(hmm: HmmModel, model: NgramModel, folder: Path, config: GraphCon
         "dropped_words": len(grammar.dropped_words),
         "dropped_ngrams": grammar.dropped_ngrams,
         "config": config.model_dump(),
-        "cpu_seconds": round(time.process_time() - begin, 2),
+        "fst": hash_file(folder / "HCLG.fst"),
     }
     write_json(folder / "graph.json", summary)
-    return summary
+    return {**summary, "cpu_seconds": round(time.process_time() - begin, 2)}
 
 
 def compose_graph(

@@ -1,0 +1,77 @@
+"""The ARPA reader: what it reads, and what it refuses."""
+
+import gzip
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asr_kd.core.errors import InputError
+from asr_kd.graph.arpa import read_arpa
+from tests.graph.toy import ARPA
+
+
+def test_values_are_natural_logarithms_and_missing_backoffs_are_zero(arpa_path: Path) -> None:
+    model = read_arpa(arpa_path)
+    assert model.words == ["<s>", "</s>", "A", "B", "C", "D", "ELSEWHERE"]
+    assert [len(ngrams) for ngrams in model.orders] == [7, 5, 2]
+    assert model.orders[0].log_probs[2] == pytest.approx(-0.6 * math.log(10))
+    assert model.orders[0].backoffs[4:6] == pytest.approx([-0.35 * math.log(10), 0.0])
+    np.testing.assert_array_equal(model.orders[2].words, [[0, 2, 3], [2, 3, 4]])
+
+
+def test_gzip_is_the_same_model(arpa_path: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "toy.arpa.gz"
+    packed.write_bytes(gzip.compress(ARPA.encode()))
+    assert read_arpa(packed).digest == read_arpa(arpa_path).digest
+
+
+def test_digest_follows_the_content(arpa_path: Path) -> None:
+    before = read_arpa(arpa_path).digest
+    arpa_path.write_text(ARPA.replace("-0.35 A B C", "-0.36 A B C"))
+    assert read_arpa(arpa_path).digest != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("ngram 2=5", "ngram 2=6", 23, "ngram 2=6, but there are 5"),
+        ("ngram 2=5", "ngram 2=4", 23, "ngram 2=4, but there are 5"),
+        ("ngram 2=5", "ngram 4=5", 4, "expected 'ngram 2=COUNT'"),
+        ("-0.6 A -0.25", "nan A -0.25", 10, "log-probability nan"),
+        ("-0.6 A -0.25", "0.6 A -0.25", 10, "log-probability 0.6"),
+        ("-0.6 A -0.25", "-inf A -0.25", 10, "log-probability -inf"),
+        ("-0.6 A -0.25", "-0.6 A nan", 10, "backoff nan"),
+        ("-0.6 A -0.25", "x A -0.25", 10, "expected a number"),
+        ("-0.6 A -0.25", "-0.6 A -0.25 -0.1", 10, "expected a log-probability, 1 word(s)"),
+        ("-0.35 A B C", "-0.35 A B C -0.1", 25, "expected a log-probability, 3 word(s), found"),
+        ("-0.9 B -0.1", "-0.9 A -0.1", 11, "'A' stands here a second time"),
+        ("-0.3 B C", "-0.3 A B", 20, "'A B' stands here a second time"),
+        ("-0.3 B C", "-0.3 B UNSEEN", 20, "'UNSEEN' has no unigram"),
+        ("-0.35 A B C", "-0.35 C D C", 25, "history 'C D' of this n-gram is not among the 2-grams"),
+        ("-0.5 A B -0.45", "-0.5 A B", 18, "'A B' has no backoff"),
+        ("\\2-grams:", "\\3-grams:", 16, "expected \\2-grams:"),
+        ("\\end\\", "", 27, "ends before \\end\\"),
+        ("\\data\\", "", 27, "ends before"),
+        ("</s>", "STOP", None, "no unigram </s>"),
+    ],
+)
+def test_damage_is_refused_with_its_line(
+    arpa_path: Path, old: str, new: str, line: int | None, message: str
+) -> None:
+    arpa_path.write_text(ARPA.replace(old, new))
+    with pytest.raises(InputError) as error:
+        read_arpa(arpa_path)
+    assert message in str(error.value)
+    if line is not None:
+        assert str(error.value).startswith(f"{arpa_path}:{line}: ")
+
+
+def test_missing_and_truncated_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_arpa(tmp_path / "absent.arpa")
+    packed = tmp_path / "cut.arpa.gz"
+    packed.write_bytes(gzip.compress(ARPA.encode())[:-20])
+    with pytest.raises(InputError, match="damaged gzip|ends before"):
+        read_arpa(packed)

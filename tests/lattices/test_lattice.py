@@ -1,0 +1,47 @@
+"""The lattice's rules, and pruning against all paths."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr_kd.lattices.lattice import prune
+from tests.lattices.random_lattice import paths_of, random_lattice
+
+SCALE = 0.1
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.floats(0, 12))
+def test_pruning_keeps_exactly_the_arcs_on_paths_within_the_beam(seed: int, beam: float) -> None:
+    lattice = random_lattice(seed)
+    costs = {path[0]: path[1] + SCALE * path[2] for path in paths_of(lattice)}
+    best = min(costs.values())
+    if any(abs(cost - best - beam) < 1e-3 for cost in costs.values()):
+        return
+    kept = {arc for arcs, cost in costs.items() if cost <= best + beam for arc in arcs}
+    pruned = prune(lattice, beam, SCALE)
+    assert pruned.fault() is None
+    assert pruned.num_arcs == len(kept)
+    left = sorted(path[1] + SCALE * path[2] for path in paths_of(pruned))
+    # Paths above the beam may survive, made of arcs that better paths need; none within it may go.
+    within = sorted(cost for cost in costs.values() if cost <= best + beam)
+    assert left[: len(within)] == pytest.approx(within, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda x: replace(x, targets=np.zeros_like(x.targets)), "higher state"),
+        (lambda x: replace(x, offsets=x.offsets[:-1]), "arc counts"),
+        (lambda x: replace(x, frames=x.frames[::-1].copy()), "out of order"),
+        (lambda x: replace(x, transition_ids=np.zeros_like(x.transition_ids)), "frames that its transition-id"),
+        (lambda x: replace(x, graph_costs=np.full_like(x.graph_costs, np.nan)), "not finite"),
+    ],
+)
+def test_faults_are_named(change, fault: str) -> None:  # type: ignore[no-untyped-def]
+    lattice = random_lattice(3)
+    assert lattice.fault() is None
+    assert fault in (change(lattice).fault() or "")

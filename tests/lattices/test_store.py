@@ -1,0 +1,106 @@
+"""The lattice store: what goes in comes out, damage is refused."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr_kd.core.errors import InputError
+from asr_kd.lattices.lattice import Lattice
+from asr_kd.lattices.store import DATA, INDEX, LatticeStore, LatticeStoreWriter
+from tests.lattices.random_lattice import random_lattice
+
+
+def write(folder: Path, count: int = 3) -> dict[str, Lattice]:
+    lattices = {f"utt{i}": random_lattice(i, frames=i + 1) for i in range(count)}
+    with LatticeStoreWriter(folder, {"graph": "abc"}) as writer:
+        for utterance_id, lattice in lattices.items():
+            writer.add(utterance_id, lattice)
+    return lattices
+
+
+def assert_equal(first: Lattice, second: Lattice) -> None:
+    for field in fields(Lattice):
+        a, b = getattr(first, field.name), getattr(second, field.name)
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds=st.lists(st.integers(0, 10**6), min_size=1, max_size=3, unique=True))
+def test_lattices_come_back_unchanged(tmp_path_factory: pytest.TempPathFactory, seeds: list[int]) -> None:
+    folder = tmp_path_factory.mktemp("store")
+    with LatticeStoreWriter(folder, {}) as writer:
+        for seed in seeds:
+            writer.add(str(seed), random_lattice(seed))
+    store = LatticeStore.open(folder)
+    assert store.ids == [str(seed) for seed in seeds]
+    for seed in seeds:
+        assert_equal(store[str(seed)], random_lattice(seed))
+
+
+def test_large_labels_and_steps_come_back(tmp_path: Path) -> None:
+    lattice = random_lattice(5)
+    large = Lattice(lattice.frames, lattice.offsets, lattice.final_costs, lattice.targets,
+                    lattice.transition_ids * 100_000, lattice.words * 300, lattice.graph_costs, lattice.acoustic_costs)
+    with LatticeStoreWriter(tmp_path, {}) as writer:
+        writer.add("u", large)
+    assert_equal(LatticeStore.open(tmp_path)["u"], large)
+
+
+def test_description_is_kept(tmp_path: Path) -> None:
+    write(tmp_path)
+    store = LatticeStore.open(tmp_path)
+    assert store.description == {"graph": "abc"}
+    assert "utt1" in store and "utt9" not in store and len(store) == 3
+
+
+def test_an_id_given_twice_and_a_broken_lattice_are_refused(tmp_path: Path) -> None:
+    lattice = random_lattice(0)
+    with LatticeStoreWriter(tmp_path, {}) as writer:
+        writer.add("u", lattice)
+        with pytest.raises(ValueError, match="u is in the store"):
+            writer.add("u", lattice)
+        broken = Lattice(lattice.frames, lattice.offsets, lattice.final_costs, lattice.targets * 0,
+                         lattice.transition_ids, lattice.words, lattice.graph_costs, lattice.acoustic_costs)
+        with pytest.raises(ValueError, match="higher state"):
+            writer.add("v", broken)
+
+
+def test_an_interrupted_store_cannot_be_opened(tmp_path: Path) -> None:
+    write(tmp_path)
+    with pytest.raises(RuntimeError), LatticeStoreWriter(tmp_path, {}) as writer:
+        writer.add("u", random_lattice(0))
+        raise RuntimeError
+    with pytest.raises(InputError, match=INDEX):
+        LatticeStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "header", "empty", "missing", "index"])
+def test_a_damaged_store_is_refused(tmp_path: Path, damage: str) -> None:
+    write(tmp_path)
+    data = tmp_path / DATA
+    content = data.read_bytes()
+    if damage == "missing":
+        data.unlink()
+    elif damage == "index":
+        (tmp_path / INDEX).write_text('{"version": 1, "lattices": {"u": [1, 2]}, "bytes": 3}')
+    else:
+        data.write_bytes({"cut": content[:-1], "header": b"?" + content[1:], "empty": b""}[damage])
+    with pytest.raises(InputError, match=r"lattices\.(bin|json): .*decode again"):
+        LatticeStore.open(tmp_path)
+
+
+def test_a_flipped_bit_is_noticed_and_the_utterance_named(tmp_path: Path) -> None:
+    lattices = write(tmp_path)
+    data = tmp_path / DATA
+    content = bytearray(data.read_bytes())
+    content[-3] ^= 4
+    data.write_bytes(bytes(content))
+    store = LatticeStore.open(tmp_path)
+    assert_equal(store["utt0"], lattices["utt0"])
+    with pytest.raises(InputError, match="utt2 is damaged"):
+        store["utt2"]
