@@ -20,7 +20,7 @@ from scipy.signal import resample_poly
 
 from asr_kd.core.config import Config
 from asr_kd.core.drops import Drops
-from asr_kd.core.files import atomic_file, write_json
+from asr_kd.core.files import atomic_file, remove, write_json
 from asr_kd.core.parallel import map_threads
 from asr_kd.data.manifest import Utterance, write_manifest
 from data_prep.demo_grammar import list_words, make_sentence
@@ -80,9 +80,13 @@ def prepare_demo(
 ) -> dict[str, PreparedSplit]:
     """Make the demo corpus in the folder `output`; the same `config` and `seed` give the same files.
 
+    A demo corpus that is there already is replaced. `demo.json` is written last: with it, the corpus is whole.
     Raises InputError where the extra `demo` (espeak-ng) is not installed.
     """
     config, output = config or DemoConfig(), Path(output)
+    if (output / "demo.json").exists():
+        remove(output / "demo.json")
+        remove(output / "audio")
     speakers = _make_speakers(config, seed)
 
     def record(speaker: Speaker) -> list[Utterance]:
