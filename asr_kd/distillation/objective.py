@@ -85,14 +85,16 @@ class _SparseDivergence(torch.autograd.Function):
         mass = teacher.sum(-1) + tail
         teacher, tail = teacher / mass[:, None], tail / mass
         work = logits.float()
-        work = (work - work.amax(-1, keepdim=True)).exp_()
+        work = work - work.amax(-1, keepdim=True)
         best = work.gather(1, pdf_ids)
-        work.scatter_(1, pdf_ids, 0.0)
+        work.exp_().scatter_(1, pdf_ids, 0.0)
         rest = work.sum(-1)
-        total = rest + best.sum(-1)
-        student, student_tail = best / total[:, None], rest / total
-        divergence = (torch.special.xlogy(teacher, teacher / student.clamp_min(tiny)).sum()
-                      + torch.special.xlogy(tail, tail / student_tail.clamp_min(tiny)).sum())
+        total = rest + best.exp().sum(-1)
+        log_student = best - total.log()[:, None]
+        student = log_student.exp()
+        log_student_tail = rest.clamp_min(tiny).log() - total.log()
+        divergence = (torch.special.xlogy(teacher, teacher) - teacher * log_student).sum() + (
+            torch.special.xlogy(tail, tail) - tail * log_student_tail).sum()
         # The gradient is student - teacher; in the tail that is student * (1 - m / student's tail).
         work *= (1 / total - tail / rest.clamp_min(tiny))[:, None]
         work.scatter_(1, pdf_ids, student - teacher)

@@ -36,24 +36,25 @@ def choose_execution(model: nn.Module, objective: Objective, minibatch: Minibatc
             torch.set_num_threads(some_threads)
             return _fastest(lambda: _step(trial, objective, minibatch, a_precision))
 
-        if config.threads == 0 and threads > 1:
-            assumed = "bfloat16" if precision == "auto" else precision
-            if seconds(assumed, threads) * _THREADS_GAIN > seconds(assumed, 1):
-                threads = 1
         if precision == "auto":
-            gain = seconds("float32", threads) / seconds("bfloat16", threads)
+            gain = seconds("float32", 1) / seconds("bfloat16", 1)
             precision = "bfloat16" if gain > _BFLOAT16_GAIN else "float32"
+        if config.threads == 0 and threads > 1 and seconds(precision, threads) * _THREADS_GAIN > seconds(precision, 1):
+            threads = 1
         torch.set_num_threads(threads_before)
         torch.set_rng_state(generator_state)
     return precision, threads
 
 
 def bfloat16_gains(device: torch.device) -> bool:
-    """Whether a bfloat16 matrix product is clearly faster here than a float32 one."""
+    """Whether a bfloat16 matrix product is clearly faster here than a float32 one, on one core."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(1)
     products = [torch.ones(512, 512, device=device, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
     float32, bfloat16 = (_fastest(lambda matrix=matrix: matrix @ matrix) for matrix in products)  # type: ignore[misc]
+    torch.set_num_threads(threads_before)
     return float32 / bfloat16 > _BFLOAT16_GAIN
 
 

@@ -1,0 +1,136 @@
+"""The distillation losses: equations, gradients, the sparse one against the dense one."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from asr_kd.distillation.objective import (
+    CachedObjective,
+    DistillationConfig,
+    DistillationLoss,
+    SparseDistillationLoss,
+    TeacherObjective,
+)
+from asr_kd.distillation.soft_targets import sparse_posteriors
+from asr_kd.training.data import Minibatch
+
+
+def divergence(teacher: Tensor, student_logits: Tensor, temperature: float) -> Tensor:
+    """T^2 * sum_j p_j (log p_j - log q_j), a frame at a time."""
+    student = torch.softmax(student_logits / temperature, -1)
+    terms = torch.where(teacher > 0, teacher * (teacher.clamp_min(1e-300).log() - student.log()), 0.0)
+    return temperature ** 2 * terms.sum(-1).mean()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 0.5])
+def test_dense_loss_is_the_divergence_and_its_gradient_t_times_the_difference(temperature: float) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(9, 7, requires_grad=True)
+    teacher_logits = torch.randn(9, 7, requires_grad=True)
+    teacher = torch.softmax(teacher_logits.detach().double() / temperature, -1)
+    loss = DistillationLoss(temperature)(logits, teacher_logits)
+    torch.testing.assert_close(loss.double(), divergence(teacher, logits.double(), temperature), rtol=1e-5, atol=1e-6)
+    loss.backward()
+    expected = temperature * (torch.softmax(logits.detach() / temperature, -1) - teacher) / 9
+    torch.testing.assert_close(logits.grad, expected.float(), rtol=1e-4, atol=1e-6)
+    assert teacher_logits.grad is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), pdfs=st.integers(2, 12), data=st.data(),
+       temperature=st.sampled_from([0.5, 1.0, 3.0]), scale=st.sampled_from([0.1, 1.0, 5.0]))
+def test_sparse_loss_equals_the_dense_loss_on_the_reconstructed_distribution(
+        seed: int, pdfs: int, data: st.DataObject, temperature: float, scale: float) -> None:
+    top_k = data.draw(st.integers(1, pdfs))
+    generator = torch.Generator().manual_seed(seed)
+    logits = (scale * torch.randn(5, pdfs, generator=generator)).requires_grad_()
+    teacher_logits = scale * torch.randn(5, pdfs, generator=generator)
+    pdf_ids, log_probs, log_tail = sparse_posteriors(teacher_logits / temperature, top_k)
+    loss = SparseDistillationLoss(temperature)(logits, pdf_ids, log_probs, log_tail)
+    (gradient,) = torch.autograd.grad(loss, logits)
+
+    dense_logits = logits.detach().double().requires_grad_()
+    student = torch.softmax(dense_logits.detach() / temperature, -1)
+    tail = student.scatter(1, pdf_ids, 0.0)
+    tail_sum = tail.sum(-1, keepdim=True)
+    spread = torch.where(tail_sum > 0, tail / tail_sum.clamp_min(1e-300), 0.0) * log_tail.double().exp()[:, None]
+    reconstructed = spread.scatter(1, pdf_ids, log_probs.double().exp())
+    dense = divergence(reconstructed, dense_logits, temperature)
+    (dense_gradient,) = torch.autograd.grad(dense, dense_logits)
+    torch.testing.assert_close(loss.double(), dense, rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(gradient.double(), dense_gradient, rtol=1e-3, atol=2e-6 * temperature)
+
+
+def test_sparse_loss_with_all_pdfs_is_the_dense_loss() -> None:
+    torch.manual_seed(0)
+    logits, teacher_logits = torch.randn(20, 30), 3 * torch.randn(20, 30)
+    sparse = SparseDistillationLoss(2.0)(logits, *sparse_posteriors(teacher_logits / 2, 30))
+    torch.testing.assert_close(sparse, DistillationLoss(2.0)(logits, teacher_logits))
+
+
+def test_sparse_loss_misses_the_divergence_within_the_tail_and_no_more() -> None:
+    torch.manual_seed(0)
+    logits, teacher_logits = torch.randn(20, 30), 3 * torch.randn(20, 30)
+    pdf_ids, log_probs, log_tail = sparse_posteriors(teacher_logits, 4)
+    teacher, student = torch.softmax(teacher_logits, -1), torch.softmax(logits, -1)
+    teacher_tail = teacher.scatter(1, pdf_ids, 0.0) / log_tail.exp()[:, None]
+    student_tail = student.scatter(1, pdf_ids, 0.0)
+    student_tail = student_tail / student_tail.sum(-1, keepdim=True)
+    within = torch.where(teacher_tail > 0, teacher_tail * (teacher_tail / student_tail).log(), 0.0).sum(-1)
+    missing = (log_tail.exp() * within).mean()
+    sparse = SparseDistillationLoss()(logits, pdf_ids, log_probs, log_tail)
+    torch.testing.assert_close(sparse + missing, DistillationLoss()(logits, teacher_logits))
+
+
+def test_losses_are_zero_at_the_teacher_and_take_bfloat16_logits() -> None:
+    logits = torch.randn(6, 9).bfloat16().requires_grad_()
+    targets = sparse_posteriors(logits.detach(), 3)
+    loss = SparseDistillationLoss()(logits, *targets)
+    loss.backward()
+    assert loss.dtype == torch.float32 and abs(loss.item()) < 1e-5
+    assert logits.grad is not None and logits.grad.dtype == torch.bfloat16 and logits.grad.abs().max() < 1e-3
+
+
+class _Table(nn.Module):
+    """A teacher that adds a learnt offset."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.tensor([3.0, 0.0, -1.0, 0.5]))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.offset
+
+
+@pytest.mark.parametrize("settings_", [{}, {"cross_entropy_weight": 0.5}, {"temperature": 2.0},
+                                       {"cross_entropy_weight": 0.2, "distillation_weight": 0.7},
+                                       {"cross_entropy_weight": 1.0, "distillation_weight": 0.0}])
+def test_objectives_weigh_cross_entropy_and_divergence(settings_: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    config = DistillationConfig(**settings_)
+    inputs, logits, pdf_ids = torch.randn(8, 4), torch.randn(8, 4), torch.randint(4, (8,))
+    teacher = _Table()
+    temperature = config.temperature
+    teacher_posteriors = torch.softmax(teacher(inputs).detach() / temperature, -1)
+    student = torch.log_softmax(logits, -1)
+    expected = (config.cross_entropy_weight * -student[torch.arange(8), pdf_ids].mean()
+                + config.distillation_weight * divergence(teacher_posteriors, logits, temperature))
+    on_the_fly = TeacherObjective(config, teacher, "digest")
+    torch.testing.assert_close(on_the_fly(logits, Minibatch(inputs, pdf_ids)), expected)
+    assert not teacher.offset.requires_grad
+    ids, log_probs, log_tail = sparse_posteriors(teacher(inputs) / temperature, 4)
+    targets = {"soft_pdf_ids": ids, "soft_log_probs": log_probs, "soft_log_tail": log_tail}
+    cached = CachedObjective(config, "digest")
+    torch.testing.assert_close(cached(logits, Minibatch(inputs, pdf_ids, targets)), expected)
+    assert cached.describe() != on_the_fly.describe()
+
+
+@pytest.mark.parametrize("settings_", [{"temperature": 0.0}, {"cross_entropy_weight": -0.1},
+                                       {"distillation_weight": float("nan")}, {"distillation_weight": 0.0}])
+def test_senseless_weights_are_refused(settings_: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        DistillationConfig(**settings_)

@@ -1,0 +1,190 @@
+"""The cache of soft targets: exact, resumable, and refused where it does not belong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asr_kd.core.errors import InputError, WorkError
+from asr_kd.distillation import soft_targets
+from asr_kd.distillation.objective import CachedObjective, DistillationConfig, TeacherObjective
+from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
+from asr_kd.features.frame_store import FrameStore
+from asr_kd.models.dnn import DNN
+from asr_kd.models.highway import HighwayDNN
+from asr_kd.training.config import TrainingConfig
+from asr_kd.training.data import TrainingData, frames_digest
+from asr_kd.training.engine import train
+from tests.training.corpora import DIM, PDFS, write_corpus
+
+
+def make_teacher() -> DNN:
+    torch.manual_seed(4)
+    model = DNN(3 * DIM, 16, 2, PDFS)
+    torch.nn.init.normal_(model.output_layer.weight, std=2.0)
+    return model.eval()
+
+
+def make_key(store: FrameStore, **changes: Any) -> SoftTargetsKey:
+    arguments: dict[str, Any] = {"teacher": "t" * 64, "features": frames_digest(store), "alignment": "a" * 64,
+                                 "top_k": 3}
+    return SoftTargetsKey(**{**arguments, **changes})
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_cache_holds_the_teachers_best_pdfs_and_the_mass_of_the_others(tmp_path: Path, temperature: float) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    teacher = make_teacher()
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, temperature=temperature), left=1,
+                                 right=1, precision="float32")
+    indices = np.random.default_rng(0).permutation(store.num_frames)[:200]
+    found = targets.gather(indices)
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1)
+    with torch.no_grad():
+        posteriors = torch.softmax(teacher(data.minibatch(indices).inputs.float()) / temperature, -1)
+    ordered, order = posteriors.sort(descending=True)
+    assert torch.equal(found["soft_pdf_ids"], order[:, :3])
+    torch.testing.assert_close(found["soft_log_probs"].exp(), ordered[:, :3], rtol=2e-3, atol=1e-6)
+    torch.testing.assert_close(found["soft_log_tail"].exp(), ordered[:, 3:].sum(-1), rtol=5e-3, atol=1e-6)
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "soft").iterdir() if path.suffix != ".json"}
+    n = store.num_frames
+    assert sizes == {"pdf_ids.u16": 6 * n, "log_probs.f16": 6 * n, "log_tail.f16": 2 * n}
+
+
+def test_training_from_a_whole_cache_follows_the_teacher_on_the_fly(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    teacher, key = make_teacher(), make_key(store, top_k=PDFS)
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, key, left=1, right=1, precision="float32")
+    config, losses = DistillationConfig(), []
+    for objective, source in ((TeacherObjective(config, teacher, "t"), None),
+                              (CachedObjective(config, targets.digest), targets)):
+        data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=source)
+        torch.manual_seed(0)
+        settings = TrainingConfig(epochs=3, batch_size=64, precision="float32", threads=1, tensorboard=False,
+                                  learning_rate=0.01)
+        result = train(HighwayDNN(3 * DIM, 12, 3, PDFS), data, objective, settings,
+                       tmp_path / type(objective).__name__)
+        losses.append([record["cv_loss"] for record in result.history])
+    assert losses[0][-1] < losses[0][0]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=5e-3)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"teacher": "x" * 64}, "teacher tttttttttttt.*teacher xxxxxxxxxxxx"),
+    ({"alignment": "y" * 64}, "alignment aaaaaaaaaaaa.*alignment yyyyyyyyyyyy"),
+    ({"features": "z" * 64}, "features .*features zzzzzzzzzzzz"),
+    ({"temperature": 2.0}, "temperature 1.0.*temperature 2.0"), ({"top_k": 4}, "top_k 3.*top_k 4")])
+def test_a_stale_cache_is_refused_with_both_names(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1)
+    SoftTargets.open(tmp_path / "soft", make_key(store))
+    with pytest.raises(InputError, match=f"stale.*{message}"):
+        SoftTargets.open(tmp_path / "soft", make_key(store, **change))
+
+
+def test_features_other_than_the_keys_are_not_forwarded(tmp_path: Path) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    key = make_key(store, features="z" * 64)
+    with pytest.raises(InputError, match="zzzzzzzzzzzz asked for"):
+        build_soft_targets(tmp_path / "soft", make_teacher(), store, key, left=1, right=1)
+
+
+@pytest.mark.parametrize("name", ["pdf_ids.u16", "log_probs.f16", "log_tail.f16"])
+def test_truncated_damaged_and_missing_files_are_refused(tmp_path: Path, name: str) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    key = make_key(store)
+    build_soft_targets(tmp_path / "soft", make_teacher(), store, key, left=1, right=1)
+    path = tmp_path / "soft" / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-2])
+    with pytest.raises(InputError, match=f"{name}: {len(content) - 2} bytes, expected {len(content)}"):
+        SoftTargets.open(tmp_path / "soft", key)
+    path.write_bytes(content[:100] + bytes([content[100] ^ 4]) + content[101:])
+    with pytest.raises(InputError, match="damaged"):
+        SoftTargets.open(tmp_path / "soft", key)
+    path.unlink()
+    with pytest.raises(InputError, match=f"{name}: missing"):
+        SoftTargets.open(tmp_path / "soft", key)
+
+
+def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soft_targets, "_BLOCK", 100)
+    store, _ = write_corpus(tmp_path / "store")
+    teacher, key = make_teacher(), make_key(store)
+    forwarded: list[int] = []
+
+    def stop_at(limit: int) -> Any:
+        def hook(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            if sum(forwarded) + len(inputs[0]) > limit:
+                raise KeyboardInterrupt
+            forwarded.append(len(inputs[0]))
+        return hook
+
+    handle = teacher.register_forward_pre_hook(stop_at(1 + 450))  # one frame is forwarded to learn the pdfs
+    with pytest.raises(KeyboardInterrupt):
+        build_soft_targets(tmp_path / "soft", teacher, store, key, left=1, right=1, precision="float32")
+    handle.remove()
+    assert not (tmp_path / "soft").exists()
+    forwarded.clear()
+    teacher.register_forward_pre_hook(stop_at(10**9))
+    resumed = build_soft_targets(tmp_path / "soft", teacher, store, key, left=1, right=1, precision="float32")
+    assert sum(forwarded) == 1 + store.num_frames - 400
+    whole = build_soft_targets(tmp_path / "whole", teacher, store, key, left=1, right=1, precision="float32")
+    assert resumed.digest == whole.digest
+    assert not (tmp_path / "soft.partial").exists()
+
+
+def test_a_build_killed_by_sigkill_leaves_no_cache_and_is_taken_up_again(tmp_path: Path,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soft_targets, "_BLOCK", 50)
+    store, _ = write_corpus(tmp_path / "store")
+    code = f"""
+import time
+from pathlib import Path
+from asr_kd.distillation import soft_targets
+from tests.distillation.test_soft_targets import make_key, make_teacher
+from asr_kd.features.frame_store import FrameStore
+soft_targets._BLOCK = 50
+store = FrameStore.open(Path({str(tmp_path / 'store')!r}))
+teacher = make_teacher()
+teacher.register_forward_pre_hook(lambda *_: time.sleep(0.05))
+soft_targets.build_soft_targets(Path({str(tmp_path / 'soft')!r}), teacher, store, make_key(store), left=1, right=1,
+                                precision="float32")
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], env=dict(os.environ))
+    card = tmp_path / "soft.partial" / "soft_targets.json"
+    deadline = time.monotonic() + 120
+    while not card.exists() or len(json.loads(card.read_text())["checksums"]) < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "soft").exists()
+    key = make_key(store)
+    again = build_soft_targets(tmp_path / "soft", make_teacher(), store, key, left=1, right=1, precision="float32")
+    whole = build_soft_targets(tmp_path / "whole", make_teacher(), store, key, left=1, right=1, precision="float32")
+    indices = np.arange(store.num_frames)
+    for name, value in whole.gather(indices).items():
+        assert torch.equal(value, again.gather(indices)[name])
+
+
+def test_a_full_disk_is_an_error_of_one_line(tmp_path: Path) -> None:
+    import resource
+
+    store, _ = write_corpus(tmp_path / "store")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as if the disk had 1,000 bytes left
+    try:
+        with pytest.raises(WorkError, match="cannot be written.*make room"):
+            build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "soft").exists()

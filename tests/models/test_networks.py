@@ -1,0 +1,118 @@
+"""DNN and HighwayDNN: sizes, equations, initialisation."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from asr_kd.core.errors import InputError
+from asr_kd.models.architecture import NetworkConfig, build_network, count_parameters, describe_network, restore_network
+from asr_kd.models.dnn import DNN
+from asr_kd.models.dropout import MaskBankDropout
+from asr_kd.models.highway import HighwayDNN
+
+
+def highway_by_equation_4(model: HighwayDNN, inputs: Tensor) -> Tensor:
+    """h_l = sigma(W_l h + b_l) o T(h) + h o C(h), written out gate by gate."""
+    weights = dict(model.named_parameters())
+    hidden = 1 / (1 + torch.exp(-(inputs @ weights["input_layer.weight"].T + weights["input_layer.bias"])))
+    for layer in range(len(model.hidden_layers)):
+        weight, bias = weights[f"hidden_layers.{layer}.weight"], weights[f"hidden_layers.{layer}.bias"]
+        activation = 1 / (1 + torch.exp(-(hidden @ weight.T + bias)))
+        transform = 1 / (1 + torch.exp(-(hidden @ weights["transform_gate.weight"].T)))
+        carry = 1 / (1 + torch.exp(-(hidden @ weights["carry_gate.weight"].T)))
+        hidden = activation * transform + hidden * carry
+    return hidden @ weights["output_layer.weight"].T + weights["output_layer.bias"]
+
+
+@pytest.mark.parametrize(("inputs", "parameters"), [(600, 764_887), (440, 744_407)])
+def test_h128l10_has_the_published_number_of_parameters(inputs: int, parameters: int) -> None:
+    model = HighwayDNN(inputs, 128, 10, 3927)
+    assert count_parameters(model) == parameters
+    gates = model.transform_gate.weight.numel() + model.carry_gate.weight.numel()
+    assert gates == 32_768
+    assert count_parameters(DNN(inputs, 128, 10, 3927, "sigmoid")) == parameters - gates
+
+
+def test_teacher_of_the_papers_has_thirty_million_parameters() -> None:
+    assert round(count_parameters(DNN(600, 2048, 6, 3927, "sigmoid")) / 1e6, 2) == 30.26
+
+
+@pytest.mark.parametrize("layers", [1, 2, 5])
+def test_packed_forward_and_gradients_equal_equation_4(layers: int) -> None:
+    torch.manual_seed(layers)
+    model = HighwayDNN(12, 8, layers, 5).double()
+    inputs = torch.randn(7, 12, dtype=torch.float64)
+    torch.nn.init.normal_(model.input_layer.bias)
+    torch.testing.assert_close(model(inputs), highway_by_equation_4(model, inputs), rtol=1e-12, atol=1e-12)
+    # A single layer has no gates to learn.
+    learnt = [p for name, p in model.named_parameters() if layers > 1 or "gate" not in name]
+    fast = torch.autograd.grad(model(inputs).square().sum(), learnt)
+    slow = torch.autograd.grad(highway_by_equation_4(model, inputs).square().sum(), learnt)
+    torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-12)
+
+
+def test_gates_are_tied_over_layers_and_have_no_bias() -> None:
+    names = [name for name, _ in HighwayDNN(12, 8, 5, 5).named_parameters() if "gate" in name]
+    assert names == ["transform_gate.weight", "carry_gate.weight"]
+
+
+def test_dnn_equals_its_equations() -> None:
+    torch.manual_seed(1)
+    model = DNN(6, 4, 2, 3, "sigmoid")
+    inputs, weights = torch.randn(5, 6), model.state_dict()
+    hidden = torch.sigmoid(inputs @ weights["hidden_layers.0.weight"].T + weights["hidden_layers.0.bias"])
+    hidden = torch.sigmoid(hidden @ weights["hidden_layers.2.weight"].T + weights["hidden_layers.2.bias"])
+    expected = hidden @ weights["output_layer.weight"].T + weights["output_layer.bias"]
+    torch.testing.assert_close(model(inputs), expected)
+
+
+def test_xavier_initialisation_and_zero_biases() -> None:
+    model = HighwayDNN(600, 128, 3, 100)
+    for weight in (model.input_layer.weight, model.carry_gate.weight, model.output_layer.weight):
+        bound = (6 / sum(weight.shape)) ** 0.5
+        assert 0.95 * bound < weight.abs().max() <= bound
+    assert not model.input_layer.bias.any() and not model.output_layer.bias.any()
+
+
+def test_dropout_keeps_the_expected_part_and_scale() -> None:
+    dropout = MaskBankDropout(0.2).train()
+    torch.manual_seed(3)
+    outputs = dropout(torch.ones(400, 1000))
+    assert abs((outputs == 0).float().mean() - 0.2) < 0.005
+    assert set(outputs.unique().tolist()) == {0.0, 1.25}
+    assert torch.equal(dropout.eval()(outputs), outputs)
+
+
+def test_dropout_follows_the_generator_and_differs_between_calls() -> None:
+    dropout = MaskBankDropout(0.5).train()
+    ones = torch.ones(64, 64)
+    torch.manual_seed(7)
+    first, second = dropout(ones), dropout(ones)
+    torch.manual_seed(7)
+    assert torch.equal(dropout(ones), first)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("model", [HighwayDNN(6, 4, 3, 5), DNN(6, 4, 2, 5, "relu", True, 0.1)])
+def test_description_restores_the_same_architecture(model: HighwayDNN | DNN) -> None:
+    restored = restore_network(describe_network(model))
+    assert describe_network(restored) == describe_network(model)
+    restored.load_state_dict(model.state_dict())
+    inputs = torch.randn(3, 6)
+    assert torch.equal(restored.eval()(inputs), model.eval()(inputs))
+
+
+def test_unknown_architectures_are_refused() -> None:
+    with pytest.raises(InputError, match="'lstm'.*dnn, highway"):
+        restore_network({"type": "lstm"})
+    with pytest.raises(InputError, match="num_heads"):
+        restore_network({"type": "highway", "num_heads": 4})
+    with pytest.raises(InputError, match="Linear"):
+        describe_network(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="highway network is sigmoid"):
+        NetworkConfig(architecture="highway", hidden_dim=4, num_layers=2, batch_norm=True)
+
+
+def test_settings_build_the_network() -> None:
+    config = NetworkConfig(architecture="dnn", hidden_dim=16, num_layers=2, activation="relu", dropout=0.1)
+    assert describe_network(build_network(config, 12, 7))["num_pdfs"] == 7

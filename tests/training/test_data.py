@@ -1,0 +1,85 @@
+"""Training data: which frames are drawn, what is gathered, what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from asr_kd.core.errors import InputError
+from asr_kd.features.splice import splice
+from asr_kd.training.data import TrainingData, frames_digest
+from tests.training.corpora import write_corpus
+
+
+def test_training_and_held_out_frames_part_the_labelled_frames_by_speaker(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    begin, end = store.bounds("s1-0")
+    pdf_ids[begin:end] = -1
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=["s4"])
+    together = np.sort(np.concatenate([data.train_frames, data.cv_frames]))
+    assert np.array_equal(together, np.flatnonzero(pdf_ids >= 0))
+    held_out = {i for name in ("s4-0", "s4-1") for i in range(*store.bounds(name))}
+    assert set(data.cv_frames.tolist()) == held_out
+
+
+def test_held_out_speakers_by_number_are_always_the_same(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    chosen = TrainingData(store, pdf_ids, held_out_speakers=2).held_out_speakers
+    assert len(chosen) == 2
+    assert TrainingData(store, pdf_ids, held_out_speakers=2).held_out_speakers == chosen
+    assert set(chosen) < set(TrainingData(store, pdf_ids, held_out_speakers=3).held_out_speakers)
+
+
+def test_minibatch_holds_spliced_frames_and_their_pdf_ids(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    data = TrainingData(store, pdf_ids, left=2, right=1, held_out_speakers=1)
+    spliced = np.concatenate([splice(store[name], 2, 1) for name in store.ids])
+    indices = np.random.default_rng(0).permutation(store.num_frames)[:100]
+    minibatch = data.minibatch(indices).to(torch.device("cpu"))
+    assert minibatch.inputs.dtype == torch.float32
+    np.testing.assert_array_equal(minibatch.inputs.numpy(), spliced[indices])
+    np.testing.assert_array_equal(minibatch.pdf_ids.numpy(), pdf_ids[indices])
+
+
+def test_an_epoch_draws_every_training_frame_once_in_an_order_of_its_own(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    data = TrainingData(store, pdf_ids, held_out_speakers=1)
+    first, second = data.epoch_order(1, 0), data.epoch_order(1, 1)
+    assert np.array_equal(np.sort(first), data.train_frames)
+    assert np.array_equal(first, data.epoch_order(1, 0))
+    assert not np.array_equal(first, second) and not np.array_equal(first, data.epoch_order(2, 0))
+
+
+def test_prefetching_keeps_the_order_and_raises_the_gathering_threads_error(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    data = TrainingData(store, pdf_ids, held_out_speakers=1)
+    batches = [np.arange(i, i + 5) for i in range(0, 100, 5)]
+    labels = torch.cat([minibatch.pdf_ids for minibatch in data.prefetch(iter(batches))])
+    assert np.array_equal(labels.numpy(), pdf_ids[:100])
+    with pytest.raises(IndexError):
+        list(data.prefetch([np.array([store.num_frames])]))
+
+
+def test_faults_are_refused(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    with pytest.raises(InputError, match="1482 frames, alignments .1481"):
+        TrainingData(store, pdf_ids[:-1])
+    with pytest.raises(InputError, match="'s9'"):
+        TrainingData(store, pdf_ids, held_out_speakers=["s1", "s9"])
+    with pytest.raises(InputError, match="train has 6 speakers"):
+        TrainingData(store, pdf_ids, held_out_speakers=6)
+    with pytest.raises(InputError, match="no training frames"):
+        TrainingData(store, np.full_like(pdf_ids, -1), held_out_speakers=1)
+
+
+def test_digests_tell_frames_labels_and_speakers_apart(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    other, _ = write_corpus(tmp_path / "other", frames=121)
+    assert frames_digest(store) != frames_digest(other)
+    changed = pdf_ids.copy()
+    changed[0] += 1
+    digests = {TrainingData(store, pdf_ids, held_out_speakers=1).digest,
+               TrainingData(store, pdf_ids, held_out_speakers=2).digest,
+               TrainingData(store, changed, held_out_speakers=1).digest}
+    assert len(digests) == 3

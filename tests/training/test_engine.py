@@ -1,0 +1,169 @@
+"""The training engine: it learns, logs, goes back, stops, refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from asr_kd.core.errors import InputError, WorkError
+from asr_kd.models.dnn import DNN
+from asr_kd.models.highway import HighwayDNN
+from asr_kd.training.config import TrainingConfig
+from asr_kd.training.data import Minibatch, TrainingData
+from asr_kd.training.engine import TrainingResult, cross_validate, train
+from asr_kd.training.objective import CrossEntropy
+from tests.training.corpora import DIM, PDFS, write_corpus
+
+SETTINGS: dict[str, Any] = {"batch_size": 64, "precision": "float32", "threads": 1, "learning_rate": 0.01,
+                            "tensorboard": False, "held_out_speakers": 2}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
+    store, pdf_ids = write_corpus(tmp_path_factory.mktemp("corpus") / "store")
+    return TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=2)
+
+
+def network(seed: int = 0, **settings: Any) -> DNN:
+    torch.manual_seed(seed)
+    return DNN(3 * DIM, 32, 2, PDFS, **settings)
+
+
+def run(data: TrainingData, folder: Path, model: nn.Module | None = None, seed: int = 1,
+        **settings: Any) -> tuple[nn.Module, TrainingResult]:
+    model = model or network()
+    return model, train(model, data, CrossEntropy(), TrainingConfig(**{**SETTINGS, **settings}), folder, seed=seed)
+
+
+@pytest.mark.parametrize("settings", [
+    {"schedule": "one_cycle", "epochs": 6}, {"epochs": 10}, {"optimiser": "sgd", "learning_rate": 0.1, "epochs": 10},
+    {"weight_decay": 0.01, "gradient_clip": 1.0, "epochs": 8}, {"precision": "bfloat16", "epochs": 8},
+    {"precision": "auto", "threads": 0, "epochs": 8}])
+def test_every_setting_learns_the_labels_of_held_out_speakers(data: TrainingData, tmp_path: Path,
+                                                              settings: dict[str, Any]) -> None:
+    _, result = run(data, tmp_path, **settings)
+    assert result.cross_validation.frame_accuracy > 0.6  # chance is 1 / 6
+    assert result.frames_per_second > 0 and result.minutes > 0
+
+
+def test_the_model_is_left_with_the_weights_of_the_best_epoch(data: TrainingData, tmp_path: Path) -> None:
+    model, result = run(data, tmp_path, epochs=6, schedule="one_cycle", learning_rate=0.3)
+    losses = [record["cv_loss"] for record in result.history]
+    assert result.best_epoch == int(np.argmin(losses)) + 1
+    assert not model.training
+    assert cross_validate(model, data, CrossEntropy()) == result.cross_validation
+    assert result.cross_validation.loss == min(losses)
+
+
+def test_cross_validation_equals_a_plain_loop_over_the_held_out_frames(data: TrainingData) -> None:
+    model = network(batch_norm=True, dropout=0.5)
+    minibatch = data.minibatch(data.cv_frames)
+    with torch.no_grad():
+        log_probs = model.eval()(minibatch.inputs.float()).log_softmax(-1)
+    found = cross_validate(model.train(), data, CrossEntropy())
+    expected = -log_probs[torch.arange(len(log_probs)), minibatch.pdf_ids].mean()
+    assert found.cross_entropy == pytest.approx(float(expected), rel=1e-5)
+    assert found.frame_accuracy == pytest.approx(float((log_probs.argmax(-1) == minibatch.pdf_ids).float().mean()))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(data: TrainingData, tmp_path: Path) -> None:
+    def weights(folder: str, seed: int) -> Tensor:
+        model, _ = run(data, tmp_path / folder, network(dropout=0.2, batch_norm=True), seed, epochs=2)
+        return torch.cat([value.flatten().double() for value in model.state_dict().values()])
+
+    first = weights("a", 1)
+    assert torch.equal(first, weights("b", 1))
+    assert not torch.equal(first, weights("c", 2))
+
+
+def test_a_finished_run_returns_at_once_with_the_same_result(data: TrainingData, tmp_path: Path) -> None:
+    first, result = run(data, tmp_path, epochs=2)
+    again, same = run(data, tmp_path, epochs=2)
+    assert same == result
+    for a, b in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_checkpoints_of_another_run_are_refused(data: TrainingData, tmp_path: Path) -> None:
+    run(data, tmp_path, epochs=2)
+    for other in ({"epochs": 3}, {"epochs": 2, "seed": 2}, {"epochs": 2, "model": network(7)}):
+        with pytest.raises(InputError, match="checkpoint of the run"):
+            run(data, tmp_path, **other)
+
+
+def test_a_damaged_checkpoint_is_refused(data: TrainingData, tmp_path: Path) -> None:
+    run(data, tmp_path, epochs=1)
+    (tensors,) = tmp_path.glob("checkpoint-*/state.safetensors")
+    content = bytearray(tensors.read_bytes())
+    content[-1] ^= 1
+    tensors.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        run(data, tmp_path, epochs=1)
+
+
+def test_nothing_on_disk_is_pickled_and_one_checkpoint_is_kept(data: TrainingData, tmp_path: Path) -> None:
+    run(data, tmp_path, epochs=3, checkpoint_steps=2)
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 1
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".jsonl", ".safetensors"}
+
+
+def test_the_log_has_a_line_an_epoch_and_tensorboard_the_same_curve(data: TrainingData, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, result = run(data, tmp_path, epochs=3, log_steps=5, tensorboard=True)
+    lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert [line for line in lines if line["event"] == "epoch"] == result.history
+    assert {line["step"] for line in lines if line["event"] == "progress"} == set(range(5, lines[-1]["step"] + 1, 5))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    curve = [event.value for event in events.Scalars("epoch/cv_loss")]
+    assert curve == pytest.approx([record["cv_loss"] for record in result.history])
+
+
+def test_newbob_goes_back_to_the_best_weights_after_a_worse_epoch(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    # Nothing to be learnt: from some epoch on, training makes the held-out loss worse.
+    noise = np.random.default_rng(1).permutation(pdf_ids)
+    data = TrainingData(store, noise, left=1, right=1, held_out_speakers=2)
+    _, longer = run(data, tmp_path / "longer", epochs=20, newbob_stop_below=0.0)
+    losses = [record["cv_loss"] for record in longer.history]
+    worse = next(i for i in range(1, len(losses)) if losses[i] > min(losses[:i]))
+    _, result = run(data, tmp_path / "run", epochs=worse + 1, newbob_stop_below=0.0)
+    assert result.history[-1]["cv_loss"] > result.cross_validation.loss
+    tensors = load_file(next((tmp_path / "run").glob("checkpoint-*")) / "state.safetensors")
+    for name, value in tensors.items():
+        if name.startswith("model/"):
+            assert torch.equal(value, tensors[name.replace("model/", "best/")]), name
+    rates = [record["learning_rate"] for record in longer.history]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < rates[0]
+
+
+class _Diverging(CrossEntropy):
+    def forward(self, logits: Tensor, minibatch: Minibatch) -> Tensor:
+        return super().forward(logits, minibatch) * (torch.nan if logits.requires_grad else 1.0)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_place(data: TrainingData, tmp_path: Path) -> None:
+    with pytest.raises(WorkError, match=r"nan in epoch 1, step 1 of \d+ .*learning_rate"):
+        train(network(), data, _Diverging(), TrainingConfig(**SETTINGS), tmp_path)
+
+
+def test_alignments_of_another_tree_and_inputs_of_another_width_are_refused(data: TrainingData,
+                                                                            tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="2 pdfs, the alignments name pdf-id 5"):
+        run(data, tmp_path / "a", HighwayDNN(3 * DIM, 8, 2, 2))
+    with pytest.raises(InputError, match="12 spliced"):
+        run(data, tmp_path / "b", HighwayDNN(5 * DIM, 8, 2, PDFS))
+
+
+def test_the_callers_generator_and_threads_are_left_alone(data: TrainingData, tmp_path: Path) -> None:
+    model = network()
+    torch.manual_seed(9)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    run(data, tmp_path, model, epochs=1)
+    assert torch.equal(torch.get_rng_state(), before) and torch.get_num_threads() == threads
