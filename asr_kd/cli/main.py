@@ -12,6 +12,7 @@ from asr_kd.core.errors import AsrKdError
 from asr_kd.core.log import configure_console, get_logger
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+_INTERRUPTED = "interrupted; the same command goes on from here"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -42,15 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     if not app.registered_commands:
         _register()
     try:
-        app(arguments, prog_name="asr-kd", standalone_mode=False)
+        outcome = app(arguments, prog_name="asr-kd", standalone_mode=False)
     except AsrKdError as error:
         return _fail(str(error), error.exit_code, verbose)
-    except typer.Exit as error:
-        return error.exit_code
     except TyperException as error:
         return _fail(f"{getattr(error, 'message', error)} (see --help)", EXIT_USAGE, verbose)
     except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted; the same command goes on from here", EXIT_INTERRUPTED, False)
+        return _fail(_INTERRUPTED, EXIT_INTERRUPTED, False)
     except BrokenPipeError:
         return EXIT_FAILED
     except OSError as error:
@@ -62,7 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         get_logger(__name__).debug("unexpected error", exc_info=True)
         return _fail(f"unexpected {type(error).__name__}: {error} (-v shows where)", EXIT_FAILED, verbose)
-    return 0
+    if outcome == EXIT_INTERRUPTED:
+        return _fail(_INTERRUPTED, EXIT_INTERRUPTED, False)
+    return outcome if isinstance(outcome, int) else 0  # typer returns the code of an Exit
 
 
 def _fail(message: str, code: int, verbose: bool) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from asr_kd.core.runner import StageReport
+    from asr_kd.core.stages import StageReport
 
 
 def register(app: typer.Typer) -> None:

@@ -131,10 +131,10 @@ class Runner:
                     }
                     self.directory.seal(stage, key, folder, facts)
             except AsrKdError as error:
-                logger.exception("stage %s failed", stage.folder)
+                logger.debug("stage %s failed", stage.folder, exc_info=True)
                 raise type(error)(f"stage {stage.folder}: {error}") from error
             except BaseException:
-                logger.exception("stage %s stopped", stage.folder)
+                logger.debug("stage %s stopped", stage.folder, exc_info=True)
                 raise
             logger.info("stage %s done: %s", stage.folder, json.dumps({**facts, "settings": None}))
         self.directory.clear_work(stage)

@@ -56,8 +56,8 @@ def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, conte
         frame_shift = store.recipe["frame_shift"] / 1000
         with _one_thread_an_utterance():
             summary = decode_split(
-                graph, store.ids, lambda utterance_id, store=store, scorer=scorer: scorer(store[utterance_id]),
-                config.search, output / split, frame_shift=frame_shift, max_dropped=config.max_dropped,
+                graph, store.ids, _of_utterance(scorer, store), config.search, output / split,
+                frame_shift=frame_shift, max_dropped=config.max_dropped,
             )
         cpu_seconds = summary["score_cpu_seconds"] + summary["search_cpu_seconds"]
         real_time_factors[split] = round(cpu_seconds / (summary["frames"] * frame_shift), 4)
@@ -91,6 +91,10 @@ def _gmm_scorer(folder: Path, hmm: HmmModel, store: FrameStore) -> tuple[Scorer,
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in list_files(folder) if path.name.startswith("model."))
+
+
+def _of_utterance(scorer: Scorer, store: FrameStore) -> Callable[[str], np.ndarray]:
+    return lambda utterance_id: scorer(store[utterance_id])
 
 
 @contextlib.contextmanager

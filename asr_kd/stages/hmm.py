@@ -1,8 +1,8 @@
 """Stages that make targets: monophone and triphone models, alignments."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from asr_kd.core.config import Config

@@ -58,7 +58,6 @@ def prepare_demo_stage(
 ) -> dict[str, Any]:
     """The generated corpus: audio, manifests of each split, `lexicon.txt` and `lm.arpa.gz`."""
     prepared = prepare_demo(output, config=config)
-    shutil.copyfile(output / "lm" / f"{config.lm_order}gram.arpa.gz", output / LANGUAGE_MODEL)
     return {split: facts.as_dict() for split, facts in prepared.items()}
 
 

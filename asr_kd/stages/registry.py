@@ -1,6 +1,7 @@
 """The kinds of stage that a recipe may name."""
 
 from asr_kd.core.stages import StageKind
+from asr_kd.graph.hclg import GraphConfig
 from asr_kd.stages import decoding, features, hmm, networks, prepare, scoring
 
 STAGE_KINDS: dict[str, StageKind] = {
@@ -9,8 +10,7 @@ STAGE_KINDS: dict[str, StageKind] = {
         StageKind("prepare-kaldi", prepare.PrepareKaldiConfig, prepare.prepare_kaldi_stage,
                   outside=prepare.kaldi_files),
         StageKind("prepare-demo", prepare.DemoConfig, prepare.prepare_demo_stage),
-        StageKind("features", features.FeaturesConfig, features.extract, reads=("manifests",),
-                  outside=None),
+        StageKind("features", features.FeaturesConfig, features.extract, reads=("manifests",)),
         StageKind("monophone", hmm.MonophoneStageConfig, hmm.monophone, reads=("manifests", "features")),
         StageKind("triphone", hmm.TriphoneStageConfig, hmm.triphone,
                   reads=("manifests", "features", "hmm", "alignments")),
@@ -19,7 +19,7 @@ STAGE_KINDS: dict[str, StageKind] = {
                   reads=("features", "hmm", "alignments"), may_read=("teacher", "soft_targets"), seeded=True),
         StageKind("soft-targets", networks.SoftTargetsStageConfig, networks.cache_soft_targets,
                   reads=("features", "hmm", "alignments", "teacher")),
-        StageKind("graph", decoding.GraphConfig, decoding.build, reads=("manifests", "hmm")),
+        StageKind("graph", GraphConfig, decoding.build, reads=("manifests", "hmm")),
         StageKind("decode", decoding.DecodeConfig, decoding.decode,
                   reads=("graph", "features", "hmm"), may_read=("network",)),
         StageKind("score", scoring.ScoreConfig, scoring.score_systems, reads=("manifests",), reads_any=True,

@@ -46,7 +46,7 @@ def score_systems(
     if missing:
         raise InputError(f"systems {', '.join(missing)} are scored, but no input has that name")
     splits = {split: read_manifest(inputs["manifests"], split) for split in {*config.splits, config.choose_on}}
-    summary = {}
+    summary: dict[str, dict[str, Any]] = {}
     for system, relations in config.systems.items():
         decoded = inputs[system]
         grid = _errors_by_weights(splits[config.choose_on], decoded / config.choose_on, config)
