@@ -1,6 +1,7 @@
 """Forced alignment of transcripts with GMMs or with any log-likelihoods."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from pydantic import Field
@@ -14,14 +15,19 @@ from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.training_graph import TrainingGraph, TrainingGraphBuilder
 from asr_kd.hmm.viterbi import best_path, fewest_frames
 
+if TYPE_CHECKING:
+    from asr_kd.features.frame_store import FrameStore
+
 logger = get_logger(__name__)
 
 Alignments = dict[str, np.ndarray]
+FeatureSource: TypeAlias = "Mapping[str, np.ndarray] | FrameStore"
 
 MISSING = "no features"
 NO_TRANSCRIPT = "no transcript"
 TOO_SHORT = "fewer frames than its phones need"
 NO_PATH = "no path within the retry beam"
+NOT_FINITE = "scores that are not finite"
 
 
 class AlignConfig(Config):
@@ -43,7 +49,7 @@ class AlignConfig(Config):
 
 def align(
     model: HmmModel,
-    features: Mapping[str, np.ndarray],
+    features: FeatureSource,
     transcripts: Mapping[str, Sequence[str]],
     config: AlignConfig | None = None,
     workers: int | None = None,
@@ -60,9 +66,11 @@ def align(
     boost = silence_boost(model, config or AlignConfig())
 
     def score(utterance: str, pdfs: np.ndarray) -> np.ndarray:
+        if utterance not in features:
+            raise KeyError(utterance)
         return gmm.log_likelihoods(with_deltas(features[utterance], gmm.dim), pdfs) + boost[pdfs]
 
-    return _align(model, score, features, transcripts, config or AlignConfig(), workers)
+    return _align(model, score, utterance_ids(features), transcripts, config or AlignConfig(), workers)
 
 
 def align_log_likelihoods(
@@ -84,7 +92,7 @@ def align_log_likelihoods(
             raise InputError(f"{utterance}: log-likelihoods of shape {matrix.shape}, the model has {model.name}")
         return matrix[:, pdfs] + boost[pdfs]
 
-    return _align(model, score, transcripts, transcripts, config or AlignConfig(), workers)
+    return _align(model, score, list(transcripts), transcripts, config or AlignConfig(), workers)
 
 
 def align_graphs(
@@ -107,6 +115,8 @@ def align_graphs(
             scores = score(utterance, graph.pdfs)
         except KeyError:
             return MISSING
+        if not np.isfinite(scores).all():
+            return NOT_FINITE
         scores = scores * np.float32(config.acoustic_scale)
         for beam in (config.beam, max(config.beam, config.retry_beam)):
             found = best_path(graph, scores, logs, beam)
@@ -143,6 +153,11 @@ def silence_boost(model: HmmModel, config: AlignConfig) -> np.ndarray:
     return boost
 
 
+def utterance_ids(features: FeatureSource) -> list[str]:
+    """The ids of a frame store, or of a mapping; sorted."""
+    return sorted(features if isinstance(features, Mapping) else features.ids)
+
+
 def with_deltas(features: np.ndarray, dim: int) -> np.ndarray:
     """Features of dimension `dim`: as they are, or with deltas and delta-deltas. InputError where neither fits."""
     if features.ndim != 2 or dim not in (features.shape[1], 3 * features.shape[1]):
@@ -154,10 +169,10 @@ def with_deltas(features: np.ndarray, dim: int) -> np.ndarray:
     return add_deltas(features).astype(np.float32, copy=False)
 
 
-def _align(model: HmmModel, score: Callable[[str, np.ndarray], np.ndarray], sources: Iterable[str],
+def _align(model: HmmModel, score: Callable[[str, np.ndarray], np.ndarray], source_ids: Sequence[str],
            transcripts: Mapping[str, Sequence[str]], config: AlignConfig, workers: int | None
            ) -> tuple[Alignments, Drops]:
-    without = sorted(set(getattr(sources, "ids", sources)) - set(transcripts))
+    without = sorted(set(source_ids) - set(transcripts))
     drops = Drops(len(transcripts) + len(without), cap=config.max_dropped)
     for utterance in without:
         drops.drop(utterance, NO_TRANSCRIPT)

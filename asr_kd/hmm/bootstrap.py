@@ -11,7 +11,16 @@ from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.log import get_logger
 from asr_kd.core.progress import progress
-from asr_kd.hmm.align import AlignConfig, Alignments, align_graphs, build_graphs, silence_boost, with_deltas
+from asr_kd.hmm.align import (
+    AlignConfig,
+    Alignments,
+    FeatureSource,
+    align_graphs,
+    build_graphs,
+    silence_boost,
+    utterance_ids,
+    with_deltas,
+)
 from asr_kd.hmm.boundaries import AlignmentConverter
 from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.gmm_training import AlignedFrames, GmmConfig, accumulate, split, update
@@ -30,8 +39,9 @@ logger = get_logger(__name__)
 
 
 class TrainingConfig(Config):
-    """What both trainings share; `beam` and the like as in AlignConfig."""
+    """What both trainings share; `beam` and the like as in AlignConfig. `deltas`: whether to add them here."""
 
+    deltas: bool = True
     last_split_pass: int = Field(default=30, ge=0)
     beam: float = Field(default=10.0, gt=0)
     retry_beam: float = Field(default=40.0, gt=0)
@@ -67,7 +77,7 @@ class TriphoneConfig(TrainingConfig):
 
 
 def train_monophone(
-    features: Mapping[str, np.ndarray],
+    features: FeatureSource,
     transcripts: Mapping[str, Sequence[str]],
     lexicon: Lexicon,
     config: MonophoneConfig | None = None,
@@ -81,13 +91,13 @@ def train_monophone(
     """
     config = config or MonophoneConfig()
     generator = np.random.default_rng(config.seed)
-    ids = [u for u in _ids(features) if u in transcripts]
+    ids = [u for u in utterance_ids(features) if u in transcripts]
     if not ids:
         raise InputError("no utterance has both features and a transcript")
     lexicon.word_ids({u: transcripts[u] for u in ids}, config.map_unknown)
     if config.num_utterances:
         ids = sorted(sorted(ids, key=lambda u: (len(features[u]), u))[: config.num_utterances])
-    data = _Frames(features, ids)
+    data = _Frames(features, ids, config.deltas)
     topology = standard_topology(lexicon.phones)
     tree = monophone_tree(lexicon.phones, topology)
     transitions = TransitionModel.from_tree(topology, tree)
@@ -107,7 +117,7 @@ def train_monophone(
 
 
 def train_triphone(
-    features: Mapping[str, np.ndarray],
+    features: FeatureSource,
     alignments: Mapping[str, np.ndarray],
     transcripts: Mapping[str, Sequence[str]],
     model: HmmModel,
@@ -120,10 +130,10 @@ def train_triphone(
     """
     config = config or TriphoneConfig()
     generator = np.random.default_rng(config.seed)
-    ids = [u for u in _ids(features) if u in alignments and u in transcripts]
+    ids = [u for u in utterance_ids(features) if u in alignments and u in transcripts]
     if not ids:
         raise InputError("no utterance has features, a transcript and an alignment")
-    data = _Frames(features, ids)
+    data = _Frames(features, ids, config.deltas)
     for utterance in ids:
         if len(alignments[utterance]) != len(data.features[utterance]):
             raise InputError(f"{utterance}: {len(alignments[utterance])} frames aligned, "
@@ -153,16 +163,18 @@ class _Frames:
     frames: np.ndarray
     features: dict[str, np.ndarray]
 
-    def __init__(self, features: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:
-        lengths = [len(features[u]) for u in ids]
-        dim = features[ids[0]].shape[1]
-        self.frames = np.empty((sum(lengths), 3 * dim), dtype=np.float32)
+    def __init__(self, features: FeatureSource, ids: Sequence[str], deltas: bool) -> None:
+        matrices = [features[u] for u in ids]
+        dim = matrices[0].shape[1] * (3 if deltas else 1)
+        self.frames = np.empty((sum(map(len, matrices)), dim), dtype=np.float32)
         self.features = {}
         begin = 0
-        for utterance, length in zip(ids, lengths, strict=True):
-            self.features[utterance] = self.frames[begin : begin + length]
-            self.features[utterance][:] = with_deltas(features[utterance], 3 * dim)
-            begin += length
+        for utterance, matrix in zip(ids, matrices, strict=True):
+            if not np.isfinite(matrix).all():
+                raise InputError(f"{utterance}: features that are not finite; extract them again")
+            self.features[utterance] = self.frames[begin : begin + len(matrix)]
+            self.features[utterance][:] = with_deltas(matrix, dim)
+            begin += len(matrix)
 
 
 class _Trainer:
@@ -229,10 +241,6 @@ class _Trainer:
         self._aligned = AlignedFrames(self._data.frames, transitions.pdf_ids[joined], self.model.tree.num_pdfs)
         counts = np.bincount(joined, minlength=transitions.num_transition_ids + 1)
         self.model = replace(self.model, transitions=transitions.reestimated(counts))
-
-
-def _ids(features: Mapping[str, np.ndarray]) -> list[str]:
-    return sorted(getattr(features, "ids", features))
 
 
 def _flat_gmm(data: _Frames, num_pdfs: int) -> DiagonalGmms:

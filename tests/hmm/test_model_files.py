@@ -1,0 +1,126 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asr_kd.core.errors import InputError
+from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
+from asr_kd.hmm.lexicon import Lexicon
+from asr_kd.hmm.model import HmmModel
+from tests.hmm.toy import random_triphone_model
+
+
+@pytest.fixture
+def folder(true_model: HmmModel, tmp_path: Path) -> Path:
+    true_model.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_saved_model_is_the_same_again(true_model: HmmModel, folder: Path) -> None:
+    again = HmmModel.load(folder)
+    assert again.digest == true_model.digest and again.lexicon.digest == true_model.lexicon.digest
+    assert again.phones == true_model.phones and again.topology == true_model.topology
+    assert again.lexicon.pronunciations == true_model.lexicon.pronunciations
+    assert again.feature_recipe == true_model.feature_recipe
+    np.testing.assert_array_equal(again.transitions.log_probs, true_model.transitions.log_probs)
+    x = np.random.default_rng(0).normal(0, 3, (9, true_model.gmm.dim)).astype(np.float32)  # type: ignore[union-attr]
+    np.testing.assert_array_equal(again.gmm.log_likelihoods(x),  # type: ignore[union-attr]
+                                  true_model.gmm.log_likelihoods(x))  # type: ignore[union-attr]
+
+
+def test_saving_twice_gives_the_same_bytes(true_model: HmmModel, folder: Path, tmp_path: Path) -> None:
+    true_model.save(tmp_path / "again")
+    for name in ("model.json", "model.safetensors"):
+        assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_digest_tells_trees_apart_and_ignores_probabilities(true_model: HmmModel) -> None:
+    other = random_triphone_model(true_model, 1)
+    assert len({true_model.digest, other.digest, random_triphone_model(true_model, 2).digest}) == 3
+    counts = np.full(true_model.transitions.num_transition_ids + 1, 50)
+    moved = HmmModel(true_model.lexicon, true_model.topology, true_model.tree,
+                     true_model.transitions.reestimated(counts))
+    assert moved.digest == true_model.digest
+
+
+def test_an_edited_model_is_refused(folder: Path) -> None:
+    path = folder / "model.json"
+    value = json.loads(path.read_text())
+    value["tree"]["pdfs"][0], value["tree"]["pdfs"][1] = value["tree"]["pdfs"][1], value["tree"]["pdfs"][0]
+    path.write_text(json.dumps(value))
+    with pytest.raises(InputError, match="digest differ"):
+        HmmModel.load(folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_missing_or_cut_file_is_refused_by_name(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError):
+        HmmModel.load(folder)
+    (folder / name).unlink()
+    with pytest.raises(InputError, match=name):
+        HmmModel.load(folder)
+
+
+def test_numbers_of_another_model_are_refused(true_model: HmmModel, folder: Path, tmp_path: Path) -> None:
+    random_triphone_model(true_model, 1).save(tmp_path / "other")
+    (folder / "model.safetensors").write_bytes((tmp_path / "other/model.safetensors").read_bytes())
+    with pytest.raises(InputError, match="damaged"):
+        HmmModel.load(folder)
+
+
+def test_a_lexicon_over_other_phones_is_refused(true_model: HmmModel) -> None:
+    with pytest.raises(InputError, match="phones"):
+        true_model.with_lexicon(Lexicon.from_entries([("d", ("D",), 1.0)]))
+    same_phones = [("cab", ("C", "A1", "B"), 1.0), ("a", ("A0",), 1.0)]
+    assert "cab" in true_model.with_lexicon(Lexicon.from_entries(same_phones)).lexicon.word_id
+
+
+def test_alignments_come_back_as_written(true_model: HmmModel, tmp_path: Path) -> None:
+    alignments = {"u2": np.array([1, 2, 3], np.int32), "u1": np.array([4], np.int32)}
+    write_alignments(tmp_path / "ali", alignments, true_model, {"total": 3, "kept": 2})
+    store = AlignmentStore.open(tmp_path / "ali", true_model)
+    assert store.ids == list(store) == ["u1", "u2"] and store.drops == {"total": 3, "kept": 2}
+    for utterance, ids in alignments.items():
+        np.testing.assert_array_equal(store[utterance], ids)
+        np.testing.assert_array_equal(store.pdf_ids(true_model)[utterance], true_model.transitions.pdf_ids[ids])
+    with pytest.raises(KeyError):
+        store["u3"]
+
+
+def test_alignments_of_another_tree_are_refused_with_both_names(true_model: HmmModel, tmp_path: Path) -> None:
+    write_alignments(tmp_path / "ali", {"u": np.array([1], np.int32)}, true_model)
+    other = random_triphone_model(true_model, 1)
+    with pytest.raises(InputError, match=f"{true_model.digest[:8]}.*{other.digest[:8]}"):
+        AlignmentStore.open(tmp_path / "ali", other)
+    with pytest.raises(InputError, match=true_model.digest[:8]):
+        AlignmentStore.open(tmp_path / "ali").pdf_ids(other)
+
+
+def test_damaged_alignments_are_refused(true_model: HmmModel, tmp_path: Path) -> None:
+    write_alignments(tmp_path / "ali", {"u": np.arange(1, 50, dtype=np.int32)}, true_model)
+    path = tmp_path / "ali/transition_ids.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="transition_ids.npy"):
+        AlignmentStore.open(tmp_path / "ali")
+    path.write_bytes(content[:20])
+    with pytest.raises(InputError, match="transition_ids.npy"):
+        AlignmentStore.open(tmp_path / "ali")
+
+
+def test_features_of_another_length_are_refused(true_model: HmmModel, tmp_path: Path) -> None:
+    write_alignments(tmp_path / "ali", {"u": np.array([1, 1], np.int32)}, true_model)
+    store = AlignmentStore.open(tmp_path / "ali")
+    store.check_lengths({"u": 2, "v": 7})
+    with pytest.raises(InputError, match="u: 2 frames.*3 frames"):
+        store.check_lengths({"u": 3})
+
+
+def test_ids_beyond_the_model_are_not_written(true_model: HmmModel, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not of the model"):
+        write_alignments(tmp_path / "ali", {"u": np.array([10**6])}, true_model)
+    assert not (tmp_path / "ali").exists()

@@ -1,0 +1,136 @@
+"""The training graph and its Viterbi search against a plain enumeration of phone strings."""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr_kd.hmm.boundaries import phone_segments
+from asr_kd.hmm.lexicon import Lexicon
+from asr_kd.hmm.model import HmmModel
+from asr_kd.hmm.training_graph import TrainingGraph, TrainingGraphBuilder
+from asr_kd.hmm.viterbi import best_path, equal_alignment, fewest_frames
+from tests.hmm.toy import random_triphone_model
+
+
+def phone_strings(lexicon: Lexicon, words: list[int]) -> Iterator[tuple[list[int], float]]:
+    """Every phone string of a transcript with its lexicon log-probability."""
+    p = lexicon.silence_probability
+    for prons in itertools.product(*(lexicon.pronunciations_of[w] for w in words)):
+        for silences in itertools.product((False, True), repeat=len(words) + 1):
+            phones, log_prob = [], 0.0
+            for i, silence in enumerate(silences):
+                if i:
+                    phones.extend(prons[i - 1].phones)
+                    log_prob += math.log(prons[i - 1].probability)
+                phones.extend([lexicon.phones.optional_silence] if silence else [])
+                log_prob += math.log(p if silence else 1 - p)
+            yield phones, log_prob
+
+
+def plain_viterbi(model: HmmModel, phones: list[int], scores: np.ndarray, logs: np.ndarray) -> float:
+    """Best score over state sequences of one phone string, straight from the topology."""
+    padded = [0, *phones, 0]
+    width = model.tree.context_width
+    best = {(0, 0): 0.0} if phones else {}
+    for t in range(len(scores)):
+        following: dict[tuple[int, int], float] = {}
+        for (i, state), score in best.items():
+            if i == len(phones):
+                continue
+            window = tuple(padded[i : i + 3]) if width == 3 else (phones[i],)
+            hmm = model.topology.states(phones[i])
+            pdf = model.tree.pdf_id(window, hmm[state].pdf_class)
+            for arc, (to, _) in enumerate(hmm[state].arcs):
+                tid = model.transitions.transition_id(phones[i], state, pdf, arc)
+                place = (i + 1, 0) if to == len(hmm) else (i, to)
+                value = score + scores[t, pdf] + logs[tid]
+                following[place] = max(following.get(place, -math.inf), value)
+        best = following
+    return best.get((len(phones), 0), -math.inf)
+
+
+def build(model: HmmModel, words: list[int]) -> TrainingGraph:
+    return TrainingGraphBuilder(model.lexicon, model.topology, model.tree, model.transitions).build(words)
+
+
+@settings(max_examples=40, deadline=None)
+@given(words=st.lists(st.sampled_from(["ab", "ba", "ca", "c"]), min_size=0, max_size=3), seed=st.integers(0, 10**6),
+       triphone=st.booleans(), frames=st.integers(1, 40))
+def test_best_path_equals_enumeration(true_model: HmmModel, words: list[str], seed: int, triphone: bool,
+                                      frames: int) -> None:
+    model = random_triphone_model(true_model, seed) if triphone else true_model
+    ids = [model.lexicon.word_id[w] for w in words]
+    scores = np.random.default_rng(seed).normal(0, 2, (frames, model.tree.num_pdfs))
+    logs = model.transitions.scaled_log_probs(1.0, 0.1)
+    expected = max(log_prob + plain_viterbi(model, phones, scores, logs)
+                   for phones, log_prob in phone_strings(model.lexicon, ids))
+    graph = build(model, ids)
+    found = best_path(graph, scores[:, graph.pdfs], logs, beam=1e9)
+    if expected == -math.inf:
+        assert found is None and frames < fewest_frames(graph)
+        return
+    assert found is not None and frames >= fewest_frames(graph)
+    alignment, score = found
+    assert score == pytest.approx(expected, abs=1e-2)
+    # The transition-ids themselves are worth that score, and spell one of the phone strings.
+    strings = {tuple(phones): log_prob for phones, log_prob in phone_strings(model.lexicon, ids)}
+    spelt = tuple(phone_segments(alignment, model.transitions).phones.tolist())
+    pdfs = model.transitions.pdf_ids[alignment]
+    assert scores[np.arange(frames), pdfs].sum() + logs[alignment].sum() + strings[spelt] == pytest.approx(
+        expected, abs=1e-2)
+
+
+def test_leaving_transition_comes_first_and_self_loops_follow(true_model: HmmModel) -> None:
+    graph = build(true_model, [true_model.lexicon.word_id["c"]])
+    t = true_model.transitions
+    phone = true_model.phones.ids["C_S"]
+    pdfs = [true_model.tree.pdf_id((phone,), c) for c in range(3)]
+    scores = np.full((6, true_model.tree.num_pdfs), -50.0)
+    for frame, pdf in enumerate([pdfs[0], pdfs[0], pdfs[0], pdfs[1], pdfs[2], pdfs[2]]):
+        scores[frame, pdf] = 0.0
+    found = best_path(graph, scores[:, graph.pdfs], t.scaled_log_probs(), 1e9)
+    assert found is not None
+    leave, loop = ([t.transition_id(phone, s, pdfs[s], arc) for s in range(3)] for arc in (1, 0))
+    assert found[0].tolist() == [leave[0], loop[0], loop[0], leave[1], leave[2], loop[2]]
+
+
+def test_a_narrow_beam_loses_the_path_and_a_wide_one_keeps_it(true_model: HmmModel) -> None:
+    graph = build(true_model, [true_model.lexicon.word_id["c"]])
+    logs = true_model.transitions.scaled_log_probs()
+    scores = np.zeros((10, true_model.tree.num_pdfs))
+    first = true_model.tree.pdf_id((true_model.phones.ids["C_S"],), 0)
+    scores[:, first] = 20.0  # staying in the first state looks best until the end
+    assert best_path(graph, scores[:, graph.pdfs], logs, beam=5.0) is None
+    assert best_path(graph, scores[:, graph.pdfs], logs, beam=500.0) is not None
+
+
+def test_no_frames_have_no_path(true_model: HmmModel) -> None:
+    graph = build(true_model, [true_model.lexicon.word_id["c"]])
+    assert best_path(graph, np.zeros((0, len(graph.pdfs))), true_model.transitions.scaled_log_probs(), 10.0) is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(frames=st.integers(1, 80), seed=st.integers(0, 1000))
+def test_equal_alignment_is_a_path_with_equal_shares(true_model: HmmModel, frames: int, seed: int) -> None:
+    words = [true_model.lexicon.word_id[w] for w in ("ca", "ab")]
+    graph = build(true_model, words)
+    alignment = equal_alignment(graph, frames, np.random.default_rng(seed))
+    if alignment is None:
+        return
+    t = true_model.transitions
+    strings = {tuple(p) for p, _ in phone_strings(true_model.lexicon, words)}
+    assert len(alignment) == frames
+    assert tuple(phone_segments(alignment, t).phones.tolist()) in strings
+    runs = np.diff(np.append(np.flatnonzero(~t.is_self_loop[alignment]), frames))
+    assert runs.max() - runs.min() <= 1
+
+
+def test_equal_alignment_finds_a_path_where_there_is_room(true_model: HmmModel) -> None:
+    graph = build(true_model, [true_model.lexicon.word_id["abc"]])
+    assert equal_alignment(graph, 200, np.random.default_rng(0)) is not None
+    assert equal_alignment(graph, fewest_frames(graph) - 1, np.random.default_rng(0)) is None
