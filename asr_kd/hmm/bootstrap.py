@@ -21,6 +21,7 @@ from asr_kd.hmm.align import (
     utterance_ids,
     with_deltas,
 )
+from asr_kd.hmm.alignment_store import AlignmentStore
 from asr_kd.hmm.boundaries import AlignmentConverter
 from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.gmm_training import AlignedFrames, GmmConfig, accumulate, split, update
@@ -126,9 +127,13 @@ def train_triphone(
 ) -> tuple[HmmModel, TreeReport]:
     """A triphone GMM with a tree grown from `alignments` (transition-ids of `model`), and how the tree grew.
 
-    `features` as for `train_monophone`; utterances without alignment are left out.
+    `features` as for `train_monophone`; utterances without alignment are left out. InputError where an alignment
+    store is of another model, or where lengths differ.
     """
     config = config or TriphoneConfig()
+    if isinstance(alignments, AlignmentStore) and alignments.model_digest != model.digest:
+        raise InputError(f"{alignments.folder}: aligned with the model {alignments.model_digest[:8]}, not with "
+                         f"{model.name}; align again with this one")
     generator = np.random.default_rng(config.seed)
     ids = [u for u in utterance_ids(features) if u in alignments and u in transcripts]
     if not ids:

@@ -5,12 +5,13 @@ import pytest
 
 from asr_kd.core.errors import InputError
 from asr_kd.hmm.align import AlignConfig, align
+from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
 from asr_kd.hmm.bootstrap import MonophoneConfig, TriphoneConfig, train_monophone, train_triphone
 from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.tree_growing import TreeConfig
-from tests.hmm.toy import Sampled, sample_speech
+from tests.hmm.toy import Sampled, random_triphone_model, sample_speech
 
 MONO = MonophoneConfig(deltas=False, num_passes=20, num_gaussians=40, last_split_pass=12)
 TRI = TriphoneConfig(deltas=False, num_passes=8, realign_passes=[4], num_gaussians=80, last_split_pass=5,
@@ -81,6 +82,12 @@ def test_wrong_input_is_refused(sampled: Sampled, lexicon: Lexicon, monophone: H
         train_triphone(features, {utterance: np.ones(3, np.int32)}, sampled.transcripts, monophone, TRI)
     with pytest.raises(InputError, match="an alignment"):
         train_triphone(features, {}, sampled.transcripts, monophone, TRI)
+
+
+def test_alignments_of_another_model_are_refused(sampled: Sampled, monophone: HmmModel, tmp_path: Path) -> None:
+    write_alignments(tmp_path / "ali", {"utt000": np.ones(3, np.int32)}, random_triphone_model(monophone, 1))
+    with pytest.raises(InputError, match=f"aligned with the model .*{monophone.digest[:8]}"):
+        train_triphone(sampled.features, AlignmentStore.open(tmp_path / "ali"), sampled.transcripts, monophone, TRI)
 
 
 def test_real_speech_trains_and_aligns(shared: Path) -> None:
