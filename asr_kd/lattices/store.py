@@ -153,8 +153,9 @@ def _lattice(columns: list[np.ndarray]) -> Lattice:
     finals = np.full(len(frames), np.inf, np.float32)
     finals[len(frames) - len(last_finals) :] = last_finals
     sources = np.repeat(np.arange(len(frames), dtype=np.int32), arc_counts)
+    # Copies, not read-only views: compiled code would be compiled a second time for those.
     return Lattice(frames, offsets, finals, sources + steps.astype(np.int32), tids.astype(np.int32),
-                   words.astype(np.int32), graph_costs, acoustic_costs)
+                   words.astype(np.int32), graph_costs.copy(), acoustic_costs.copy())
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
