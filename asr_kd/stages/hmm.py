@@ -56,9 +56,10 @@ def triphone(
 ) -> dict[str, Any]:
     """An HMM model with a tied-state tree and triphone GMMs."""
     store = FrameStore.open(inputs["features"] / config.split)
-    alignments = AlignmentStore.open(inputs["alignments"])
+    mono = HmmModel.load(inputs["hmm"])
+    alignments = AlignmentStore.open(inputs["alignments"], mono)
     transcripts = _transcripts(inputs["manifests"], config.split, store)
-    model, tree = train_triphone(store, alignments, transcripts, HmmModel.load(inputs["hmm"]), config.training)
+    model, tree = train_triphone(store, alignments, transcripts, mono, config.training)
     model.save(output)
     return {**_size(model), "tree": asdict(tree)}
 
@@ -71,7 +72,7 @@ def align_split(
     model = HmmModel.load(inputs["hmm"])
     transcripts = _transcripts(inputs["manifests"], config.split, store)
     alignments, drops = align(model, store, transcripts, config.alignment)
-    write_alignments(output, alignments, model)
+    write_alignments(output, alignments, model, drops.as_dict())
     return drops.as_dict()
 
 

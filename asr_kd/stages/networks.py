@@ -99,21 +99,16 @@ def cache_soft_targets(
 def aligned_pdf_ids(store: FrameStore, alignments: AlignmentStore, hmm: HmmModel) -> NDArray[np.int32]:
     """The pdf-id of every row of the frame store, int32 (num_frames,); -1 where the utterance has no alignment.
 
-    InputError: alignments of another model, or of another number of frames than the features.
+    InputError: alignments of another model, of utterances without features, or of another number of frames.
     """
-    if alignments.model_digest != hmm.digest:
-        raise InputError(f"the alignments belong to the tree {alignments.model_digest[:12]}, the model is {hmm.name}; "
-                         "align with this model")
+    bounds = {utterance_id: store.bounds(utterance_id) for utterance_id in store.ids}
+    alignments.check_lengths({utterance_id: end - begin for utterance_id, (begin, end) in bounds.items()})
     pdf_ids = np.full(store.num_frames, -1, np.int32)
-    for utterance_id in alignments.ids:
-        if utterance_id not in store:
-            raise InputError(f"utterance {utterance_id} has an alignment but no features")
-        begin, end = store.bounds(utterance_id)
-        transition_ids = alignments[utterance_id]
-        if len(transition_ids) != end - begin:
-            raise InputError(f"utterance {utterance_id}: {len(transition_ids)} frames aligned, {end - begin} frames of "
-                             "features; make both from the same audio with the same frame shift and edges")
-        pdf_ids[begin:end] = hmm.transitions.pdf_ids[transition_ids]
+    for utterance_id, pdfs in alignments.pdf_ids(hmm).items():
+        if utterance_id not in bounds:
+            raise InputError(f"utterance {utterance_id} of {alignments.folder} has no features in {store.folder}")
+        begin, end = bounds[utterance_id]
+        pdf_ids[begin:end] = pdfs
     return pdf_ids
 
 
