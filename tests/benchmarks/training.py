@@ -1,0 +1,137 @@
+"""How fast networks train: `python -m tests.benchmarks.training [--threads 1] [--rounds 3] [--seconds 10]`.
+
+The engine itself on generated frames: gathering, optimiser and checkpoints included, cross-validation not. Beside the
+frames per second, training arithmetic (6 x parameters x frames per second) is compared with the rate of a 2048^3
+bfloat16 matrix product that the same threads reach just before and after: on a shared machine only that ratio
+means something. The median of some rounds is printed.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from asr_kd.core.parallel import available_cores
+from asr_kd.distillation.objective import CachedObjective, DistillationConfig
+from asr_kd.distillation.soft_targets import SoftTargetsKey, build_soft_targets
+from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
+from asr_kd.models.architecture import count_parameters
+from asr_kd.models.dnn import DNN
+from asr_kd.models.highway import HighwayDNN
+from asr_kd.training.config import TrainingConfig
+from asr_kd.training.data import TrainingData, frames_digest
+from asr_kd.training.engine import train
+from asr_kd.training.objective import CrossEntropy, Objective
+
+FRAMES = 200_000
+SIZE = 2048
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its objective, and what issue and DESIGN §4 ask of it."""
+
+    name: str
+    model: nn.Module
+    objective: Objective
+    data: TrainingData
+    batch_size: int
+    kaldi: float | None = None  # frames a second of Kaldi's CPU trainer on two idle cores
+    times_kaldi: float = 0.0
+    share: float = 0.0  # of the matrix product's rate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of training, about, a round")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        for case in make_cases(Path(folder)):
+            measure(case, Path(folder), arguments.threads, arguments.rounds, arguments.seconds)
+
+
+def make_cases(folder: Path) -> list[Case]:
+    """The networks of DESIGN §4's table, and the teacher and student of the speechocean762 recipe."""
+    store = write_frames(folder / "store")
+
+    def data(pdfs: int) -> TrainingData:
+        pdf_ids = np.random.default_rng(0).integers(pdfs, size=store.num_frames).astype(np.int32)
+        return TrainingData(store, pdf_ids, held_out_speakers=1)
+
+    small = data(912)
+    teacher = DNN(600, 64, 1, 912)
+    key = SoftTargetsKey(teacher="benchmark", features=frames_digest(store), alignment="benchmark", top_k=32)
+    soft_targets = build_soft_targets(folder / "soft_targets", teacher, store, key)
+    taught = TrainingData(store, np.zeros(store.num_frames, np.int32), held_out_speakers=1, targets=soft_targets)
+    cross_entropy = CrossEntropy()
+    distillation = CachedObjective(DistillationConfig(), soft_targets.digest)
+    return [
+        Case("student H128L10, 3,980 pdfs, CE", HighwayDNN(600, 128, 10, 3980), cross_entropy, data(3980), 2048,
+             17_800, 2.0, 0.25),
+        Case("student H128L10, 912 pdfs, CE", HighwayDNN(600, 128, 10, 912), cross_entropy, small, 512, share=0.25),
+        Case("student H128L10, 912 pdfs, KD from the 32 best of a cache", HighwayDNN(600, 128, 10, 912), distillation,
+             taught, 512, share=0.25),
+        Case("teacher DNN 4x768, 3,980 pdfs, CE", DNN(600, 768, 4, 3980), cross_entropy, data(3980), 1024,
+             6_700, 1.5, 0.5),
+        Case("teacher DNN 4x1024, 912 pdfs, batch norm, dropout, CE",
+             DNN(600, 1024, 4, 912, batch_norm=True, dropout=0.2), cross_entropy, small, 1024, share=0.5),
+    ]
+
+
+def measure(case: Case, folder: Path, threads: int, rounds: int, seconds: float) -> None:
+    """Print the medians of a case."""
+    parameters = count_parameters(case.model)
+    speeds, shares, epochs = [], [], 1
+    for index in range(rounds + 1):
+        before = product_rate()
+        config = TrainingConfig(epochs=epochs, schedule="one_cycle", batch_size=case.batch_size, threads=threads,
+                                precision="auto", tensorboard=False)
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            speed = train(case.model, case.data, case.objective, config, Path(work), seed=index).frames_per_second
+        product = (before + product_rate()) / 2
+        if index == 0:  # warms up, and says how many epochs fill a round
+            epochs = max(1, round(seconds * speed / len(case.data.train_frames)))
+            continue
+        speeds.append(speed)
+        shares.append(6 * parameters * speed / product)
+    speed, share = statistics.median(speeds), statistics.median(shares)
+    line = f"{case.name}: {parameters / 1e6:.2f} M parameters, {threads} threads: {speed / 1e3:.1f} k frames/s"
+    if case.kaldi:
+        line += f" = {speed / case.kaldi:.1f} x Kaldi's (asked for {case.times_kaldi:g} on two idle cores)"
+    reached = "reaches" if share >= case.share else "MISSES"
+    print(f"{line}; {100 * share:.0f} % of the product's {product / 1e9:.0f} GFLOP/s "
+          f"({reached} {100 * case.share:.0f} %)",
+          flush=True)
+
+
+def product_rate(repeats: int = 8) -> float:
+    """FLOP a second of a bfloat16 matrix product."""
+    matrix = torch.randn(SIZE, SIZE).bfloat16()
+    matrix @ matrix
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        matrix @ matrix
+    return 2 * SIZE ** 3 * repeats / (time.perf_counter() - begin)
+
+
+def write_frames(folder: Path) -> FrameStore:
+    """Frames of noise: the arithmetic does not depend on them."""
+    generator = np.random.default_rng(0)
+    with FrameStoreWriter(folder, 40, "float16", {"kind": "noise"}) as writer:
+        for utterance in range(FRAMES // 400):
+            matrix = generator.standard_normal((400, 40)).astype(np.float32)
+            writer.add(f"{utterance:05d}", f"speaker{utterance % 20:02d}", matrix)
+    return FrameStore.open(folder)
+
+
+if __name__ == "__main__":
+    main()
