@@ -67,20 +67,24 @@ class Settings:
         places = {**self._places, **overlay._places}
         return Settings(_merge(self.values, overlay.values), places)
 
-    def with_override(self, assignment: str) -> "Settings":
-        """Apply `a.b=value` from the command line; the value is read as YAML."""
+    def with_override(self, assignment: str, said: str = "") -> "Settings":
+        """Apply `a.b=value` from the command line; the value is read as YAML.
+
+        `said` is the whole assignment as the user gave it, for messages, where that is longer.
+        """
+        said = f"--set {said or assignment}"
         name, equals, text = assignment.partition("=")
         if not equals or not all(name.split(".")):
-            raise InputError(f"--set {assignment}: expected KEY.KEY=VALUE")
+            raise InputError(f"{said}: expected KEY.KEY=VALUE")
         try:
             value = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
-            raise InputError(f"--set {assignment}: the value is not YAML") from error
+            raise InputError(f"{said}: the value is not YAML") from error
         values: Any = value
         for part in reversed(name.split(".")):
             values = {part: values}
         key: Key = tuple(name.split("."))
-        return self.merged(Settings(values, {key: f"--set {assignment}"}))
+        return self.merged(Settings(values, {key: said}))
 
 
 def read_settings(path: Path) -> Settings:
@@ -94,7 +98,10 @@ def read_settings(path: Path) -> Settings:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from error
     places: dict[Key, str] = {(): f"{path}:1"}
-    values = _construct(node, (), places, path) if node is not None else {}
+    try:
+        values = _construct(node, (), places, path) if node is not None else {}
+    except RecursionError as error:
+        raise InputError(f"{path}: nested too deep, or an anchor that holds itself") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}:1: expected a mapping of settings, found {_kind(values)}")
     return Settings(values, places)

@@ -1,13 +1,20 @@
 """Reading `recipe.yaml` into stages."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from asr_kd.core.config import Config, Settings, build_config, nearest_name, read_settings
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import Stage, StageKind
+
+# A stage's name is that of its folder in the run directory.
+_STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_TAKEN_NAMES = {"logs"}
 
 
 class _StageEntry(Config):
@@ -18,7 +25,7 @@ class _StageEntry(Config):
 
 class _RecipeFile(Config):
     description: str
-    stages: dict[str, _StageEntry]
+    stages: dict[str, _StageEntry] = Field(min_length=1)
     fast: dict[str, dict[str, Any]] = {}
 
 
@@ -88,7 +95,7 @@ def read_recipe(
         if name in overlays:
             own = own.merged(overlays[name])
         for override in by_stage.get(name, []):
-            own = own.with_override(override)
+            own = own.with_override(override, said=f"{name}.{override}")
         stages[name] = _stage(name, entry, own, settings, kinds, stages, seed)
     return Recipe(folder.resolve().name, folder, settings.values["description"], list(stages.values()))
 
@@ -100,9 +107,13 @@ def _stage(
     def fail(key: tuple[str, ...], message: str) -> InputError:
         return InputError(f"{settings.place(('stages', name, *key))}: {'.'.join(('stages', name, *key))}: {message}")
 
+    if not _STAGE_NAME.fullmatch(name):
+        raise fail((), "expected letters, digits, '_' and '-' as a stage's name")
     if entry.run not in kinds:
         raise fail(("run",), f"unknown kind of stage {entry.run!r}; {nearest_name(entry.run, list(kinds))}")
     kind = kinds[entry.run]
+    if name in _TAKEN_NAMES | {other.publishes for other in kinds.values()}:
+        raise fail((), "the run directory has a folder of that name already; name the stage otherwise")
     inputs: dict[str, Stage] = {}
     for input_name, stage_name in entry.reads.items():
         allowed = (*kind.reads, *kind.may_read)

@@ -1,19 +1,38 @@
 """The run directory: finished stages, whether they still hold, and the lock."""
 
+import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+import pydantic
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_file, list_files, read_json, remove, write_json
 from asr_kd.core.stages import Stage, StageReport
 
 RECORD = "stage.json"
+
+
+class _Record(pydantic.BaseModel):
+    """What must hold of a stage's record for it to be used; the rest is for people."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    stage: str
+    key: str
+    build: str
+    inputs: dict[str, str | None]
+    files: dict[str, tuple[list[int], str]]
+    wall_seconds: float
+    cpu_seconds: float
+    peak_memory_mib: float
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -43,12 +62,24 @@ class RunDirectory:
     def log(self, stage: Stage) -> Path:
         return self.path / "logs" / f"{stage.folder}.log"
 
+    def check(self) -> None:
+        """InputError where the path can be no folder, because a file stands there or above it."""
+        for place in (self.path, *self.path.parents):
+            if place.exists() or place.is_symlink():
+                if not place.is_dir():
+                    raise InputError(f"{place}: is a file, expected a folder for the run")
+                return
+
     def lock(self, command: str) -> None:
-        """Take the directory for this process; InputError names the process that holds it."""
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path}: is a file, expected a folder for the run")
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        """Take the directory for this process; InputError names the process that holds it, or why it cannot be used."""
+        self.check()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}); give another --run-dir") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -140,14 +171,22 @@ class RunDirectory:
             "files": files,
         })
 
-    def publish(self, stage: Stage) -> None:
-        """Show the stage's published files in the run directory itself."""
+    def published(self, stage: Stage) -> list[Path]:
+        """The files of the stage's output that are shown in the run directory itself."""
+        if stage.kind.publishes is None or not (self.output(stage) / stage.kind.publishes).is_dir():
+            return []
+        return sorted((self.output(stage) / stage.kind.publishes).iterdir())
+
+    def publish(self, stage: Stage, before: Iterable[Path] = ()) -> None:
+        """Show the stage's published files; of those that an earlier build had `before`, none else stays."""
         if stage.kind.publishes is None:
             return
-        source = self.output(stage) / stage.kind.publishes
         target = self.path / stage.kind.publishes
         target.mkdir(exist_ok=True)
-        for file in sorted(source.iterdir()):
+        files = self.published(stage)
+        for name in {file.name for file in before} - {file.name for file in files}:
+            remove(target / name)
+        for file in files:
             shutil.copyfile(file, target / f".{file.name}")
             os.replace(target / f".{file.name}", target / file.name)
 
@@ -163,13 +202,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """The record of a finished stage; None where it is absent or damaged."""
     try:
         record = read_json(folder / RECORD)
-        if all(isinstance(record[name], str) for name in ("stage", "key", "build")) and all(
-            isinstance(record[name], dict) for name in ("inputs", "files")
-        ):
-            return dict(record)
-    except (InputError, KeyError, TypeError):
-        pass
-    return None
+        return _Record.model_validate(record).model_dump()
+    except (InputError, pydantic.ValidationError):
+        return None
 
 
 def read_status(path: Path) -> list[StageReport]:

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from asr_kd.core.errors import AsrKdError, InputError
+from asr_kd.core.errors import AsrKdError, InputError, WorkError
 from asr_kd.core.files import atomic_folder, hash_json, write_json
 from asr_kd.core.log import get_logger, log_to_file
 from asr_kd.core.recipe import Recipe
@@ -33,9 +33,18 @@ class Selection:
     force: tuple[str, ...] = ()
 
     def of(self, recipe: Recipe) -> list[Stage]:
-        """The chosen stages, in order; InputError for a name that is no stage."""
+        """The chosen stages, in order; InputError for a name that is no stage, and for limits that do not fit."""
+        chosen = self._chosen(recipe)
+        for name in self.force:
+            if recipe.stage(name) not in chosen:
+                raise InputError(f"--force {name}: not among the stages that --only, --from and --until choose")
+        return chosen
+
+    def _chosen(self, recipe: Recipe) -> list[Stage]:
         stages = recipe.stages
         if self.only is not None:
+            if self.first is not None or self.last is not None:
+                raise InputError("--only goes with neither --from nor --until")
             return [recipe.stage(self.only)]
         begin = stages.index(recipe.stage(self.first)) if self.first else 0
         end = stages.index(recipe.stage(self.last)) + 1 if self.last else len(stages)
@@ -62,11 +71,12 @@ class Runner:
         """Build what is missing or no longer holds among the chosen stages."""
         chosen = selection.of(self.recipe)
         forced = {self.recipe.stage(name).name for name in selection.force}
-        reports = []
         for stage in chosen:
             for name, needed in stage.inputs.items():
                 if needed not in chosen:
                     self._require(stage, name, needed)
+        reports = []
+        for stage in chosen:
             key = self._key(stage)
             state = self.directory.state(stage, key)
             if state.done and stage.name not in forced:
@@ -83,6 +93,7 @@ class Runner:
 
     def plan(self, selection: Selection) -> list[StageReport]:
         """What `run` would do; nothing is written."""
+        self.directory.check()
         reports, to_build = [], set()
         for stage in selection.of(self.recipe):
             state = self.directory.state(stage, self._key(stage))
@@ -111,6 +122,7 @@ class Runner:
         inputs = {name: self.directory.output(s) for name, s in stage.inputs.items()}
         builds = {name: self.directory.build(s) for name, s in stage.inputs.items()}
         output = self.directory.output(stage)
+        published = self.directory.published(stage)
         # Half-done work belongs to these settings and these very inputs.
         work = self.directory.work(stage, hash_json([key, builds]))
         context = StageContext(stage.name, self.seed, self.corpus, work, self.directory.name, self.command)
@@ -132,13 +144,14 @@ class Runner:
                     self.directory.seal(stage, key, folder, facts)
             except AsrKdError as error:
                 logger.debug("stage %s failed", stage.folder, exc_info=True)
-                raise type(error)(f"stage {stage.folder}: {error}") from error
+                kind = InputError if isinstance(error, InputError) else WorkError
+                raise kind(f"stage {stage.folder}: {error}") from error
             except BaseException:
                 logger.debug("stage %s stopped", stage.folder, exc_info=True)
                 raise
             logger.info("stage %s done: %s", stage.folder, json.dumps({**facts, "settings": None}))
         self.directory.clear_work(stage)
-        self.directory.publish(stage)
+        self.directory.publish(stage, published)
         return facts
 
     def _write_run_record(self) -> None:

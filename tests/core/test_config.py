@@ -95,3 +95,13 @@ def test_override_names_itself_as_the_place(tmp_path: Path) -> None:
         build_config(Whole, base.with_override("network.layers=x"))
     with pytest.raises(InputError, match="expected KEY"):
         base.with_override("network.rate")
+
+
+def test_an_anchor_that_holds_itself(tmp_path: Path) -> None:
+    assert "an anchor that holds itself" in refusal(tmp_path, "network: &a {layers: *a}")
+
+
+def test_an_override_is_named_as_it_was_given() -> None:
+    settings = Settings({}, {}).with_override("network.layers=x", said="student.network.layers=x")
+    with pytest.raises(InputError, match="^--set student.network.layers=x: "):
+        build_config(Whole, Settings({"name": "a", **settings.values}, settings._places))

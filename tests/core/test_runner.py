@@ -14,6 +14,7 @@ from pydantic import Field
 
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError, WorkError
+from asr_kd.core.files import read_json, write_json
 from asr_kd.core.recipe import read_recipe
 from asr_kd.core.run_directory import RunDirectory, read_status
 from asr_kd.core.runner import Runner, Selection
@@ -68,6 +69,11 @@ def seed(inputs: Mapping[str, Path], config: Config, output: Path, context: Stag
     (output / "n").write_text(str(1000 * context.seed))
 
 
+def show(inputs: Mapping[str, Path], config: Number, output: Path, context: StageContext) -> None:
+    (output / "shown").mkdir()
+    (output / "shown" / str(config.value)).touch()
+
+
 def corpus_size(inputs: Mapping[str, Path], config: Config, output: Path, context: StageContext) -> None:
     assert context.corpus is not None
     (output / "n").write_text((context.corpus / "size").read_text())
@@ -79,6 +85,7 @@ KINDS = {
         StageKind("number", Number, number),
         StageKind("add", Add, add, reads=("a",), may_read=("b",)),
         StageKind("seed", Config, seed, seeded=True),
+        StageKind("show", Number, show, publishes="shown"),
         StageKind("corpus", Config, corpus_size, outside=lambda config, corpus: [corpus / "size"]),
     )
 }
@@ -172,6 +179,77 @@ def test_only_from_until(recipe_folder: Path, tmp_path: Path) -> None:
         run(recipe_folder, tmp_path / "run", selection=Selection(only="tow"))
 
 
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        (Selection(force=("tow",)), "no stage 'tow'; did you mean 'two'"),
+        (Selection(last="one", force=("two",)), "--force two: not among the stages"),
+        (Selection(only="one", last="two"), "--only goes with neither"),
+    ],
+)
+def test_a_selection_that_does_not_fit_is_refused(recipe_folder: Path, selection: Selection, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        selection.of(read_recipe(recipe_folder, KINDS))
+
+
+def test_what_a_later_stage_lacks_is_said_before_any_work(recipe_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="stage three-seed1 reads a from two, which is not ready"):
+        run(recipe_folder, tmp_path / "run", selection=Selection(first="noise"))
+    assert not (tmp_path / "run/noise-seed1").exists()
+
+
+def test_an_error_of_its_own_kind_stays_one_message(tmp_path: Path) -> None:
+    class OddError(WorkError):
+        def __init__(self, path: Path, reason: str) -> None:
+            super().__init__(f"{path}: {reason}")
+
+    def fail(inputs: Mapping[str, Path], config: Config, output: Path, context: StageContext) -> None:
+        raise OddError(Path("a.wav"), "truncated")
+
+    (tmp_path / "recipe.yaml").write_text("description: x\nstages: {one: {run: fail}}\n")
+    recipe = read_recipe(tmp_path, {"fail": StageKind("fail", Config, fail)})
+    directory = RunDirectory(tmp_path / "run")
+    directory.lock("test")
+    with pytest.raises(WorkError, match="^stage one: a.wav: truncated$"):
+        Runner(recipe, directory, None, 1, "test", lambda line: None).run(Selection())
+    directory.unlock()
+
+
+def test_published_files_that_a_rebuilt_stage_no_longer_has_go_and_others_stay(
+    recipe_folder: Path, tmp_path: Path
+) -> None:
+    text = "description: x\nstages: {one: {run: show, settings: {value: 3}}}\n"
+    (recipe_folder / "recipe.yaml").write_text(text)
+    run(recipe_folder, tmp_path / "run")
+    (tmp_path / "run/shown/other").write_text("of another seed")
+    run(recipe_folder, tmp_path / "run", ["one.value=4"])
+    assert sorted(p.name for p in (tmp_path / "run/shown").iterdir()) == ["4", "other"]
+
+
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_file_in_the_place_of_the_run_directory(recipe_folder: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: is a file, expected a folder"):
+        run(recipe_folder, tmp_path / place)
+    recipe = read_recipe(recipe_folder, KINDS)
+    with pytest.raises(InputError, match="file: is a file, expected a folder"):
+        Runner(recipe, RunDirectory(tmp_path / place), None, 1, "", lambda line: None).plan(Selection())
+
+
+def test_a_run_directory_that_cannot_be_written(recipe_folder: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written .*give another --run-dir"):
+        run(recipe_folder, Path("/proc/no-such-run"))
+
+
+@pytest.mark.parametrize("edit", [{"wall_seconds": "long"}, {"inputs": {"a": [1]}}, {"files": {"n": 3}}])
+def test_a_hand_edited_record_is_damage(recipe_folder: Path, tmp_path: Path, edit: dict[str, Any]) -> None:
+    run(recipe_folder, tmp_path / "run")
+    record = tmp_path / "run/two/stage.json"
+    write_json(record, {**read_json(record), **edit})
+    assert {r.reason for r in read_status(tmp_path / "run") if r.stage == "two"} == {"damaged (stage.json)"}
+    assert built(run(recipe_folder, tmp_path / "run")) == ["two", "three-seed1"]
+
+
 def test_a_failed_stage_leaves_nothing_half_written_and_keeps_its_log(recipe_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(WorkError, match="stage two: told to fail"):
         run(recipe_folder, tmp_path / "run", ["two.fail=true"])
@@ -204,6 +282,10 @@ def test_changed_content_of_an_outside_file_is_noticed(tmp_path: Path) -> None:
         (("{a: one}", "{c: one}"), "stages.two.reads.c: add reads no such input"),
         (("    reads: {a: one}\n", ""), "stages.two.reads: add needs the input 'a'"),
         (("  one: {value: 1}", "  nosie: {value: 1}"), "fast.nosie: no such stage; did you mean 'noise'?"),
+        (("  noise:\n", "  ../noise:\n"), "recipe.yaml:10: stages.../noise: expected letters"),
+        (("  noise:\n", "  '':\n"), "expected letters, digits, '_' and '-' as a stage's name"),
+        (("  noise:\n", "  logs:\n"), "stages.logs: the run directory has a folder of that name already"),
+        (("  noise:\n", "  shown:\n"), "stages.shown: the run directory has a folder of that name already"),
     ],
 )
 def test_faults_of_a_recipe_are_named(recipe_folder: Path, edit: tuple[str, str], message: str) -> None:
