@@ -18,10 +18,13 @@ from asr_kd.core.errors import InputError
 def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """A file object whose content appears at `path` when the block ends without an error.
 
-    `mode` is "w" (UTF-8 text) or "wb". Written to a sibling, flushed to disk, renamed.
+    `mode` is "w" (UTF-8 text) or "wb". Written to a sibling, flushed to disk, renamed. A folder at `path`, or a file
+    where its folder should be, raises InputError.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, expected a file")
+    _make_parents(path)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         os.fchmod(descriptor, 0o666 & ~_umask())
@@ -44,7 +47,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     A folder that already stands at `path` is replaced.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_parents(path)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.tmp"))
     try:
         os.chmod(temporary, 0o777 & ~_umask())
@@ -80,6 +83,8 @@ def read_json(path: Path) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON that can be read ({error})") from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -97,7 +102,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}:{number}: not UTF-8 (byte {error.object[error.start]:#04x} at column "
                          f"{error.start + 1}); convert the file to UTF-8") from error
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise InputError(f"{path}: is a folder, expected a file") from error
@@ -138,6 +143,13 @@ def fsync_tree(folder: Path) -> None:
             finally:
                 os.close(descriptor)
         _fsync_folder(Path(base))
+
+
+def _make_parents(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{path.parent}: is no folder, so that {path.name} cannot be written there") from error
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -29,7 +29,7 @@ def configure_console(verbose: bool) -> None:
 def log_to_file(path: Path) -> Iterator[None]:
     """Append everything that is logged in the block to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _StageLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter(_FORMAT))
     root = logging.getLogger("asr_kd")
     root.setLevel(logging.DEBUG)
@@ -38,4 +38,12 @@ def log_to_file(path: Path) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
+
+
+class _StageLog(logging.FileHandler):
+    """On a full disk the log loses lines; what stops the stage is reported by the stage itself."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        return

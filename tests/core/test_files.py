@@ -87,3 +87,27 @@ def test_threads_keep_the_order_and_raise_the_first_error() -> None:
     assert list(map_threads(lambda x: x * x, range(100), workers=3)) == [x * x for x in range(100)]
     with pytest.raises(ZeroDivisionError):
         list(map_threads(lambda x: 1 // (50 - x), range(100), workers=3))
+
+
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="folder: is a folder, expected a file"), atomic_file(tmp_path / "folder"):
+        pass
+    for atomic in (atomic_file, atomic_folder):
+        with pytest.raises(InputError, match="file: is no folder"), atomic(tmp_path / "file/x"):
+            pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_file_below_a_file_is_no_such_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="no such file"):
+        list(read_lines(tmp_path / "file/x"))
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' + "9" * 5000 + "}"], ids=["deep", "long number"])
+def test_json_that_python_gives_up_on(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(InputError, match="a.json: not JSON"):
+        read_json(tmp_path / "a.json")
