@@ -1,6 +1,7 @@
 """`asr-kd`: the commands, and what becomes of their errors."""
 
 import errno
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -13,6 +14,7 @@ from asr_kd.core.log import configure_console, get_logger
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 _INTERRUPTED = "interrupted; the same command goes on from here"
+_VERBOSE = {"-v", "--verbose"}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -38,19 +40,25 @@ def _register() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    verbose = bool({"-v", "--verbose"} & set(arguments))
+    verbose = bool(_VERBOSE & set(arguments))
+    # Wherever it stands: people put it at the end.
+    arguments = [*(["-v"] if verbose else []), *(one for one in arguments if one not in _VERBOSE)]
     configure_console(verbose)
     if not app.registered_commands:
         _register()
     try:
         outcome = app(arguments, prog_name="asr-kd", standalone_mode=False)
+        sys.stdout.flush()
     except AsrKdError as error:
         return _fail(str(error), error.exit_code, verbose)
     except TyperException as error:
-        return _fail(f"{getattr(error, 'message', error)} (see --help)", EXIT_USAGE, verbose)
+        message = error.format_message()
+        return _fail(f"{message} (see --help)" if message else "no command given; see above", EXIT_USAGE, verbose)
     except (typer.Abort, KeyboardInterrupt):
         return _fail(_INTERRUPTED, EXIT_INTERRUPTED, False)
     except BrokenPipeError:
+        # The reader has gone (`| head`); what is still buffered must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -79,6 +79,33 @@ def test_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "interrupted" in capsys.readouterr().err
 
 
+def test_verbose_may_stand_anywhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["status", str(tmp_path), "-v"]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" in error and "not a run directory" in error.splitlines()[-1]
+
+
+def test_a_faulty_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "recipes/demo", "--run-dir", "x", "--seed", "-1"]) == 2
+    assert "'--seed'" in capsys.readouterr().err
+
+
+def test_no_command_gives_help_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    printed = capsys.readouterr()
+    assert "Usage" in printed.out and printed.err == "asr-kd: no command given; see above\n"
+
+
+def test_a_reader_that_has_gone_is_no_noise() -> None:
+    program = "import sys; from asr_kd.cli.main import main; sys.stdin.readline(); sys.exit(main(['--help']))"
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdin is not None and process.stderr is not None
+    process.stdout.close()
+    process.stdin.close()
+    assert process.stderr.read() == "" and process.wait() == 1
+
+
 def test_help_is_quick_because_heavy_packages_wait() -> None:
     program = "import sys; from asr_kd.cli.main import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
