@@ -1,1 +1,1 @@
-"""Manifests (Lhotse), audio files, and validation of both."""
+"""Manifests (Lhotse), audio files, resampling as Kaldi does it, and validation."""

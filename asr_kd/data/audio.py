@@ -1,6 +1,5 @@
 """Audio files as Kaldi sees them: one channel, float32 in the scale of 16-bit samples."""
 
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -65,8 +64,8 @@ def read_audio(
 
     `start` and `duration` are seconds. 16-bit samples are exact; lossy formats are read as floats,
     times 32767, rounded and clipped. A file with several channels needs `channel` or `mix_down` (the mean),
-    a file whose rate is not `sampling_rate` needs `resample`. Anything else raises AudioError, which names
-    the file and the reason.
+    a file whose rate is not `sampling_rate` needs `resample` (as Kaldi does it). Anything else raises
+    AudioError, which names the file and the reason.
     """
     path = Path(path)
     with _open(path) as file:
@@ -81,7 +80,9 @@ def read_audio(
     if samples.ndim == 2:
         samples = samples.mean(axis=1, dtype=np.float32) if channel is None else samples[:, channel]
     if sampling_rate is not None and rate != sampling_rate:
-        samples, rate = resample_audio(samples, rate, sampling_rate), sampling_rate
+        from asr_kd.data.resampling import resample as resample_samples  # numba: only where it is needed
+
+        samples, rate = resample_samples(samples, rate, sampling_rate), sampling_rate
     return np.ascontiguousarray(samples, dtype=np.float32), rate
 
 
@@ -108,14 +109,6 @@ def read_header(path: Path) -> AudioHeader:
             last = min(2, file.frames)
             _read(path, file, file.frames - last, last)
         return AudioHeader(file.samplerate, file.channels, file.frames)
-
-
-def resample_audio(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Polyphase resampling (scipy) of `(samples,)` from `rate` to `new_rate` Hz, float32."""
-    from scipy.signal import resample_poly
-
-    divisor = math.gcd(rate, new_rate)
-    return resample_poly(samples, new_rate // divisor, rate // divisor).astype(np.float32)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from asr_kd.features.cmvn import CmvnStatistics, normalise_running
 from asr_kd.features.config import LOG_MEL_MEAN, LOG_MEL_VARIANCE, FeatureConfig
 from asr_kd.features.deltas import add_deltas
 from asr_kd.features.frame_store import FrameStoreWriter
-from asr_kd.features.resampling import resample as resample_samples
 from asr_kd.features.spectral import FeatureExtractor
 
 logger = get_logger(__name__)
@@ -85,10 +84,9 @@ def _features_of(
     utterance: Utterance, extractor: FeatureExtractor, mix_down: bool, resample: bool
 ) -> np.ndarray | tuple[str, str]:
     config = extractor.config
-    # Resampled here rather than when it is read: Kaldi's filter, not scipy's.
-    wanted = None if resample else config.sampling_rate
-    samples, rate = read_utterance(utterance, sampling_rate=wanted, mix_down=mix_down)
-    samples = resample_samples(samples, rate, config.sampling_rate)
+    samples, _ = read_utterance(
+        utterance, sampling_rate=config.sampling_rate, mix_down=mix_down, resample=resample
+    )
     features = extractor(samples)
     if len(features) == 0:
         return "too short", f"{len(samples)} samples, a frame has {config.window_size}"

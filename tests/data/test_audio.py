@@ -8,6 +8,7 @@ import soundfile
 
 from asr_kd.data.audio import AudioError, AudioHeader, read_audio, read_header, read_utterance
 from asr_kd.data.manifest import Utterance
+from asr_kd.data.resampling import resample
 
 RATE = 16000
 
@@ -122,6 +123,8 @@ def test_stereo_at_44100_is_used_only_when_asked(tmp_path: Path) -> None:
     found, rate = read_audio(path, sampling_rate=RATE, mix_down=True, resample=True)
     expected = 0.375 * 32768 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
     assert rate == RATE and len(found) == RATE
+    mixed, _ = read_audio(path, mix_down=True)
+    assert np.array_equal(found, resample(mixed, 44100, RATE)), "resampled otherwise than Kaldi's features want it"
     assert np.abs(found - expected)[500:-500].max() < 20
     one, _ = read_audio(path, channel=1)
     assert np.abs(one - 0.25 * 32768 * np.sin(2 * np.pi * 440 * time)).max() < 2

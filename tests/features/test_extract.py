@@ -7,12 +7,12 @@ import soundfile
 
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.data.manifest import Utterance
+from asr_kd.data.resampling import resample
 from asr_kd.features.cmvn import normalise_running
 from asr_kd.features.config import LOG_MEL_MEAN, LOG_MEL_VARIANCE, FeatureConfig, mfcc_config
 from asr_kd.features.deltas import add_deltas
 from asr_kd.features.extract import extract_features
 from asr_kd.features.frame_store import FrameStore
-from asr_kd.features.resampling import resample
 from asr_kd.features.spectral import FeatureExtractor
 
 NORMALISED = FeatureConfig(store_dtype="float32")

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asr_kd.data.resampling import resample
 from asr_kd.features.cmvn import CmvnStatistics
 from asr_kd.features.config import FeatureConfig, mfcc_config
 from asr_kd.features.deltas import add_deltas
-from asr_kd.features.resampling import resample
 from asr_kd.features.spectral import FeatureExtractor
 from asr_kd.features.splice import splice
 from tests.features.golden import quantiles, read_matrices, read_wav

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.torchaudio_stub import import_torchaudio
+from asr_kd.data.resampling import resample
 from asr_kd.features.config import FeatureConfig, mfcc_config
-from asr_kd.features.resampling import resample
 from asr_kd.features.spectral import FeatureExtractor, lifted_dct
 
 
