@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import pydantic
 import yaml
@@ -13,6 +13,9 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_lines
 
 Key = tuple[str | int, ...]
+
+# What a split, a system or a model is called; it becomes part of file names, so it holds no path.
+Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 
 
 class _Loader(yaml.SafeLoader):

@@ -17,8 +17,6 @@ from asr_kd.decoding.rescoring import word_sequences
 from asr_kd.decoding.search import DecodingGraph, SearchConfig, SearchResult, decode
 from asr_kd.lattices.store import LatticeStore, LatticeStoreWriter
 
-LM_WEIGHTS = [float(weight) for weight in range(5, 21)]
-INSERTION_PENALTIES = [0.0, 0.5, 1.0, 1.5, 2.0]
 HYPOTHESES, SUMMARY, WORDS = "hypotheses.jsonl", "summary.json", "words.json"
 
 _LOG = get_logger(__name__)
@@ -94,8 +92,8 @@ def decode_split(
 
 def rescore_split(
     folder: Path,
-    lm_weights: Sequence[float] = LM_WEIGHTS,
-    insertion_penalties: Sequence[float] = INSERTION_PENALTIES,
+    lm_weights: Sequence[float],
+    insertion_penalties: Sequence[float],
     workers: int | None = None,
 ) -> dict[tuple[float, float], dict[str, list[str]]]:
     """(LM weight, insertion penalty) -> utterance -> words, from the lattices that `decode_split` kept.

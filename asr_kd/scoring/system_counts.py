@@ -6,9 +6,13 @@ from typing import Annotated, Any
 
 import pydantic
 
+from asr_kd.core.config import Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json, write_json
 from asr_kd.scoring.wer import ErrorCounts, pool
+
+# More words than anyone has spoken: sums of counts stay within 64 bits.
+_MOST = 10**15
 
 
 def _from_entry(value: Any) -> Any:
@@ -18,7 +22,7 @@ def _from_entry(value: Any) -> Any:
     if (
         not isinstance(value, dict)
         or value.keys() != set(keys)
-        or any(type(value[key]) is not int for key in keys)
+        or any(type(value[key]) is not int or value[key] > _MOST for key in keys)
     ):
         raise ValueError('expected {"words", "ins", "del", "sub"} with whole numbers')
     return ErrorCounts(value["words"], value["sub"], value["del"], value["ins"])
@@ -38,7 +42,8 @@ SpeakerEntry = Annotated[
     pydantic.BeforeValidator(_from_entry),
     pydantic.PlainSerializer(_to_entry),
 ]
-Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+# A folder's name, as the user chose it.
+RunName = Annotated[str, pydantic.StringConstraints(pattern=r"^[^/\x00-\x1f]+$")]
 NotNegative = Annotated[float, pydantic.Field(ge=0)]
 
 
@@ -63,7 +68,7 @@ class SystemCounts:
     train_minutes: NotNegative | None = None
     real_time_factor: NotNegative | None = None
     command: str | None = None
-    run: Name | None = None
+    run: RunName | None = None
     lm_weight: float | None = None
     insertion_penalty: float | None = None
     utterances: Annotated[int, pydantic.Field(ge=0)] | None = None

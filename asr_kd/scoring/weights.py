@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from asr_kd.core.errors import InputError
 
-LM_WEIGHTS = tuple(range(5, 21))
+LM_WEIGHTS = tuple(float(weight) for weight in range(5, 21))
 INSERTION_PENALTIES = (0.0, 0.5, 1.0, 1.5, 2.0)
 
 

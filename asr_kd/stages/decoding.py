@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from asr_kd.core.config import Config
+from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import list_files, write_json
 from asr_kd.core.stages import StageContext
@@ -33,7 +33,7 @@ Scorer = Callable[[np.ndarray], np.ndarray]
 class DecodeConfig(Config):
     """The search, and the splits that are decoded."""
 
-    splits: list[str] = Field(["dev", "test"], min_length=1)
+    splits: list[Name] = Field(["dev", "test"], min_length=1)
     search: SearchConfig = SearchConfig()
     max_dropped: float = Field(0.05, ge=0, le=1)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from asr_kd.core.config import Config
+from asr_kd.core.config import Config, Name
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import list_splits, read_manifest
 from asr_kd.features.config import FeatureConfig
@@ -17,7 +17,7 @@ class FeaturesConfig(Config):
     """Features of some splits (default: all); other sampling rates and channels are converted only when asked for."""
 
     features: FeatureConfig = FeatureConfig()
-    splits: list[str] = []
+    splits: list[Name] = []
     mix_down: bool = False
     resample: bool = False
     max_dropped: float = Field(0.05, ge=0, le=1)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from asr_kd.core.config import Config
+from asr_kd.core.config import Config, Name
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore
@@ -20,7 +20,7 @@ from asr_kd.stages.prepare import LEXICON
 class MonophoneStageConfig(Config):
     """Lexicon and monophone training on one split."""
 
-    split: str = "train"
+    split: Name = "train"
     lexicon: LexiconConfig = LexiconConfig()
     training: MonophoneConfig = MonophoneConfig()
 
@@ -28,14 +28,14 @@ class MonophoneStageConfig(Config):
 class TriphoneStageConfig(Config):
     """Triphone training on one split."""
 
-    split: str = "train"
+    split: Name = "train"
     training: TriphoneConfig = TriphoneConfig()
 
 
 class AlignStageConfig(Config):
     """Forced alignment of one split."""
 
-    split: str = "train"
+    split: Name = "train"
     alignment: AlignConfig = AlignConfig()
 
 

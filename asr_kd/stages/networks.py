@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from asr_kd.core.config import Config, build_config, read_settings
+from asr_kd.core.config import Config, Name, build_config, read_settings
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_bytes, write_json
 from asr_kd.core.stages import StageContext
@@ -34,7 +34,7 @@ SETTINGS = "settings.json"
 class NetworkStageConfig(Config):
     """A network, how it is trained, and (with a teacher or soft targets among the inputs) how it is taught."""
 
-    split: str = "train"
+    split: Name = "train"
     network: NetworkConfig
     training: TrainingConfig = TrainingConfig()
     distillation: DistillationConfig | None = None
@@ -45,7 +45,7 @@ class NetworkStageConfig(Config):
 class SoftTargetsStageConfig(Config):
     """How many of the teacher's pdfs a frame are kept, and at which temperature."""
 
-    split: str = "train"
+    split: Name = "train"
     top_k: int = Field(32, gt=0)
     temperature: float = Field(1.0, gt=0)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from asr_kd.core.config import Config
+from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import list_files
 from asr_kd.core.stages import StageContext
@@ -23,7 +23,7 @@ LANGUAGE_MODEL = "lm.arpa.gz"
 class PrepareKaldiConfig(Config):
     """A corpus of Kaldi data directories; paths are relative to the corpus folder."""
 
-    splits: list[str] = Field(["train", "dev", "test"], min_length=1)
+    splits: list[Name] = Field(["train", "dev", "test"], min_length=1)
     lexicon: str
     language_model: str
     allow_pipes: bool = False

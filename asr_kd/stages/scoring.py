@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from asr_kd.core.config import Config
+from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json, write_json
 from asr_kd.core.stages import StageContext
@@ -31,11 +31,11 @@ class SystemConfig(Config):
 class ScoreConfig(Config):
     """Which splits are scored, on which of them the weights are chosen, and the systems (each an input's name)."""
 
-    splits: list[str] = Field(["dev", "test"], min_length=1)
-    choose_on: str = "dev"
-    lm_weights: list[float] = Field([float(w) for w in LM_WEIGHTS], min_length=1)
+    splits: list[Name] = Field(["dev", "test"], min_length=1)
+    choose_on: Name = "dev"
+    lm_weights: list[Annotated[float, Field(gt=0)]] = Field(list(LM_WEIGHTS), min_length=1)
     insertion_penalties: list[float] = Field(list(INSERTION_PENALTIES), min_length=1)
-    systems: dict[str, SystemConfig] = Field(min_length=1)
+    systems: dict[Name, SystemConfig] = Field(min_length=1)
 
 
 def score_systems(

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 
 from asr_kd.decoding.rescoring import best_path, best_paths, word_sequences
 from asr_kd.decoding.search import SearchConfig, decode
-from asr_kd.decoding.split import INSERTION_PENALTIES, LM_WEIGHTS
 from tests.decoding.random_graph import NUM_PDFS, WORDS, graph_of, random_fst
 from tests.lattices.random_lattice import paths_of, random_lattice
 
-GRID = [(weight, penalty) for weight in LM_WEIGHTS for penalty in INSERTION_PENALTIES]
+GRID = [(float(weight), penalty) for weight in range(5, 21) for penalty in (0.0, 0.5, 1.0, 1.5, 2.0)]
 
 
 @settings(deadline=None)

@@ -70,7 +70,7 @@ def test_a_matrix_of_another_model_stops_the_work_at_once(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="pdfs"):
         decode_split(graph_of(random_fst(3)), IDS, lambda i: log_likelihoods_of(i)[:, :3], CONFIG, tmp_path)
     with pytest.raises(InputError):
-        rescore_split(tmp_path)
+        rescore_split(tmp_path, [10.0], [0.0])
 
 
 def write_graph(folder: Path) -> Fst:

@@ -56,6 +56,7 @@ def test_a_part_never_takes_the_place_of_the_whole(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"seed": "0"}, "seed: .*integer"),
+        ({"speakers": {"a": {"words": 10**25, "ins": 0, "del": 2, "sub": 2}}}, "speakers.a: .*whole numbers"),
         ({"speakers": {"a": {"words": 3, "ins": 0, "del": 2, "sub": 2}}}, "speakers.a: 2 substitutions"),
         ({"speakers": {"a": {"words": 3, "ins": 0, "del": 1.0, "sub": 2}}}, "speakers.a: .*whole numbers"),
         ({"speakers": {"a": {"words": 3}}}, "speakers.a: expected"),
@@ -84,3 +85,8 @@ def test_what_is_no_counts_file_is_refused(tmp_path: Path, content: str) -> None
 def test_wrong_values_are_refused_when_counts_are_made() -> None:
     with pytest.raises(pydantic.ValidationError):
         dataclasses.replace(COUNTS, frame_accuracy=float("nan"))
+
+
+def test_the_run_directory_may_have_any_name(tmp_path: Path) -> None:
+    counts = dataclasses.replace(COUNTS, run="my run (läuft)")
+    assert read_counts(write_counts(tmp_path, counts)) == counts
