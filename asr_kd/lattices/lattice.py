@@ -72,8 +72,10 @@ def prune(lattice: Lattice, beam: float, acoustic_scale: float) -> Lattice:
     forward, backward = _forward_backward(lattice.offsets, lattice.targets, costs, finals)
     sources = lattice.sources
     limit = backward[0] + beam + 1e-9 * abs(backward[0])
-    arcs = forward[sources] + costs + backward[lattice.targets] <= limit
     states = forward + backward <= limit
+    # A sum in another order may round to the other side of the limit: no arc may stay without its states.
+    arcs = ((forward[sources] + costs + backward[lattice.targets] <= limit)
+            & states[sources] & states[lattice.targets])
     number = np.cumsum(states, dtype=np.int32) - 1
     counts = np.bincount(number[sources[arcs]], minlength=int(states.sum()))
     final_costs = np.where(forward + finals <= limit, lattice.final_costs, np.inf).astype(np.float32)

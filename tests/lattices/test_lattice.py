@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr_kd.lattices.lattice import prune
+from asr_kd.lattices.lattice import Lattice, prune
 from tests.lattices.random_lattice import paths_of, random_lattice
 
 SCALE = 0.1
@@ -29,6 +29,26 @@ def test_pruning_keeps_exactly_the_arcs_on_paths_within_the_beam(seed: int, beam
     # Paths above the beam may survive, made of arcs that better paths need; none within it may go.
     within = sorted(cost for cost in costs.values() if cost <= best + beam)
     assert left[: len(within)] == pytest.approx(within, abs=1e-4)
+
+
+def test_rounding_at_the_beams_edge_leaves_no_arc_without_its_states() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        # Two paths of three arcs; the worse one lies exactly at the beam when its costs are summed from the left.
+        acoustic = generator.uniform(1, 9, 3).astype(np.float32)
+        costs = SCALE * acoustic.astype(np.float64)
+        lattice = Lattice(
+            np.array([0, 1, 1, 2, 2, 3], np.int32), np.array([0, 2, 3, 4, 5, 6, 6], np.int32),
+            np.array([np.inf] * 5 + [0], np.float32), np.array([1, 2, 3, 4, 5, 5], np.int32),
+            np.ones(6, np.int32), np.arange(1, 7, dtype=np.int32), np.zeros(6, np.float32),
+            np.array([acoustic[0], 0, acoustic[1], 0, acoustic[2], 0], np.float32))
+        pruned = prune(lattice, float((costs[0] + costs[1]) + costs[2]), SCALE)
+        assert pruned.fault() is None
+        assert all(path in ([1, 3, 5], [2, 4, 6]) for path in _words_of_paths(pruned))
+
+
+def _words_of_paths(lattice: Lattice) -> list[list[int]]:
+    return [lattice.words[list(path[0])].tolist() for path in paths_of(lattice)]
 
 
 @pytest.mark.parametrize(
