@@ -169,12 +169,12 @@ class _Frames:
     features: dict[str, np.ndarray]
 
     def __init__(self, features: FeatureSource, ids: Sequence[str], deltas: bool) -> None:
-        matrices = [features[u] for u in ids]
-        dim = matrices[0].shape[1] * (3 if deltas else 1)
-        self.frames = np.empty((sum(map(len, matrices)), dim), dtype=np.float32)
+        dim = features[ids[0]].shape[1] * (3 if deltas else 1)
+        self.frames = np.empty((sum(len(features[u]) for u in ids), dim), dtype=np.float32)
         self.features = {}
         begin = 0
-        for utterance, matrix in zip(ids, matrices, strict=True):
+        for utterance in ids:
+            matrix = features[utterance]
             if not np.isfinite(matrix).all():
                 raise InputError(f"{utterance}: features that are not finite; extract them again")
             self.features[utterance] = self.frames[begin : begin + len(matrix)]
@@ -232,6 +232,8 @@ class _Trainer:
         def score(utterance: str, pdfs: np.ndarray) -> np.ndarray:
             return gmm.log_likelihoods(self._data.features[utterance], pdfs) + boost[pdfs]
 
+        # The sorted copy is as large as all frames: it goes before the next one is made.
+        del self._aligned
         alignments, _ = align_graphs(self.model, score, self._graphs, config, self._workers)
         self._set_alignments(alignments)
 

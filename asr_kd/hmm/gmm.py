@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 _LOG_2PI = float(np.log(2.0 * np.pi))
+_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,18 @@ class DiagonalGmms:
             offsets = np.concatenate([[0], np.cumsum(sizes)])
             chosen = np.repeat(self.offsets[:-1][pdfs] - offsets[:-1], sizes) + np.arange(offsets[-1])
             quadratic, constants = quadratic[chosen], constants[chosen]
-        scores = component_scores(extend(features.T), quadratic, constants)
-        maxima = np.empty((len(offsets) - 1, len(features)), dtype=np.float32)
-        shift_by_maximum(scores, offsets, maxima)
-        np.exp(scores, out=scores)
-        sums = np.add.reduceat(scores, offsets[:-1], axis=0)
-        maxima += np.log(sums, out=sums)
-        return np.ascontiguousarray(maxima.T)
+        result = np.empty((len(features), len(offsets) - 1), dtype=np.float32)
+        # In parts: a long recording has many more scores of Gaussians than of pdfs.
+        for begin in range(0, len(features), _CHUNK):
+            part = features[begin : begin + _CHUNK]
+            scores = component_scores(extend(part.T), quadratic, constants)
+            maxima = np.empty((len(offsets) - 1, len(part)), dtype=np.float32)
+            shift_by_maximum(scores, offsets, maxima)
+            np.exp(scores, out=scores)
+            sums = np.add.reduceat(scores, offsets[:-1], axis=0)
+            maxima += np.log(sums, out=sums)
+            result[begin : begin + _CHUNK] = maxima.T
+        return result
 
     def of_pdf(self, pdf: int) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients of one pdf's Gaussians for `component_scores`."""

@@ -11,6 +11,7 @@ from asr_kd.core.parallel import map_threads
 from asr_kd.hmm.gmm import DiagonalGmms, component_scores, extend, shift_by_maximum, sum_products
 
 _CHUNK = 1024
+_COPIED = 1 << 14
 
 
 class GmmConfig(Config):
@@ -44,7 +45,9 @@ class AlignedFrames:
     def __init__(self, frames: np.ndarray, pdf_ids: np.ndarray, num_pdfs: int) -> None:
         order = np.argsort(pdf_ids, kind="stable")
         order = order[np.searchsorted(pdf_ids[order], 0):]
-        self.frames = np.ascontiguousarray(frames[order].T)
+        self.frames = np.empty((frames.shape[1], len(order)), dtype=frames.dtype)
+        for begin in range(0, len(order), _COPIED):
+            self.frames[:, begin : begin + _COPIED] = frames[order[begin : begin + _COPIED]].T
         self.bounds = np.concatenate([[0], np.cumsum(np.bincount(pdf_ids[order], minlength=num_pdfs))])
 
     @property

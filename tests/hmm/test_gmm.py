@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.special import logsumexp
@@ -44,6 +46,18 @@ def test_no_frames_have_no_log_likelihoods() -> None:
     assert random_gmms().log_likelihoods(np.zeros((0, 5), np.float32)).shape == (0, 4)
 
 
+def test_a_long_recording_does_not_take_memory_for_the_scores_of_all_its_gaussians() -> None:
+    gmms = random_gmms(sizes=(40, 60, 20))
+    x = np.random.default_rng(1).normal(0, 3, (9000, gmms.dim)).astype(np.float32)
+    gmms.log_likelihoods(x[:2])
+    tracemalloc.start()
+    found = gmms.log_likelihoods(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < gmms.num_gaussians * len(x) * 4 / 2
+    np.testing.assert_allclose(found[-5:], gmms.log_likelihoods(x[-5:]), rtol=1e-5)
+
+
 def aligned(gmms: DiagonalGmms, frames: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(2)
     component = generator.integers(gmms.num_gaussians, size=frames)
@@ -69,6 +83,19 @@ def test_frames_with_a_negative_pdf_are_left_out() -> None:
     x = np.arange(12, dtype=np.float32).reshape(6, 2)
     frames = AlignedFrames(x, np.array([1, -1, 0, 1, -1, 2]), 3)
     assert frames.frames.T.tolist() == x[[2, 0, 3, 5]].tolist() and frames.bounds.tolist() == [0, 1, 3, 4]
+
+
+def test_sorting_frames_by_pdf_makes_one_copy_of_them_not_two() -> None:
+    generator = np.random.default_rng(3)
+    x = generator.standard_normal((150_000, 39), dtype=np.float32)
+    pdfs = generator.integers(-1, 50, len(x)).astype(np.int32)
+    tracemalloc.start()
+    frames = AlignedFrames(x, pdfs, 50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * x.nbytes
+    order = np.argsort(pdfs, kind="stable")[np.sum(pdfs < 0):]
+    np.testing.assert_array_equal(frames.frames, x[order].T)
 
 
 def test_each_update_raises_the_likelihood() -> None:
