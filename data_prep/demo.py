@@ -20,6 +20,7 @@ from scipy.signal import resample_poly
 
 from asr_kd.core.config import Config
 from asr_kd.core.drops import Drops
+from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, remove, write_json
 from asr_kd.core.parallel import map_threads
 from asr_kd.data.manifest import Utterance, write_manifest
@@ -81,9 +82,14 @@ def prepare_demo(
     """Make the demo corpus in the folder `output`; the same `config` and `seed` give the same files.
 
     A demo corpus that is there already is replaced. `demo.json` is written last: with it, the corpus is whole.
-    Raises InputError where the extra `demo` (espeak-ng) is not installed.
+    Raises InputError where the extra `demo` (espeak-ng) is not installed, for a negative seed, and for an `output`
+    that is a file.
     """
     config, output = config or DemoConfig(), Path(output)
+    if seed < 0:
+        raise InputError(f"seed {seed}: expected 0 or more")
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: is a file, expected a folder for the corpus")
     if (output / "demo.json").exists():
         remove(output / "demo.json")
         remove(output / "audio")

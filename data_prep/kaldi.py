@@ -19,10 +19,11 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, read_lines
 from asr_kd.core.parallel import map_threads
 from asr_kd.data.audio import AudioError, AudioHeader, read_header
-from asr_kd.data.manifest import Utterance, list_splits, read_manifest, write_manifest
+from asr_kd.data.manifest import Utterance, check_split_name, list_splits, read_manifest, write_manifest
 from data_prep.prepared import PreparedSplit
 
 _MAX_OVERSHOOT = 0.5  # seconds that a segment may end after its recording; Kaldi's extract-segments
+_LONGEST_NAME = 255  # bytes, of a file's name
 _SPACE = re.compile(r"[ \t]+")
 
 
@@ -49,9 +50,13 @@ def prepare_kaldi(
     root = corpus if root is None else Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected the one that paths in wav.scp are relative to")
+    if not 0 <= max_dropped <= 1:
+        raise InputError(f"max_dropped is {max_dropped}: expected a share from 0 to 1")
     directories = [_DataDirectory.read(path, root, allow_pipes) for path in _find(corpus, splits)]
     prepared = {}
     manifests = {}
+    for directory in directories:
+        check_split_name(directory.split)
     for directory in directories:
         utterances, drops = directory.measure(output, max_dropped, workers)
         drops.check()
@@ -227,6 +232,8 @@ def _wav(value: str, where: str, root: Path, allow_pipes: bool) -> Path | str:
         if not allow_pipes:
             raise InputError(f"{where}: is a command, not a path: {value!r}; commands run only with --allow-pipes")
         return value[:-1]
+    if "\0" in value or any(len(part.encode()) > _LONGEST_NAME for part in value.split("/")):
+        raise InputError(f"{where}: {value[:40]!r} cannot be a file's path")
     path = Path(os.path.abspath(root / value))
     if not path.resolve().is_relative_to(root.resolve()):
         raise InputError(f"{where}: {value} lies outside of {root}; give a --root that holds all audio")

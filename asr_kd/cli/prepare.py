@@ -50,7 +50,7 @@ def demo(
     config: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting (see below); repeat it.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed and settings give the same files.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and settings give the same files.")] = 0,
     workers: _Workers = None,
 ) -> None:
     """A synthetic meeting corpus with lexicon and language model (needs the extra `demo`: espeak-ng).

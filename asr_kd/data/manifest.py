@@ -97,8 +97,7 @@ def write_manifest(folder: Path, split: str, utterances: Iterable[Utterance]) ->
     from lhotse.audio import AudioSource, Recording
     from lhotse.supervision import SupervisionSegment
 
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", split):
-        raise InputError(f"split {split!r}: expected letters, digits, '_', '-' and '.'")
+    check_split_name(split)
     folder = Path(folder)
     ordered = sorted(utterances, key=lambda utterance: utterance.id)
     if not ordered:
@@ -133,6 +132,12 @@ def write_manifest(folder: Path, split: str, utterances: Iterable[Utterance]) ->
     _write_records(folder / f"{split}{_SUPERVISIONS}.gz", supervisions.values())
 
 
+def check_split_name(split: str) -> None:
+    """InputError where a split's name cannot be part of a file's."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", split):
+        raise InputError(f"split {split!r}: expected letters, digits, '_', '-' and '.'")
+
+
 def list_splits(folder: Path) -> list[str]:
     """Names of the splits in a folder, sorted; InputError where there is no such folder or no split in it."""
     folder = Path(folder)
@@ -165,10 +170,31 @@ def _read_records(path: Path, kind: str) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            yield number, record_type.from_dict(json.loads(line))
-        except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+            record = record_type.from_dict(json.loads(line))
+            _check_types(record)
+            yield number, record
+        except (ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError) as error:
             message = f"{path}:{number}: not a Lhotse {kind} ({error}); expected one JSON object a line"
             raise InputError(message) from error
+
+
+_TEXTS = ("id", "recording_id", "text", "speaker")
+_NUMBERS = ("sampling_rate", "num_samples")
+
+
+def _check_types(record: Any) -> None:
+    """TypeError for a value that Lhotse lets pass, and that nothing here could work with."""
+    for name in _TEXTS:
+        value = getattr(record, name, "")
+        if not isinstance(value, str) and (value is not None or name.endswith("id")):
+            raise TypeError(f"{name} is {value!r}, expected text")
+    for name in _NUMBERS:
+        value = getattr(record, name, 1)
+        if not isinstance(value, int) or value < 1:
+            raise TypeError(f"{name} is {value!r}, expected a whole number above zero")
+    for source in getattr(record, "sources", []):
+        if not isinstance(source.source, str):
+            raise TypeError(f"source is {source.source!r}, expected a path")
 
 
 def _audio_path(recording: Any, folder: Path, where: str) -> Path:

@@ -62,8 +62,11 @@ def validate_manifest(
     Looks for utterances shorter than `min_duration` or longer than `max_duration` seconds or outside of their
     recording, more than one sampling rate, ids that occur twice, a speaker in two splits or none, empty
     transcripts, and audio that is missing, unreadable, truncated, digital silence, or not what the manifest says.
-    All audio is decoded, in `workers` threads. Raises InputError where the manifest itself cannot be read.
+    All audio is decoded, in `workers` threads. Raises InputError where the manifest itself cannot be
+    read, or no duration lies within the limits.
     """
+    if not 0 <= min_duration <= max_duration:
+        raise InputError(f"durations from {min_duration} to {max_duration} s: expected 0 <= shortest <= longest")
     folder, splits = _splits(Path(manifest))
     entries = {split: list(iterate_manifest(folder, split)) for split in splits}
     everything = [utterance for split in splits for _, utterance in entries[split]]

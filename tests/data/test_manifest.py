@@ -144,3 +144,27 @@ def test_impossible_manifests_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="recording r of utterance u2"):
         write_manifest(tmp_path, "train", [utterance("u1", recording="r"), utterance("u2", recording="r")])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "key", "value"), [
+    ("recordings", "sampling_rate", 0), ("recordings", "sampling_rate", "16000"), ("recordings", "num_samples", None),
+    ("recordings", "num_samples", -5), ("supervisions", "text", 3), ("supervisions", "speaker", 3),
+    ("supervisions", "id", None), ("supervisions", "recording_id", ["u1"]),
+    ("recordings", "sources", [{"type": "file", "channels": [0], "source": None}]),
+])
+def test_values_of_another_type_are_named_with_their_line(
+    tmp_path: Path, kind: str, key: str, value: object
+) -> None:
+    write_manifest(tmp_path, "train", [utterance()])
+    path = tmp_path / f"train_{kind}.jsonl.gz"
+    record = json.loads(gzip.decompress(path.read_bytes()))
+    path.write_bytes(gzip.compress(json.dumps({**record, key: value}).encode()))
+    with pytest.raises(InputError, match=f"train_{kind}.jsonl.gz:1: not a Lhotse .*expected"):
+        read_manifest(tmp_path, "train")
+
+
+def test_a_record_nested_too_deep(tmp_path: Path) -> None:
+    write_manifest(tmp_path, "train", [utterance()])
+    (tmp_path / "train_recordings.jsonl.gz").write_bytes(gzip.compress(b"[" * 100_000))
+    with pytest.raises(InputError, match="train_recordings.jsonl.gz:1: not a Lhotse Recording"):
+        read_manifest(tmp_path, "train")

@@ -126,3 +126,9 @@ def test_command_says_what_is_wrong_by_its_exit_code(
     assert json.loads(capsys.readouterr().out)["problems_by_kind"] == {"truncated": 1}
     assert main(["validate", str(tmp_path / "nothing")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("limits", [(float("nan"), 1.0), (5.0, 1.0), (-1.0, 1.0), (0.0, float("nan"))])
+def test_limits_that_no_duration_meets_are_refused(tmp_path: Path, limits: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match="expected 0 <= shortest <= longest"):
+        validate_manifest(tmp_path, min_duration=limits[0], max_duration=limits[1])

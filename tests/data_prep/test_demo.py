@@ -195,3 +195,12 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(demo_voice.sys.modules, "espeakng_loader", None)
     with pytest.raises(InputError, match=r"pip install 'asr-kd\[demo\]'"):
         prepare_demo(tmp_path, SMALL)
+
+
+def test_a_negative_seed_and_a_file_in_the_corpus_s_place_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="seed -1: expected 0 or more"):
+        prepare_demo(tmp_path / "out", seed=-1)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: is a file, expected a folder"):
+        prepare_demo(tmp_path / "file")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]

@@ -219,3 +219,23 @@ def test_command_prints_a_line_a_split_and_names_faults_in_one_line(
     assert main(command) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "train/text:6" in error
+
+
+@pytest.mark.parametrize("name", ["audio/a\0b.wav", "audio/" + 300 * "x"], ids=["zero byte", "long"])
+def test_what_cannot_be_a_path_is_refused_with_file_and_line(corpus: Path, tmp_path: Path, name: str) -> None:
+    change(corpus / "dev/wav.scp", "audio/dev00.wav", name)
+    with pytest.raises(InputError, match="wav.scp:1: .*cannot be a file's path"):
+        prepare_kaldi(corpus, tmp_path / "out")
+
+
+def test_a_split_whose_name_cannot_be_written_leaves_nothing(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "train").rename(corpus / "train set")
+    with pytest.raises(InputError, match="split 'train set'"):
+        prepare_kaldi(corpus, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("share", [float("nan"), -0.1, 1.1])
+def test_a_share_that_is_none_is_refused(corpus: Path, tmp_path: Path, share: float) -> None:
+    with pytest.raises(InputError, match="max_dropped"):
+        prepare_kaldi(corpus, tmp_path / "out", max_dropped=share)
