@@ -51,6 +51,28 @@ def test_packed_forward_and_gradients_equal_equation_4(layers: int) -> None:
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-12)
 
 
+def test_forward_is_the_same_with_and_without_gradients_and_over_batch_dimensions() -> None:
+    torch.manual_seed(0)
+    model, inputs = HighwayDNN(12, 8, 4, 5), torch.randn(3, 7, 12)
+    with torch.no_grad():
+        plain = model(inputs)
+    torch.testing.assert_close(model(inputs), plain)
+    torch.testing.assert_close(model(inputs).flatten(0, 1), model(inputs.flatten(0, 1)))
+
+
+def test_gradients_under_autocast_follow_those_of_float32() -> None:
+    torch.manual_seed(0)
+    model, inputs = HighwayDNN(40, 32, 6, 10), torch.randn(256, 40)
+    gradients = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = model(inputs).float().square().mean()
+        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+    for exact, rounded in zip(*gradients, strict=True):
+        assert rounded.dtype == torch.float32
+        assert torch.nn.functional.cosine_similarity(exact.flatten(), rounded.flatten(), 0) > 0.99
+
+
 def test_gates_are_tied_over_layers_and_have_no_bias() -> None:
     names = [name for name, _ in HighwayDNN(12, 8, 5, 5).named_parameters() if "gate" in name]
     assert names == ["transform_gate.weight", "carry_gate.weight"]
