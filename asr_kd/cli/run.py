@@ -31,6 +31,7 @@ def run(
 
     Example: asr-kd run recipes/speechocean762 --corpus ../shared/corpora/speechocean762 --run-dir runs/so762
     """
+    from asr_kd.report.stages import render_stages
     from asr_kd.report.tables import render_wer_table
     from asr_kd.stages.run import run_recipe
 
@@ -41,8 +42,6 @@ def run(
     if as_json:
         typer.echo(json.dumps({"stages": [asdict(s) for s in outcome.stages], "rows": outcome.rows}, indent=1))
         return
-    from asr_kd.cli.status import render_stages
-
     typer.echo(render_stages(outcome.stages))
     if outcome.rows:
         typer.echo(render_wer_table(outcome.rows))

@@ -1,15 +1,11 @@
 """`asr-kd status`: what a run directory holds."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from asr_kd.core.stages import StageReport
 
 
 def register(app: typer.Typer) -> None:
@@ -26,20 +22,7 @@ def status(
     Example: asr-kd status runs/so762
     """
     from asr_kd.core.run_directory import read_status
+    from asr_kd.report.stages import render_stages
 
     reports = read_status(directory)
     typer.echo(json.dumps([asdict(r) for r in reports], indent=1) if as_json else render_stages(reports))
-
-
-def render_stages(reports: Sequence["StageReport"]) -> str:
-    """A table of stages with wall time, CPU time, peak memory and size."""
-    width = max([len("stage"), *(len(r.stage) for r in reports)])
-    lines = [f"{'stage':{width}}  {'outcome':12} {'wall s':>8} {'CPU s':>8} {'peak MiB':>9} {'MB':>8}"]
-    for r in reports:
-        lines.append(f"{r.stage:{width}}  {r.outcome:12} {r.wall_seconds:8.1f} {r.cpu_seconds:8.1f} "
-                     f"{r.peak_memory_mib:9.0f} {r.megabytes:8.1f}{'  ' + r.reason if r.reason else ''}")
-    total_wall, total_cpu = sum(r.wall_seconds for r in reports), sum(r.cpu_seconds for r in reports)
-    peak = max([0.0, *(r.peak_memory_mib for r in reports)])
-    size = sum(r.megabytes for r in reports)
-    lines.append(f"{'total':{width}}  {'':12} {total_wall:8.1f} {total_cpu:8.1f} {peak:9.0f} {size:8.1f}")
-    return "\n".join(lines)

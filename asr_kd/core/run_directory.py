@@ -157,6 +157,12 @@ class RunDirectory:
         record = read_record(self.output(stage))
         return None if record is None else record["build"]
 
+    def records(self) -> dict[Path, dict[str, Any] | None]:
+        """Folder -> record of every finished stage, whatever its seed, in the order of their making."""
+        folders = [folder for folder in self.path.iterdir() if (folder / RECORD).exists()]
+        folders.sort(key=lambda folder: ((folder / RECORD).stat().st_mtime_ns, folder.name))
+        return {folder: read_record(folder) for folder in folders}
+
     def seal(self, stage: Stage, key: str, folder: Path, facts: Mapping[str, Any]) -> None:
         """Write the record of a stage's output `folder`, as the last thing before it gets its name."""
         files = {str(p.relative_to(folder)): [_mark(p), hash_file(p)] for p in list_files(folder)}
@@ -214,13 +220,11 @@ def read_status(path: Path) -> list[StageReport]:
     """
     if not (path / ".lock").exists():
         raise InputError(f"{path}: not a run directory (no run was ever started in it)")
-    records = {folder: read_record(folder) for folder in path.iterdir() if (folder / RECORD).exists()}
-    order = sorted(records, key=lambda folder: ((folder / RECORD).stat().st_mtime_ns, folder.name))
+    records = RunDirectory(path).records()
     reports = []
     stale: set[str] = set()
     builds = {record["build"] for record in records.values() if record is not None}
-    for folder in order:
-        record = records[folder]
+    for folder, record in records.items():
         if record is None:
             reports.append(StageReport.of(folder.name, "changed", f"damaged ({RECORD})", {}))
             continue

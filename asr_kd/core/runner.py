@@ -17,7 +17,7 @@ from asr_kd.core.errors import AsrKdError, InputError, WorkError
 from asr_kd.core.files import atomic_folder, hash_json, write_json
 from asr_kd.core.log import get_logger, log_to_file
 from asr_kd.core.recipe import Recipe
-from asr_kd.core.run_directory import RunDirectory, read_record
+from asr_kd.core.run_directory import RunDirectory
 from asr_kd.core.stages import Stage, StageContext, StageReport
 
 logger = get_logger(__name__)
@@ -134,6 +134,8 @@ class Runner:
                 with atomic_folder(output) as folder:
                     summary = stage.kind.function(inputs, stage.config, folder, context) or {}
                     facts = {
+                        "command": self.command,
+                        "revision": code_revision(),
                         "wall_seconds": round(time.monotonic() - wall, 3),
                         "cpu_seconds": round(_cpu_seconds() - cpu, 3),
                         "peak_memory_mib": round(_peak_memory_mib(), 1),
@@ -163,13 +165,12 @@ class Runner:
             "revision": code_revision(),
             "stages": {},
         }
-        for stage in self.recipe.stages:
-            found = read_record(self.directory.output(stage))
+        for folder, found in self.directory.records().items():
             if found is not None:
-                record["stages"][stage.folder] = {
+                record["stages"][folder.name] = {
                     name: found.get(name)
-                    for name in ("kind", "key", "build", "inputs", "settings", "wall_seconds", "cpu_seconds",
-                                 "peak_memory_mib", "bytes", "summary")
+                    for name in ("kind", "key", "build", "inputs", "command", "revision", "settings", "wall_seconds",
+                                 "cpu_seconds", "peak_memory_mib", "bytes", "summary")
                 }
         write_json(self.directory.path / "run.json", record)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import Field
 
+from asr_kd.core import runner
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.files import read_json, write_json
@@ -105,8 +106,8 @@ def run(folder: Path, run_dir: Path, overrides: list[str] | None = None, seed: i
     directory = RunDirectory(run_dir)
     directory.lock("test")
     try:
-        runner = Runner(recipe, directory, corpus, seed, "test", lambda line: None)
-        return runner.run(selection or Selection())
+        runs = Runner(recipe, directory, corpus, seed, "test", lambda line: None)
+        return runs.run(selection or Selection())
     finally:
         directory.unlock()
 
@@ -342,6 +343,25 @@ def test_the_record_of_the_run_holds_keys_costs_and_settings(recipe_folder: Path
     assert two["settings"] == {"plus": 4, "fail": False, "wait_for": ""} and two["summary"] == {"total": 7}
     assert two["inputs"] == {"a": record["stages"]["one"]["build"]}
     assert record["seed"] == 1 and record["environment"]["python"]
+
+
+def test_the_record_of_the_run_keeps_the_stages_of_other_seeds(recipe_folder: Path, tmp_path: Path) -> None:
+    run(recipe_folder, tmp_path / "run")
+    run(recipe_folder, tmp_path / "run", seed=2)
+    stages = read_json(tmp_path / "run/run.json")["stages"]
+    assert list(stages) == ["one", "two", "noise-seed1", "three-seed1", "noise-seed2", "three-seed2"]
+
+
+def test_a_stage_keeps_the_revision_and_command_that_built_it(
+    recipe_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "code_revision", lambda: "first")
+    run(recipe_folder, tmp_path / "run")
+    monkeypatch.setattr(runner, "code_revision", lambda: "second")
+    run(recipe_folder, tmp_path / "run", ["two.plus=5"])
+    stages = read_json(tmp_path / "run/run.json")["stages"]
+    assert (stages["one"]["revision"], stages["two"]["revision"]) == ("first", "second")
+    assert stages["one"]["command"] == "test"
 
 
 def test_status_of_a_folder_that_is_no_run_directory(tmp_path: Path) -> None:
