@@ -66,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _fail(what, EXIT_FAILED, verbose)
         where = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}", EXIT_FAILED, verbose)
+    except MemoryError as error:
+        return _fail(f"out of memory ({error})", EXIT_FAILED, verbose)
     except Exception as error:
         get_logger(__name__).debug("unexpected error", exc_info=True)
         return _fail(f"unexpected {type(error).__name__}: {error} (-v shows where)", EXIT_FAILED, verbose)

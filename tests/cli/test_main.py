@@ -106,6 +106,13 @@ def test_a_reader_that_has_gone_is_no_noise() -> None:
     assert process.stderr.read() == "" and process.wait() == 1
 
 
+def test_more_memory_than_there_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("u1 A\nu2 B\n")
+    text = str(tmp_path / "text")
+    assert main(["score", "--ref", text, "--hyp", text, "--draws", "99999999999999"]) == 1
+    assert capsys.readouterr().err.startswith("asr-kd: out of memory (")
+
+
 def test_help_is_quick_because_heavy_packages_wait() -> None:
     program = "import sys; from asr_kd.cli.main import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
