@@ -213,14 +213,15 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def read_status(path: Path) -> list[StageReport]:
+def read_status(directory: Path) -> list[StageReport]:
     """What a run directory holds, without its recipe: finished stages in the order of their making, half-done ones.
 
-    Raises InputError where `path` is no run directory.
+    Raises InputError where `directory` is no run directory.
     """
-    if not (path / ".lock").exists():
-        raise InputError(f"{path}: not a run directory (no run was ever started in it)")
-    records = RunDirectory(path).records()
+    directory = Path(directory)
+    if not (directory / ".lock").exists():
+        raise InputError(f"{directory}: not a run directory (no run was ever started in it)")
+    records = RunDirectory(directory).records()
     reports = []
     stale: set[str] = set()
     builds = {record["build"] for record in records.values() if record is not None}
@@ -234,7 +235,7 @@ def read_status(path: Path) -> list[StageReport]:
         if change is not None:
             stale.add(record["build"])
         reports.append(StageReport.of(folder.name, "changed" if change else "done before", change or "", record))
-    begun = sorted(folder.name for folder in (path / ".work").glob("*") if folder.is_dir())
+    begun = sorted(folder.name for folder in (directory / ".work").glob("*") if folder.is_dir())
     reports += [StageReport.of(name, "half done", "", {}) for name in begun if name not in {r.stage for r in reports}]
     return reports
 

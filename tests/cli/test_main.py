@@ -63,6 +63,17 @@ def test_run_and_run_recipe_share_one_signature() -> None:
         assert command[name].default == function[name].default, name
 
 
+def test_status_and_validate_share_their_functions_signatures() -> None:
+    from asr_kd.cli import status, validate
+    from asr_kd.core.run_directory import read_status
+    from asr_kd.data.validation import validate_manifest
+
+    for command, function in ((status.status, read_status), (validate.validate, validate_manifest)):
+        shell = {name: p.default for name, p in inspect.signature(command).parameters.items()}
+        python = {name: p.default for name, p in inspect.signature(function).parameters.items()}
+        assert {k: v for k, v in shell.items() if k not in ("json", "as_json")} == python  # how it is printed
+
+
 def test_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     app = typer.Typer()
 
