@@ -5,6 +5,7 @@ from itertools import groupby
 
 from asr_kd.report.comparisons import ResultRow
 from asr_kd.report.tables import ABSENT, interval, markdown_table, number, p_value
+from asr_kd.scoring.bootstrap import Comparison
 
 
 def render_results(recipe: str, rows: Sequence[ResultRow]) -> str:
@@ -63,15 +64,19 @@ def _systems_table(rows: list[ResultRow]) -> str:
 
 
 def _comparisons_table(rows: list[ResultRow]) -> str:
+    """Every compared pair once, though both of its rows name it."""
+    pairs: dict[frozenset[str], tuple[str, str, Comparison]] = {}
+    for row in rows:
+        for other, found in row.comparisons.items():
+            pairs.setdefault(frozenset((row.id, other)), (row.id, other, found))
     cells = [
         [
-            f"`{row.id}` − `{other}`",
+            f"`{first}` − `{second}`",
             number(found.difference, 2, sign=True),
             interval(found.low, found.high, 2, sign=True),
             p_value(found.p_value),
         ]
-        for row in rows
-        for other, found in row.comparisons.items()
+        for first, second, found in pairs.values()
     ]
     return markdown_table(["systems", "difference", "95 %", "p"], cells, left={0})
 
