@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -40,7 +40,7 @@ def test_dense_loss_is_the_divergence_and_its_gradient_t_times_the_difference(te
     assert teacher_logits.grad is None
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), pdfs=st.integers(2, 12), data=st.data(),
        temperature=st.sampled_from([0.5, 1.0, 3.0]), scale=st.sampled_from([0.1, 1.0, 5.0]))
 def test_sparse_loss_equals_the_dense_loss_on_the_reconstructed_distribution(

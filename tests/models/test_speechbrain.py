@@ -1,35 +1,14 @@
 """The networks are ordinary modules: they train in a SpeechBrain recipe as they are."""
 
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch.utils.data import DataLoader, TensorDataset
-
-from asr_kd.core.torchaudio_stub import import_torchaudio
-from asr_kd.models.highway import HighwayDNN
 
 
-def test_highway_network_trains_in_a_speechbrain_brain(tmp_path: Path) -> None:
-    import_torchaudio()
-    import speechbrain as sb
-
-    class FrameClassifier(sb.Brain):  # type: ignore[misc]
-        losses: list[float] = []
-
-        def compute_forward(self, batch: list[torch.Tensor], stage: Any) -> torch.Tensor:
-            return self.modules.network(batch[0]).log_softmax(-1)
-
-        def compute_objectives(self, predictions: torch.Tensor, batch: list[torch.Tensor], stage: Any) -> torch.Tensor:
-            loss = torch.nn.functional.nll_loss(predictions, batch[1])
-            self.losses.append(loss.item())
-            return loss
-
-    torch.manual_seed(0)
-    inputs = torch.randn(512, 12)
-    labels = (inputs @ torch.randn(12, 4)).argmax(-1)
-    batches = DataLoader(TensorDataset(inputs, labels), batch_size=64)
-    brain = FrameClassifier({"network": HighwayDNN(12, 16, 3, 4)}, lambda p: torch.optim.Adam(p, 0.02),
-                            run_opts={"device": "cpu"})
-    brain.fit(range(8), batches, progressbar=False)
-    assert sum(brain.losses[-8:]) < 0.6 * sum(brain.losses[:8])
+def test_highway_network_trains_in_a_speechbrain_brain() -> None:
+    # In a process of its own: SpeechBrain leaves lazy modules in sys.modules that fail when hypothesis looks at them.
+    done = subprocess.run([sys.executable, "-m", "tests.models.speechbrain_recipe"], cwd=Path(__file__).parents[2],
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    first, last = (float(loss) for loss in done.stdout.split()[-2:])
+    assert last < 0.6 * first
