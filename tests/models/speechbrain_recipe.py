@@ -1,4 +1,7 @@
-"""A SpeechBrain recipe that trains a HighwayDNN: `python -m tests.models.speechbrain_recipe` prints first and last loss."""
+"""A SpeechBrain recipe that trains a HighwayDNN: `python -m tests.models.speechbrain_recipe`.
+
+Prints the mean loss of the first and of the last epoch.
+"""
 
 from typing import Any
 
