@@ -35,7 +35,7 @@ SIZE = 2048
 
 @dataclass(frozen=True)
 class Case:
-    """A network, its objective, and what issue and DESIGN §4 ask of it."""
+    """A network, its objective, and the rates that are asked of it."""
 
     name: str
     model: nn.Module
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def make_cases(folder: Path) -> list[Case]:
-    """The networks of DESIGN §4's table, and the teacher and student of the speechocean762 recipe."""
+    """Networks of the size that AMI needs, and the teacher and student of the speechocean762 recipe."""
     store = write_frames(folder / "store")
 
     def data(pdfs: int) -> TrainingData:
