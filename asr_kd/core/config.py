@@ -79,11 +79,7 @@ class Settings:
         name, equals, text = assignment.partition("=")
         if not equals or not all(name.split(".")):
             raise InputError(f"{said}: expected KEY.KEY=VALUE")
-        try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise InputError(f"{said}: the value is not YAML") from error
-        values: Any = value
+        values = _read_yaml(text, said, {})
         for part in reversed(name.split(".")):
             values = {part: values}
         key: Key = tuple(name.split("."))
@@ -92,19 +88,10 @@ class Settings:
 
 def read_settings(path: Path) -> Settings:
     """Read a YAML mapping. Not YAML, duplicate keys, tags and anchors' merges raise InputError with file:line."""
-    text = "\n".join(line for _, line in read_lines(path))
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        line = (error.problem_mark.line + 1) if error.problem_mark else 1
-        raise InputError(f"{path}:{line}: not YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from error
     places: dict[Key, str] = {(): f"{path}:1"}
-    try:
-        values = _construct(node, (), places, path) if node is not None else {}
-    except RecursionError as error:
-        raise InputError(f"{path}: nested too deep, or an anchor that holds itself") from error
+    values = _read_yaml("\n".join(line for _, line in read_lines(path)), str(path), places)
+    if values is None:
+        values = {}
     if not isinstance(values, dict):
         raise InputError(f"{path}:1: expected a mapping of settings, found {_kind(values)}")
     return Settings(values, places)
@@ -123,9 +110,7 @@ def build_config(kind: type[ConfigType], settings: Settings, prefix: str = "") -
         name = ".".join(part for part in (prefix, _dotted(key)) if part)
         place = settings.place(key)
         if fault["type"] == "extra_forbidden":
-            known = _fields_at(kind, key[:-1])
-            nearest = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
+            hint = nearest_name(str(key[-1]), _fields_at(kind, key[:-1]))
             raise InputError(f"{place}: {name}: unknown key; {hint}") from None
         if fault["type"] == "missing":
             raise InputError(f"{place}: {name}: missing, and it has no default") from None
@@ -139,7 +124,22 @@ def nearest_name(name: str, known: Sequence[str]) -> str:
     return f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(known)}"
 
 
-def _construct(node: yaml.Node, key: Key, places: dict[Key, str], path: Path) -> Any:
+def _read_yaml(text: str, path: str, places: dict[Key, str]) -> Any:
+    """Plain values, and into `places` where each stands; nothing that a tag could name is made."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = (error.problem_mark.line + 1) if error.problem_mark else 1
+        raise InputError(f"{path}:{line}: not YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from error
+    try:
+        return _construct(node, (), places, path) if node is not None else None
+    except RecursionError as error:
+        raise InputError(f"{path}: nested too deep, or an anchor that holds itself") from error
+
+
+def _construct(node: yaml.Node, key: Key, places: dict[Key, str], path: str) -> Any:
     place = f"{path}:{node.start_mark.line + 1}"
     places.setdefault(key, place)
     if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_COLLECTIONS:

@@ -16,6 +16,7 @@ from typing import Any
 from asr_kd.core.errors import AsrKdError, InputError, WorkError
 from asr_kd.core.files import atomic_folder, hash_json, write_json
 from asr_kd.core.log import get_logger, log_to_file
+from asr_kd.core.parallel import available_cores
 from asr_kd.core.recipe import Recipe
 from asr_kd.core.run_directory import RunDirectory
 from asr_kd.core.stages import Stage, StageContext, StageReport
@@ -185,7 +186,7 @@ def environment() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return {"python": platform.python_version(), "platform": platform.platform(),
-            "cores": str(len(os.sched_getaffinity(0))), **versions}
+            "cores": str(available_cores()), **versions}
 
 
 def code_revision() -> str:

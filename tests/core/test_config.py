@@ -105,3 +105,10 @@ def test_an_override_is_named_as_it_was_given() -> None:
     settings = Settings({}, {}).with_override("network.layers=x", said="student.network.layers=x")
     with pytest.raises(InputError, match="^--set student.network.layers=x: "):
         build_config(Whole, Settings({"name": "a", **settings.values}, settings._places))
+
+
+def test_an_override_reads_yaml_as_strictly_as_a_file(tmp_path: Path) -> None:
+    base = settings_of(tmp_path, "name: a\n")
+    for text in ("!!python/object/apply:os.system ['true']", "{layers: 1, layers: 2}", "[1"):
+        with pytest.raises(InputError, match="--set network="):
+            base.with_override(f"network={text}")
