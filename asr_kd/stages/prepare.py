@@ -11,6 +11,8 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import list_files
 from asr_kd.core.stages import StageContext
+from asr_kd.data.manifest import read_manifest
+from asr_kd.scoring.transcripts import read_transcripts, read_utt2spk
 from data_prep.demo import DemoConfig, prepare_demo
 from data_prep.kaldi import prepare_kaldi
 
@@ -18,6 +20,7 @@ __all__ = ["DemoConfig", "PrepareKaldiConfig", "kaldi_files", "prepare_demo_stag
 
 LEXICON = "lexicon.txt"
 LANGUAGE_MODEL = "lm.arpa.gz"
+REFERENCES, _REFERENCE = "references", ("text", "utt2spk")
 
 
 class PrepareKaldiConfig(Config):
@@ -42,11 +45,15 @@ def kaldi_files(config: PrepareKaldiConfig, corpus: Path | None) -> list[Path]:
 def prepare_kaldi_stage(
     inputs: Mapping[str, Path], config: PrepareKaldiConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
-    """Manifests of each split, `lexicon.txt` and `lm.arpa.gz`."""
+    """Manifests and whole references of each split, `lexicon.txt` and `lm.arpa.gz`."""
     corpus = _need_corpus(context.corpus)
     prepared = prepare_kaldi(
         corpus, output, splits=config.splits, allow_pipes=config.allow_pipes, max_dropped=config.max_dropped
     )
+    for split in config.splits:
+        for name in _REFERENCE:
+            (output / REFERENCES / split).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(corpus / split / name, output / REFERENCES / split / name)
     shutil.copyfile(_inside(corpus, config.lexicon), output / LEXICON)
     source = _inside(corpus, config.language_model)
     shutil.copyfile(source, output / (LANGUAGE_MODEL if source.suffix == ".gz" else "lm.arpa"))
@@ -59,6 +66,19 @@ def prepare_demo_stage(
     """The generated corpus: audio, manifests of each split, `lexicon.txt` and `lm.arpa.gz`."""
     prepared = prepare_demo(output, config=config)
     return {split: facts.as_dict() for split, facts in prepared.items()}
+
+
+def read_references(manifests: Path, split: str) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Words and speaker of every utterance that a split is scored on.
+
+    Where the preparing stage left the corpus's own references, utterances that it dropped are among them: scoring
+    never drops. Else all that the manifest holds (a generated corpus drops nothing).
+    """
+    folder = manifests / REFERENCES / split
+    if folder.is_dir():
+        return read_transcripts(folder / "text").words, read_utt2spk(folder / "utt2spk")
+    utterances = read_manifest(manifests, split)
+    return {u.id: u.text.split() for u in utterances}, {u.id: u.speaker for u in utterances}
 
 
 def find_language_model(manifests: Path) -> Path:

@@ -8,7 +8,7 @@ STAGE_KINDS: dict[str, StageKind] = {
     kind.name: kind
     for kind in (
         StageKind("prepare-kaldi", prepare.PrepareKaldiConfig, prepare.prepare_kaldi_stage,
-                  outside=prepare.kaldi_files),
+                  outside=prepare.kaldi_files, version=2),
         StageKind("prepare-demo", prepare.DemoConfig, prepare.prepare_demo_stage),
         StageKind("features", features.FeaturesConfig, features.extract, reads=("manifests",)),
         StageKind("monophone", hmm.MonophoneStageConfig, hmm.monophone, reads=("manifests", "features")),
@@ -23,6 +23,6 @@ STAGE_KINDS: dict[str, StageKind] = {
         StageKind("decode", decoding.DecodeConfig, decoding.decode,
                   reads=("graph", "features", "hmm"), may_read=("network",)),
         StageKind("score", scoring.ScoreConfig, scoring.score_systems, reads=("manifests",), reads_any=True,
-                  publishes="counts"),
+                  publishes="counts", version=2),
     )
 }

@@ -11,7 +11,6 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json, write_json
 from asr_kd.core.stages import StageContext
-from asr_kd.data.manifest import Utterance, read_manifest
 from asr_kd.decoding.split import rescore_split
 from asr_kd.scoring.alignments import format_alignments
 from asr_kd.scoring.system_counts import SystemCounts, write_counts
@@ -19,6 +18,7 @@ from asr_kd.scoring.transcripts import write_transcripts
 from asr_kd.scoring.weights import INSERTION_PENALTIES, LM_WEIGHTS, choose_weights
 from asr_kd.scoring.wer import count_errors_by_speaker, total_errors
 from asr_kd.stages.decoding import SYSTEM
+from asr_kd.stages.prepare import read_references
 
 
 class SystemConfig(Config):
@@ -45,11 +45,11 @@ def score_systems(
     missing = sorted(set(config.systems) - set(inputs))
     if missing:
         raise InputError(f"systems {', '.join(missing)} are scored, but no input has that name")
-    splits = {split: read_manifest(inputs["manifests"], split) for split in {*config.splits, config.choose_on}}
+    references = {split: read_references(inputs["manifests"], split) for split in {*config.splits, config.choose_on}}
     summary: dict[str, dict[str, Any]] = {}
     for system, relations in config.systems.items():
         decoded = inputs[system]
-        grid = _errors_by_weights(splits[config.choose_on], decoded / config.choose_on, config)
+        grid = _errors_by_weights(references[config.choose_on][0], decoded / config.choose_on, config)
         weight, penalty = choose_weights(grid)
         write_json(output / "weights" / f"{system}.json", [
             {"lm_weight": w, "insertion_penalty": p, "errors": errors} for (w, p), errors in sorted(grid.items())
@@ -58,10 +58,10 @@ def score_systems(
         for split in config.splits:
             words = rescore_split(decoded / split, [weight], [penalty])[weight, penalty]
             facts = read_json(decoded / SYSTEM)
-            counts = _score_split(splits[split], words, output, SystemCounts(
+            counts = _score_split(*references[split], words, output, SystemCounts(
                 id=system, seed=context.seed, split=split, speakers={}, command=context.command,
                 run=context.run_name, lm_weight=weight, insertion_penalty=penalty,
-                utterances=len(splits[split]), baseline=relations.baseline, teacher=relations.teacher,
+                utterances=len(references[split][0]), baseline=relations.baseline, teacher=relations.teacher,
                 real_time_factor=facts["real_time_factor"][split],
                 **{key: facts[key] for key in ("frame_accuracy", "params", "bytes", "train_minutes")},
             ))
@@ -70,10 +70,9 @@ def score_systems(
 
 
 def _score_split(
-    utterances: list[Utterance], words: Mapping[str, list[str]], output: Path, counts: SystemCounts
+    references: Mapping[str, list[str]], speakers: Mapping[str, str], words: Mapping[str, list[str]], output: Path,
+    counts: SystemCounts,
 ) -> SystemCounts:
-    references = {u.id: u.text.split() for u in utterances}
-    speakers = {u.id: u.speaker for u in utterances}
     counts = replace(counts, speakers=count_errors_by_speaker(references, words, speakers))
     write_counts(output / "counts", counts)
     name = counts.file_name.removesuffix(".json")
@@ -85,8 +84,7 @@ def _score_split(
 
 
 def _errors_by_weights(
-    utterances: list[Utterance], decoded: Path, config: ScoreConfig
+    references: Mapping[str, list[str]], decoded: Path, config: ScoreConfig
 ) -> dict[tuple[float, float], int]:
-    references = {u.id: u.text.split() for u in utterances}
     found = rescore_split(decoded, config.lm_weights, config.insertion_penalties)
     return {weights: total_errors(references, words) for weights, words in found.items()}

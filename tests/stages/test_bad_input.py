@@ -10,6 +10,7 @@ import soundfile
 
 from asr_kd.cli.main import main
 from asr_kd.core.errors import InputError
+from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
 from asr_kd.hmm.lexicon import Lexicon
@@ -17,7 +18,9 @@ from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import monophone_tree
+from asr_kd.scoring.wer import count_errors_by_speaker, pool
 from asr_kd.stages.networks import aligned_pdf_ids
+from asr_kd.stages.prepare import read_references
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,6 +150,18 @@ def test_a_missing_audio_file_is_dropped_and_counted_and_too_many_fail(
     (corpus / "audio/u08.wav").write_bytes(b"")
     code, message = run(corpus, capsys)
     assert code == 1 and "2 of 20 utterances dropped" in message
+
+
+def test_an_utterance_that_was_dropped_is_still_scored(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (corpus / "audio/u07.wav").unlink()
+    assert run(corpus, capsys, "--until", "prepare")[0] == 0
+    manifests = corpus.parent / "run/prepare"
+    assert "u07" not in {u.id for u in read_manifest(manifests, "train")}
+    words, speakers = read_references(manifests, "train")
+    assert len(words) == 20 and words["u07"] == ["A"] and speakers["u07"] == "s0"
+    hypotheses = {utterance: ["A"] for utterance in words if utterance != "u07"}
+    counts = pool(count_errors_by_speaker(words, hypotheses, speakers).values())
+    assert (counts.words, counts.deletions, counts.errors) == (20, 1, 1)
 
 
 def test_a_missing_lexicon(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
