@@ -60,16 +60,9 @@ def search(  # type: ignore[no-untyped-def]
                 token = waiting[token]
             if count == 0:
                 continue
-            if num_tokens + count > capacity:
-                capacity = 2 * capacity + count
-                states, costs = _grown(states, capacity), _grown(costs, capacity)
-                extras, waiting = _grown(extras, capacity), _grown(waiting, capacity)
-            if num_links + count > link_capacity:
-                link_capacity = 2 * link_capacity + count
-                link_sources = _grown(link_sources, link_capacity)
-                link_targets = _grown(link_targets, link_capacity)
-                link_arcs = _grown(link_arcs, link_capacity)
-                link_costs = _grown(link_costs, link_capacity)
+            states, costs, extras, waiting = _with_room(num_tokens + count, states, costs, extras, waiting)
+            link_sources, link_targets, link_arcs, link_costs = _with_room(
+                num_links + count, link_sources, link_targets, link_arcs, link_costs)
             num_tokens, num_links = _expand_epsilons(
                 begins, arc_ints, arc_floats, levels, token_of, states, costs, waiting, heads, link_sources,
                 link_targets, link_arcs, link_costs, level, num_tokens, num_links, cutoff)
@@ -96,16 +89,9 @@ def search(  # type: ignore[no-untyped-def]
         acoustic[:] = scale * log_likelihoods[frame]
         last = num_tokens
         count = _count_arcs(begins, states, costs, first, last, current_cutoff)
-        if num_tokens + count > capacity:
-            capacity = 2 * capacity + count
-            states, costs = _grown(states, capacity), _grown(costs, capacity)
-            extras, waiting = _grown(extras, capacity), _grown(waiting, capacity)
-        if num_links + count > link_capacity:
-            link_capacity = 2 * link_capacity + count
-            link_sources = _grown(link_sources, link_capacity)
-            link_targets = _grown(link_targets, link_capacity)
-            link_arcs = _grown(link_arcs, link_capacity)
-            link_costs = _grown(link_costs, link_capacity)
+        states, costs, extras, waiting = _with_room(num_tokens + count, states, costs, extras, waiting)
+        link_sources, link_targets, link_arcs, link_costs = _with_room(
+            num_links + count, link_sources, link_targets, link_arcs, link_costs)
         cutoff, num_tokens, num_links = _expand(
             begins, arc_ints, arc_floats, acoustic, token_of, states, costs, link_sources, link_targets, link_arcs,
             link_costs, best_token, first, last, num_links, current_cutoff, adaptive_beam)
@@ -374,6 +360,15 @@ def _changed(before, after, delta):  # type: ignore[no-untyped-def]
     for i in range(len(after)):
         largest = max(largest, abs(after[i] - before[i]))
     return largest > delta
+
+
+@njit(nogil=True, cache=True)
+def _with_room(needed, first, second, third, fourth):  # type: ignore[no-untyped-def]
+    """Four arrays of one length as they are, or longer where they hold fewer than `needed`."""
+    if needed <= len(first):
+        return first, second, third, fourth
+    capacity = len(first) + needed
+    return _grown(first, capacity), _grown(second, capacity), _grown(third, capacity), _grown(fourth, capacity)
 
 
 @njit(nogil=True, cache=True)
