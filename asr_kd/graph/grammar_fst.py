@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from asr_kd.graph.arpa import NgramModel
 from asr_kd.graph.fst import Fst
+from asr_kd.lm.arpa import NgramModel
 
 History = tuple[int, ...]
 

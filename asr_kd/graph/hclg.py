@@ -13,17 +13,17 @@ from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, hash_file, write_json
 from asr_kd.core.log import get_logger
-from asr_kd.graph.arpa import NgramModel
 from asr_kd.graph.epsilons import remove_epsilons_locally
 from asr_kd.graph.fst import Fst
 from asr_kd.graph.grammar_fst import Grammar, build_grammar
 from asr_kd.graph.lexicon_fst import build_lexicon_fst
 from asr_kd.graph.transition_fst import add_self_loops, build_transition_fst, without_disambiguation
-from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import Topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import DecisionTree
+from asr_kd.lexicon.lexicon import Lexicon
+from asr_kd.lm.arpa import NgramModel
 
 _LOG = get_logger(__name__)
 

@@ -3,7 +3,7 @@
 import math
 
 from asr_kd.graph.fst import Fst
-from asr_kd.hmm.lexicon import Lexicon
+from asr_kd.lexicon.lexicon import Lexicon
 
 _START, _LOOP, _SILENCE, _AFTER_SILENCE = 0, 1, 2, 3
 

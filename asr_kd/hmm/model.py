@@ -10,11 +10,11 @@ import numpy as np
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, hash_json, read_json, write_json
 from asr_kd.hmm.gmm import DiagonalGmms
-from asr_kd.hmm.lexicon import Lexicon
-from asr_kd.hmm.phones import PhoneTable
 from asr_kd.hmm.topology import Topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import DecisionTree
+from asr_kd.lexicon.lexicon import Lexicon
+from asr_kd.lexicon.phones import PhoneTable
 
 _FORMAT = 1
 

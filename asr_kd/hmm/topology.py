@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asr_kd.hmm.phones import PhoneTable
+from asr_kd.lexicon.phones import PhoneTable
 
 
 @dataclass(frozen=True)

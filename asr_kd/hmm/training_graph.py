@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.topology import Topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import DecisionTree
+from asr_kd.lexicon.lexicon import Lexicon
 
 _ANY = -1
 

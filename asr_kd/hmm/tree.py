@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from asr_kd.hmm.phones import PhoneTable
 from asr_kd.hmm.topology import Topology
+from asr_kd.lexicon.phones import PhoneTable
 
 PDF_CLASS = -1
 _LEAF = -2

@@ -17,10 +17,10 @@ from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.search import SearchConfig
 from asr_kd.decoding.split import decode_split
 from asr_kd.features.frame_store import FrameStore
-from asr_kd.graph.arpa import read_arpa
 from asr_kd.graph.hclg import GraphConfig, build_graph
 from asr_kd.hmm.align import with_deltas
 from asr_kd.hmm.model import HmmModel
+from asr_kd.lm.arpa import read_arpa
 from asr_kd.models.bundle import load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods
 from asr_kd.stages.networks import BUNDLE

@@ -5,15 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from asr_kd.bootstrap.training import MonophoneConfig, TriphoneConfig, train_monophone, train_triphone
 from asr_kd.core.config import Config, Name
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.align import AlignConfig, align
 from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
-from asr_kd.hmm.bootstrap import MonophoneConfig, TriphoneConfig, train_monophone, train_triphone
-from asr_kd.hmm.lexicon import Lexicon, LexiconConfig
 from asr_kd.hmm.model import HmmModel
+from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
 from asr_kd.stages.prepare import LEXICON
 
 

@@ -8,13 +8,13 @@ import pytest
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.rescoring import best_path
 from asr_kd.decoding.search import SearchConfig, decode
-from asr_kd.graph.arpa import read_arpa
 from asr_kd.graph.hclg import build_graph
-from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import monophone_tree
+from asr_kd.lexicon.lexicon import Lexicon
+from asr_kd.lm.arpa import read_arpa
 
 
 @pytest.fixture(scope="module")

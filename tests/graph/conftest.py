@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from asr_kd.graph.arpa import read_arpa
-from asr_kd.hmm.lexicon import Lexicon, LexiconConfig
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import monophone_tree
+from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
+from asr_kd.lm.arpa import read_arpa
 from tests.graph.toy import ARPA, ENTRIES, Toy, triphone_tree
 
 

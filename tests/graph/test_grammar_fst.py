@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_kd.graph.arpa import read_arpa
 from asr_kd.graph.fst import Fst
 from asr_kd.graph.grammar_fst import build_grammar
+from asr_kd.lm.arpa import read_arpa
 
 
 def sentence_cost(fst: Fst, labels: list[int], disambiguation: int) -> float:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from asr_kd.graph.arpa import NgramModel
-from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import Topology
 from asr_kd.hmm.tree import DecisionTree, TreeBuilder
+from asr_kd.lexicon.lexicon import Lexicon
+from asr_kd.lm.arpa import NgramModel
 
 ARPA = """
 \\data\\

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from asr_kd.hmm.gmm import DiagonalGmms
-from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import monophone_tree
+from asr_kd.lexicon.lexicon import Lexicon
 from tests.hmm.toy import DIM, Sampled, sample_speech
 
 

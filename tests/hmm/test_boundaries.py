@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
 from asr_kd.hmm.boundaries import AlignmentConverter, phone_segments, windows
-from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.transitions import TransitionModel
+from asr_kd.lexicon.lexicon import Lexicon
 from tests.hmm.toy import random_triphone_model
 
 

@@ -5,8 +5,8 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from asr_kd.bootstrap.gmm_training import AlignedFrames, GmmConfig, accumulate, split, split_targets, update
 from asr_kd.hmm.gmm import DiagonalGmms
-from asr_kd.hmm.gmm_training import AlignedFrames, GmmConfig, accumulate, split, split_targets, update
 
 
 def random_gmms(seed: int = 0, sizes: tuple[int, ...] = (1, 4, 3, 7), dim: int = 5) -> DiagonalGmms:

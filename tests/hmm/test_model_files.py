@@ -6,8 +6,8 @@ import pytest
 
 from asr_kd.core.errors import InputError
 from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
-from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.model import HmmModel
+from asr_kd.lexicon.lexicon import Lexicon
 from tests.hmm.toy import random_triphone_model
 
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.model import HmmModel
-from asr_kd.hmm.phones import PhoneTable
 from asr_kd.hmm.topology import Topology, standard_topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import monophone_tree
+from asr_kd.lexicon.lexicon import Lexicon
+from asr_kd.lexicon.phones import PhoneTable
 
 
 def test_topologies_are_kaldis() -> None:

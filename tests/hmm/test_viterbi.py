@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_kd.hmm.boundaries import phone_segments
-from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.training_graph import TrainingGraph, TrainingGraphBuilder
 from asr_kd.hmm.viterbi import best_path, equal_alignment, fewest_frames
+from asr_kd.lexicon.lexicon import Lexicon
 from tests.hmm.toy import random_triphone_model
 
 

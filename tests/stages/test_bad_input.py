@@ -13,11 +13,11 @@ from asr_kd.core.errors import InputError
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
-from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import monophone_tree
+from asr_kd.lexicon.lexicon import Lexicon
 from asr_kd.scoring.wer import count_errors_by_speaker, pool
 from asr_kd.stages.networks import aligned_pdf_ids
 from asr_kd.stages.prepare import read_references

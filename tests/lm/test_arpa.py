@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from asr_kd.core.errors import InputError
-from asr_kd.graph.arpa import read_arpa
+from asr_kd.lm.arpa import read_arpa
 from tests.graph.toy import ARPA
 
 

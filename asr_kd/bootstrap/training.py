@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from asr_kd.bootstrap.gmm_training import AlignedFrames, GmmConfig, accumulate, split, update
+from asr_kd.bootstrap.questions import phone_questions
+from asr_kd.bootstrap.tree_growing import TreeConfig, TreeReport, grow_tree
+from asr_kd.bootstrap.tree_statistics import accumulate_tree_statistics
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.log import get_logger
@@ -24,17 +28,13 @@ from asr_kd.hmm.align import (
 from asr_kd.hmm.alignment_store import AlignmentStore
 from asr_kd.hmm.boundaries import AlignmentConverter
 from asr_kd.hmm.gmm import DiagonalGmms
-from asr_kd.hmm.gmm_training import AlignedFrames, GmmConfig, accumulate, split, update
-from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.model import HmmModel
-from asr_kd.hmm.questions import phone_questions
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.training_graph import TrainingGraph
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import monophone_tree
-from asr_kd.hmm.tree_growing import TreeConfig, TreeReport, grow_tree
-from asr_kd.hmm.tree_statistics import accumulate_tree_statistics
 from asr_kd.hmm.viterbi import equal_alignment
+from asr_kd.lexicon.lexicon import Lexicon
 
 logger = get_logger(__name__)
 

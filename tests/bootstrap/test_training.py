@@ -3,14 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asr_kd.bootstrap.training import MonophoneConfig, TriphoneConfig, train_monophone, train_triphone
+from asr_kd.bootstrap.tree_growing import TreeConfig
 from asr_kd.core.errors import InputError
 from asr_kd.hmm.align import AlignConfig, align
 from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
-from asr_kd.hmm.bootstrap import MonophoneConfig, TriphoneConfig, train_monophone, train_triphone
 from asr_kd.hmm.boundaries import phone_segments
-from asr_kd.hmm.lexicon import Lexicon
 from asr_kd.hmm.model import HmmModel
-from asr_kd.hmm.tree_growing import TreeConfig
+from asr_kd.lexicon.lexicon import Lexicon
 from tests.hmm.toy import Sampled, random_triphone_model, sample_speech
 
 MONO = MonophoneConfig(deltas=False, num_passes=20, num_gaussians=40, last_split_pass=12)

@@ -7,8 +7,8 @@ import numpy as np
 from numba import njit
 
 from asr_kd.hmm.boundaries import windows
-from asr_kd.hmm.phones import PhoneTable
 from asr_kd.hmm.transitions import TransitionModel
+from asr_kd.lexicon.phones import PhoneTable
 
 
 @dataclass(frozen=True)

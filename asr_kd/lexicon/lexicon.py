@@ -13,7 +13,7 @@ from pydantic import Field
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_json, read_lines
-from asr_kd.hmm.phones import PhoneTable
+from asr_kd.lexicon.phones import PhoneTable
 
 _VARIANT = re.compile(r"^(.+)\(\d+\)$")
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
-from asr_kd.hmm.lexicon import Lexicon, LexiconConfig
-from asr_kd.hmm.phones import PhoneTable
+from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
+from asr_kd.lexicon.phones import PhoneTable
 
 
 def write(folder: Path, text: str) -> Path:

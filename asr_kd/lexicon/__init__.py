@@ -1,0 +1,1 @@
+"""Units of speech: phones with their positions and stresses, and the pronunciations of words."""

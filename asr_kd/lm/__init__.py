@@ -1,0 +1,1 @@
+"""N-gram language models: ARPA files, estimation, interpolation, pruning, perplexity."""
