@@ -22,6 +22,7 @@ def run(
     from_: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Begin at this stage.")] = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="End with this stage.")] = None,
     force: Annotated[list[str] | None, typer.Option(metavar="STAGE", help="Build this stage again.")] = None,
+    option: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Also the stages of this option.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="STAGE.KEY=VALUE", help="A setting.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Initialisation, order, dropout and noise.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
@@ -36,8 +37,8 @@ def run(
     from asr_kd.stages.run import run_recipe
 
     outcome = run_recipe(
-        recipe, run_dir, corpus=corpus, fast=fast, only=only, from_=from_, until=until, force=force, set_=set_,
-        seed=seed, dry_run=dry_run, say=lambda line: typer.echo(line, err=True),
+        recipe, run_dir, corpus=corpus, fast=fast, only=only, from_=from_, until=until, force=force,
+        option=option, set_=set_, seed=seed, dry_run=dry_run, say=lambda line: typer.echo(line, err=True),
     )
     if as_json:
         typer.echo(json.dumps({"stages": [asdict(s) for s in outcome.stages], "rows": outcome.rows}, indent=1))

@@ -19,24 +19,27 @@ _TAKEN_NAMES = {"logs"}
 
 class _StageEntry(Config):
     run: str
+    option: str | None = None
     reads: dict[str, str] = {}
     settings: dict[str, Any] = {}
 
 
 class _RecipeFile(Config):
     description: str
+    options: dict[str, str] = {}
     stages: dict[str, _StageEntry] = Field(min_length=1)
     fast: dict[str, dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe: its folder, and its stages in the order in which they run."""
+    """A recipe: its folder, its stages in the order in which they run, and its options with what each adds."""
 
     name: str
     folder: Path
     description: str
     stages: list[Stage]
+    options: Mapping[str, str]
 
     def stage(self, name: str) -> Stage:
         """The stage of that name; InputError with the nearest valid name otherwise."""
@@ -68,36 +71,64 @@ def read_recipe(
     kinds: Mapping[str, StageKind],
     *,
     fast: bool = False,
+    options: list[str] | None = None,
     overrides: list[str] | None = None,
     seed: int = 0,
 ) -> Recipe:
     """Read `folder/recipe.yaml`, lay the `fast` overlay and the overrides (`STAGE.key=value`) over it.
 
-    Stages may read only stages above them. A stage that depends on the seed, or reads one that does,
-    carries it in its folder's name, so that several seeds share all other stages of a run directory.
+    A stage with an option is there only where `options` names it. Stages may read only stages above them. A stage
+    that depends on the seed, or reads one that does, carries it in its folder's name, so that several seeds share all other stages of a run directory.
     """
     settings = read_settings(folder / "recipe.yaml")
-    entries = build_config(_RecipeFile, settings).stages
+    file = build_config(_RecipeFile, settings)
+    _check_options(file, settings, options or [])
+    entries = file.stages
     stages: dict[str, Stage] = {}
     overlays = {name: settings.slice("fast", name) for name in settings.slice("fast").values} if fast else {}
     for name in overlays:
         if name not in entries:
             place = settings.place(("fast", name))
             raise InputError(f"{place}: fast.{name}: no such stage; {nearest_name(name, list(entries))}")
+
+    def chosen(entry: _StageEntry) -> bool:
+        return entry.option is None or entry.option in (options or [])
+
     by_stage: dict[str, list[str]] = {}
     for override in overrides or []:
         name, _, rest = override.partition(".")
         if name not in entries or not rest:
             raise InputError(f"--set {override}: expected STAGE.KEY=VALUE; {nearest_name(name, list(entries))}")
+        if not chosen(entries[name]):
+            raise InputError(f"--set {override}: {name} is there only with --option {entries[name].option}")
         by_stage.setdefault(name, []).append(rest)
     for name, entry in entries.items():
+        if not chosen(entry):
+            continue
         own = settings.slice("stages", name, "settings")
         if name in overlays:
             own = own.merged(overlays[name])
         for override in by_stage.get(name, []):
             own = own.with_override(override, said=f"{name}.{override}")
         stages[name] = _stage(name, entry, own, settings, kinds, stages, seed)
-    return Recipe(folder.resolve().name, folder, settings.values["description"], list(stages.values()))
+    return Recipe(folder.resolve().name, folder, file.description, list(stages.values()), file.options)
+
+
+def _check_options(file: _RecipeFile, settings: Settings, wanted: list[str]) -> None:
+    for name, entry in file.stages.items():
+        if entry.option is not None and entry.option not in file.options:
+            raise InputError(f"{settings.place(('stages', name, 'option'))}: stages.{name}.option: {entry.option!r} "
+                             f"is not among the recipe's options; {nearest_name(entry.option, list(file.options))}")
+        for input_name, stage_name in entry.reads.items():
+            needed = file.stages[stage_name].option if stage_name in file.stages else None
+            if needed not in (None, entry.option):
+                raise InputError(
+                    f"{settings.place(('stages', name, 'reads', input_name))}: stages.{name}.reads.{input_name}: "
+                    f"{stage_name!r} is there only with the option {needed!r}; give {name!r} that option too")
+    for option in wanted:
+        if option not in file.options:
+            raise InputError(f"--option {option}: the recipe has no such option; "
+                             f"{nearest_name(option, list(file.options))}")
 
 
 def _stage(

@@ -32,6 +32,7 @@ def run_recipe(
     from_: str | None = None,
     until: str | None = None,
     force: list[str] | None = None,
+    option: list[str] | None = None,
     set_: list[str] | None = None,
     seed: int = 1,
     dry_run: bool = False,
@@ -39,15 +40,15 @@ def run_recipe(
 ) -> RunOutcome:
     """Run the recipe (a folder, or the name of an installed one) in `run_dir`; what is done there is skipped.
 
-    `corpus` is the corpus's folder where the recipe reads one. `set_` holds overrides `STAGE.KEY=VALUE`,
-    `force` stages to build again. Raises InputError for wrong usage or input (before any work), WorkError
-    where a stage fails. `say` is told what begins.
+    `corpus` is the corpus's folder where the recipe reads one. `option` adds stages that the recipe has under that
+    name, `set_` holds overrides `STAGE.KEY=VALUE`, `force` stages to build again. Raises InputError for wrong usage
+    or input (before any work), WorkError where a stage fails. `say` is told what begins.
     """
     folder = find_recipe(recipe)
-    resolved = read_recipe(folder, STAGE_KINDS, fast=fast, overrides=set_, seed=seed)
+    resolved = read_recipe(folder, STAGE_KINDS, fast=fast, options=option, overrides=set_, seed=seed)
     selection = Selection(only, from_, until, tuple(force or ()))
     selection.of(resolved)
-    command = _command(recipe, corpus, fast, set_, seed)
+    command = _command(recipe, corpus, fast, option, set_, seed)
     directory = RunDirectory(Path(run_dir))
     runner = Runner(resolved, directory, corpus, seed, command, say)
     if dry_run:
@@ -60,11 +61,14 @@ def run_recipe(
     return RunOutcome(reports, results_rows(read_counts_folder(directory.path / "counts")))
 
 
-def _command(recipe: str, corpus: Path | None, fast: bool, set_: list[str] | None, seed: int) -> str:
+def _command(
+    recipe: str, corpus: Path | None, fast: bool, option: list[str] | None, set_: list[str] | None, seed: int
+) -> str:
     """The command that makes the same figures, without the place where they are put."""
     parts = ["asr-kd", "run", recipe]
     parts += ["--corpus", str(corpus)] if corpus is not None else []
     parts += ["--fast"] if fast else []
+    parts += [part for name in option or [] for part in ("--option", name)]
     parts += [part for override in set_ or [] for part in ("--set", override)]
     parts += ["--seed", str(seed)]
     return shlex.join(parts)

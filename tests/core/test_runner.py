@@ -23,6 +23,7 @@ from asr_kd.core.stages import StageContext, StageKind, StageReport
 
 RECIPE = """\
 description: counts
+options: {more: a number more}
 stages:
   one:
     run: number
@@ -36,6 +37,10 @@ stages:
   three:
     run: add
     reads: {a: two, b: noise}
+  four:
+    run: add
+    option: more
+    reads: {a: three}
 fast:
   one: {value: 1}
 """
@@ -110,6 +115,18 @@ def run(folder: Path, run_dir: Path, overrides: list[str] | None = None, seed: i
         return runs.run(selection or Selection())
     finally:
         directory.unlock()
+
+
+def test_stages_of_an_option_come_only_with_it(recipe_folder: Path) -> None:
+    def names(options: list[str]) -> list[str]:
+        return [stage.name for stage in read_recipe(recipe_folder, KINDS, options=options).stages]
+
+    assert names([]) == ["one", "two", "noise", "three"]
+    assert names(["more"]) == ["one", "two", "noise", "three", "four"]
+    with pytest.raises(InputError, match="--option mor: the recipe has no such option; did you mean 'more'?"):
+        names(["mor"])
+    with pytest.raises(InputError, match="--set four.plus=1: four is there only with --option more"):
+        read_recipe(recipe_folder, KINDS, overrides=["four.plus=1"])
 
 
 def built(reports: list[StageReport]) -> list[str]:
@@ -275,15 +292,17 @@ def test_changed_content_of_an_outside_file_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (("run: add", "run: ad"), "recipe.yaml:7: stages.two.run: unknown kind of stage 'ad'; did you mean 'add'?"),
-        (("{plus: 4}", "{plsu: 4}"), "recipe.yaml:9: two.plsu: unknown key; did you mean 'plus'?"),
-        (("{plus: 4}", "{plus: four}"), "recipe.yaml:9: two.plus: expected a valid integer"),
-        (("{plus: 4}", "{plus: -1}"), "recipe.yaml:9: two.plus: expected greater than or equal to 0, found -1"),
-        (("{a: one}", "{a: three}"), "recipe.yaml:8: stages.two.reads.a: 'three' is no stage above this one"),
+        (("run: add", "run: ad"), "recipe.yaml:8: stages.two.run: unknown kind of stage 'ad'; did you mean 'add'?"),
+        (("{plus: 4}", "{plsu: 4}"), "recipe.yaml:10: two.plsu: unknown key; did you mean 'plus'?"),
+        (("{plus: 4}", "{plus: four}"), "recipe.yaml:10: two.plus: expected a valid integer"),
+        (("{plus: 4}", "{plus: -1}"), "recipe.yaml:10: two.plus: expected greater than or equal to 0, found -1"),
+        (("{a: one}", "{a: three}"), "recipe.yaml:9: stages.two.reads.a: 'three' is no stage above this one"),
         (("{a: one}", "{c: one}"), "stages.two.reads.c: add reads no such input"),
         (("    reads: {a: one}\n", ""), "stages.two.reads: add needs the input 'a'"),
         (("  one: {value: 1}", "  nosie: {value: 1}"), "fast.nosie: no such stage; did you mean 'noise'?"),
-        (("  noise:\n", "  ../noise:\n"), "recipe.yaml:10: stages.../noise: expected letters"),
+        (("option: more", "option: mroe"), "stages.four.option: 'mroe' is not among the recipe's options; did"),
+        (("b: noise}", "b: four}"), "stages.three.reads.b: 'four' is there only with the option 'more'"),
+        (("  noise:\n", "  ../noise:\n"), "recipe.yaml:11: stages.../noise: expected letters"),
         (("  noise:\n", "  '':\n"), "expected letters, digits, '_' and '-' as a stage's name"),
         (("  noise:\n", "  logs:\n"), "stages.logs: the run directory has a folder of that name already"),
         (("  noise:\n", "  shown:\n"), "stages.shown: the run directory has a folder of that name already"),
