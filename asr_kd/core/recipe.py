@@ -78,7 +78,8 @@ def read_recipe(
     """Read `folder/recipe.yaml`, lay the `fast` overlay and the overrides (`STAGE.key=value`) over it.
 
     A stage with an option is there only where `options` names it. Stages may read only stages above them. A stage
-    that depends on the seed, or reads one that does, carries it in its folder's name, so that several seeds share all other stages of a run directory.
+    that depends on the seed, or reads one that does, carries it in its folder's name, so that several seeds share all
+    other stages of a run directory.
     """
     settings = read_settings(folder / "recipe.yaml")
     file = build_config(_RecipeFile, settings)
