@@ -1,0 +1,108 @@
+"""CTM files: words (or phones) with times and confidences, `UTT CHANNEL START DURATION WORD [CONFIDENCE]` (NIST)."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import atomic_file, read_lines
+
+_ALTERNATIVES = {"<ALT_BEGIN>", "<ALT>", "<ALT_END>"}
+
+
+@dataclass(frozen=True, slots=True)
+class CtmWord:
+    """One word of a recording (or utterance) and channel; times in seconds, confidence 0 to 1 or none."""
+
+    utterance: str
+    channel: str
+    start: float
+    duration: float
+    word: str
+    confidence: float | None = None
+
+    @property
+    def end(self) -> float:
+        return self.start + self.duration
+
+    @property
+    def midpoint(self) -> float:
+        return self.start + self.duration / 2
+
+
+def read_ctm(path: Path) -> list[CtmWord]:
+    """Read a CTM file, `.gz` too, in its order; lines that begin with `;;` are comments.
+
+    InputError with file and line: not 5 or 6 fields, a time that is no number, not finite or negative, a confidence
+    outside 0..1, a word that starts before the one above it in its recording and channel, alternatives
+    (`<ALT_BEGIN>`: one of them has to be chosen first), bytes that are not UTF-8, no word at all.
+    """
+    words: list[CtmWord] = []
+    last: dict[tuple[str, str], tuple[float, int]] = {}
+    for number, line in read_lines(Path(path)):
+        fields = line.split()
+        if not fields or fields[0].startswith(";;"):
+            continue
+        place = f"{path}:{number}"
+        if fields[4:5] and fields[4].upper() in _ALTERNATIVES:
+            raise InputError(f"{place}: alternatives (<ALT_BEGIN>) are not read; leave one of them in the file")
+        if len(fields) not in (5, 6):
+            raise InputError(
+                f"{place}: expected `UTT CHANNEL START DURATION WORD [CONFIDENCE]`, found {len(fields)} fields"
+            )
+        start, duration = (_number(fields[i], what, place) for i, what in ((2, "start"), (3, "duration")))
+        confidence = _number(fields[5], "confidence", place) if len(fields) == 6 else None
+        word = CtmWord(fields[0], fields[1], start, duration, fields[4], confidence)
+        fault = _fault(word)
+        if fault:
+            raise InputError(f"{place}: {fault}")
+        before, line_before = last.get((word.utterance, word.channel), (0.0, 0))
+        if start < before:
+            raise InputError(
+                f"{place}: the CTM goes back in time: {word.utterance} {word.channel} starts at {fields[2]} s, after "
+                f"{before:g} s on line {line_before}; sort it by recording, channel and start"
+            )
+        last[word.utterance, word.channel] = start, number
+        words.append(word)
+    if not words:
+        raise InputError(f"{path}: no word in the file; expected lines `UTT CHANNEL START DURATION WORD [CONFIDENCE]`")
+    return words
+
+
+def write_ctm(path: Path, entries: Iterable[CtmWord], decimals: int = 3) -> None:
+    """Write entries sorted by utterance, channel and start, atomically; times with `decimals`, confidences with six.
+
+    InputError: a field that is empty or has spaces, a time that is not finite or negative, a confidence outside 0..1.
+    """
+    with atomic_file(Path(path)) as file:
+        for entry in sorted(entries, key=lambda entry: (entry.utterance, entry.channel, entry.start)):
+            fault = _fault(entry)
+            if fault:
+                raise InputError(f"{path}: utterance {entry.utterance}: {fault}")
+            times = f"{entry.start:.{decimals}f} {entry.duration:.{decimals}f}"
+            confidence = "" if entry.confidence is None else f" {entry.confidence:.6f}"
+            file.write(f"{entry.utterance} {entry.channel} {times} {entry.word}{confidence}\n")
+
+
+def _number(text: str, what: str, place: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{place}: {what}: expected a number, found {text!r}") from None
+
+
+def _fault(entry: CtmWord) -> str:
+    for what, token in (("utterance", entry.utterance), ("channel", entry.channel), ("word", entry.word)):
+        if token.split() != [token]:
+            return f"{what}: {token!r} is not one word without spaces"
+    if entry.utterance.startswith(";;"):
+        return "an utterance that begins with ;; would be a comment"
+    if entry.word.upper() in _ALTERNATIVES:
+        return f"{entry.word} marks alternatives, it is no word"
+    for what, seconds in (("start", entry.start), ("duration", entry.duration)):
+        if not math.isfinite(seconds) or seconds < 0:
+            return f"{what}: expected seconds from 0, found {seconds:g}"
+    if entry.confidence is not None and not 0 <= entry.confidence <= 1:
+        return f"confidence: expected 0 to 1, found {entry.confidence:g}"
+    return ""
