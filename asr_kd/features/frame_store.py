@@ -1,8 +1,8 @@
 """Features of many utterances in one memory-mapped file with one index.
 
 A store is a folder of two files. `frames.bin`: a header of 128 bytes (magic, version, type, dimension, counts,
-scale, checksums), then all frames, row by row. `index.json`: the feature recipe, and id, speaker and number of
-frames of each utterance in the order of their frames.
+scale, checksums), then all frames, row by row. `index.json`: the feature recipe, what speaker transforms in
+the frames were estimated from, and id, speaker and number of frames of each utterance in the order of their frames.
 """
 
 import json
@@ -34,7 +34,8 @@ class FrameStore:
     """A store opened for reading; nothing but the index is read until frames are asked for.
 
     `frames` is the memory map `(num_frames, dim)` as stored, `frames * scale + offset` the values (scale 1 and
-    offset 0 unless 8 bit). Utterance i of `ids` has the rows `offsets[i]` to `offsets[i + 1]`.
+    offset 0 unless 8 bit). Utterance i of `ids` has the rows `offsets[i]` to `offsets[i + 1]`. `supervision` says what
+    speaker transforms in the frames were estimated from ("transcript", "first-pass"), None where there are none.
     """
 
     def __init__(self, folder: Path, header: "_Header", index: dict[str, Any]) -> None:
@@ -44,6 +45,7 @@ class FrameStore:
         self.num_frames = header.num_frames
         self.scale, self.offset = header.scale, header.offset
         self.recipe: dict[str, Any] = index["recipe"]
+        self.supervision: str | None = index.get("supervision")
         rows = index["utterances"]
         self.ids: list[str] = [row[0] for row in rows]
         self.speakers: dict[str, str] = {row[0]: row[1] for row in rows}
@@ -108,13 +110,16 @@ class FrameStoreWriter:
     which it clips at 8 standard deviations.
     """
 
-    def __init__(self, folder: Path, dim: int, dtype: str, recipe: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, dim: int, dtype: str, recipe: dict[str, Any], supervision: str | None = None
+    ) -> None:
         if dtype not in DTYPES:
             raise InputError(f"store_dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
         self.folder = Path(folder)
         self.dim = dim
         self.dtype = dtype
         self.recipe = recipe
+        self.supervision = supervision
         self._scale, self._offset = (2 * UINT8_RANGE / 255, -UINT8_RANGE) if dtype == "uint8" else (1.0, 0.0)
         self._rows: list[tuple[str, str, int]] = []
         self._ids: set[str] = set()
@@ -160,7 +165,7 @@ class FrameStoreWriter:
     def _finish(self) -> None:
         if not self._rows:
             raise WorkError(f"{self.folder}: no utterance to store features of")
-        index = _index_bytes(self.recipe, self._rows)
+        index = _index_bytes(self.recipe, self.supervision, self._rows)
         (self._temporary / _INDEX).write_bytes(index)
         self._file.seek(0)
         self._file.write(_header_bytes(
@@ -195,10 +200,11 @@ def _header_bytes(
     return (fields + struct.pack("<I", zlib.crc32(fields))).ljust(_HEADER_BYTES, b"\0")
 
 
-def _index_bytes(recipe: dict[str, Any], rows: list[tuple[str, str, int]]) -> bytes:
+def _index_bytes(recipe: dict[str, Any], supervision: str | None, rows: list[tuple[str, str, int]]) -> bytes:
     # One utterance a line, so that people can read it too.
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    return f'{{"recipe": {json.dumps(recipe, sort_keys=True)},\n"utterances": [\n{lines}\n]}}\n'.encode()
+    facts = f'"recipe": {json.dumps(recipe, sort_keys=True)},\n"supervision": {json.dumps(supervision)}'
+    return f'{{{facts},\n"utterances": [\n{lines}\n]}}\n'.encode()
 
 
 def _read_header(path: Path) -> _Header:

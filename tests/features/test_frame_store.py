@@ -157,7 +157,7 @@ def write_sparse_store(folder: Path, frames_each: int, utterances: int, dim: int
     """A store of zeros that takes no room on disk."""
     folder.mkdir()
     rows = [(f"speaker{i // 20:05d}-utterance{i:07d}", f"speaker{i // 20:05d}", frames_each) for i in range(utterances)]
-    index = frame_store._index_bytes(RECIPE, rows)
+    index = frame_store._index_bytes(RECIPE, None, rows)
     (folder / "index.json").write_bytes(index)
     count = frames_each * utterances
     with open(folder / "frames.bin", "wb") as file:
