@@ -123,8 +123,11 @@ def _objective(
         return CrossEntropy(), None
     if "teacher" not in inputs:
         raise InputError("distillation needs the input 'teacher' (and may read its 'soft_targets')")
-    teacher, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=store.recipe)
+    heard = _heard_by_teacher(inputs, config, store)
+    teacher, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
     if "soft_targets" not in inputs:
+        if heard is not store:
+            raise InputError("a teacher on the fly hears what its student hears; cache its soft targets instead")
         if (card.splice_left, card.splice_right) != (config.splice_left, config.splice_right):
             raise InputError("a teacher on the fly needs the student's own splice; cache its soft targets instead")
         return TeacherObjective(config.distillation, teacher, card.digest), None
@@ -132,9 +135,20 @@ def _objective(
     if cached.temperature != config.distillation.temperature:
         raise InputError(f"soft targets were cached at temperature {cached.temperature}, the student is to learn at "
                          f"{config.distillation.temperature}; set both alike")
-    key = _soft_targets_key(card, store, pdf_ids, cached.temperature, cached.top_k)
+    key = _soft_targets_key(card, heard, pdf_ids, cached.temperature, cached.top_k)
     targets = SoftTargets.open(inputs["soft_targets"] / SOFT_TARGETS, key)
     return CachedObjective(config.distillation, targets.digest), targets
+
+
+def _heard_by_teacher(inputs: Mapping[str, Path], config: NetworkStageConfig, store: FrameStore) -> FrameStore:
+    """The features of the same frames that the teacher hears: the student's own, or the input teacher_features."""
+    if "teacher_features" not in inputs:
+        return store
+    heard = FrameStore.open(inputs["teacher_features"] / config.split)
+    if heard.ids != store.ids or not np.array_equal(heard.offsets, store.offsets):
+        raise InputError(f"{heard.folder} and {store.folder}: not the same utterances and frames; teacher and student "
+                         "must hear the same audio, make both features of the same manifests")
+    return heard
 
 
 def _soft_targets_key(
