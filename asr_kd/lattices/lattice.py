@@ -11,7 +11,8 @@ class Lattice:
     """What a search kept of one utterance; state 0 is the start, every arc leads to a higher state.
 
     Costs are negative natural logarithms, acoustic ones unscaled. A word of 0 is none; an arc with transition-id 0
-    takes no frame, all others take one.
+    takes no frame, all others take one. Every state is on a path from the start to a final state, and final states
+    are in the last frame.
 
     frames: int32 (states,), frames consumed before the state; offsets: int32 (states + 1,), the arcs of state s are
     offsets[s] to offsets[s + 1]; final_costs: float32 (states,), infinite where not final; targets, transition_ids,
@@ -58,8 +59,18 @@ class Lattice:
             return "an arc does not lead to a higher state"
         if (self.frames[self.targets] - self.frames[sources] != (self.transition_ids > 0)).any():
             return "an arc does not take the frames that its transition-id says"
-        if not (np.isfinite(self.graph_costs).all() and np.isfinite(self.acoustic_costs).all()):
+        if (self.transition_ids < 0).any() or (self.words < 0).any():
+            return "a negative transition-id or word"
+        finals = self.final_costs
+        if not (np.isfinite(self.graph_costs).all() and np.isfinite(self.acoustic_costs).all()
+                and (np.isfinite(finals) | (finals == np.inf)).all()):
             return "a cost is not finite"
+        if (self.frames[np.isfinite(finals)] < self.frames[-1]).any():
+            return "a final state before the last frame"
+        if len(np.unique(np.append(self.targets, np.int32(0)))) < states:
+            return "a state that no path reaches"
+        if (np.diff(self.offsets)[~np.isfinite(finals)] == 0).any():
+            return "a dead end: a state that reaches no final state"
         return None
 
 
@@ -72,13 +83,13 @@ def prune(lattice: Lattice, beam: float, acoustic_scale: float) -> Lattice:
     forward, backward = _forward_backward(lattice.offsets, lattice.targets, costs, finals)
     sources = lattice.sources
     limit = backward[0] + beam + 1e-9 * abs(backward[0])
-    states = forward + backward <= limit
-    # A sum in another order may round to the other side of the limit: no arc may stay without its states.
-    arcs = ((forward[sources] + costs + backward[lattice.targets] <= limit)
-            & states[sources] & states[lattice.targets])
+    arcs = forward[sources] + costs + backward[lattice.targets] <= limit
+    final_costs = np.where(forward + finals <= limit, lattice.final_costs, np.inf).astype(np.float32)
+    # A sum in another order may round to the other side of the limit: no state may stay without a whole path.
+    states = _on_paths(lattice.offsets, lattice.targets, arcs, np.isfinite(final_costs))
+    arcs &= states[sources] & states[lattice.targets]
     number = np.cumsum(states, dtype=np.int32) - 1
     counts = np.bincount(number[sources[arcs]], minlength=int(states.sum()))
-    final_costs = np.where(forward + finals <= limit, lattice.final_costs, np.inf).astype(np.float32)
     return Lattice(
         lattice.frames[states], np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), final_costs[states],
         number[lattice.targets[arcs]], lattice.transition_ids[arcs], lattice.words[arcs], lattice.graph_costs[arcs],
@@ -99,3 +110,20 @@ def _forward_backward(offsets, targets, costs, finals):  # type: ignore[no-untyp
         for a in range(offsets[s], offsets[s + 1]):
             backward[s] = min(backward[s], costs[a] + backward[targets[a]])
     return forward, backward
+
+
+@njit(nogil=True, cache=True)
+def _on_paths(offsets, targets, kept, final):  # type: ignore[no-untyped-def]
+    """Which states are on a path of kept arcs from state 0 to a final state."""
+    states = len(final)
+    reaches = final.copy()
+    for s in range(states - 1, -1, -1):
+        for a in range(offsets[s], offsets[s + 1]):
+            reaches[s] |= kept[a] and reaches[targets[a]]
+    reached = np.zeros(states, np.bool_)
+    reached[0] = True
+    for s in range(states):
+        if reached[s]:
+            for a in range(offsets[s], offsets[s + 1]):
+                reached[targets[a]] |= kept[a]
+    return reached & reaches

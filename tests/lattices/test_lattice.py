@@ -59,6 +59,12 @@ def _words_of_paths(lattice: Lattice) -> list[list[int]]:
         (lambda x: replace(x, frames=x.frames[::-1].copy()), "out of order"),
         (lambda x: replace(x, transition_ids=np.zeros_like(x.transition_ids)), "frames that its transition-id"),
         (lambda x: replace(x, graph_costs=np.full_like(x.graph_costs, np.nan)), "not finite"),
+        (lambda x: replace(x, final_costs=np.full_like(x.final_costs, np.nan)), "not finite"),
+        (lambda x: replace(x, final_costs=np.full_like(x.final_costs, -np.inf)), "not finite"),
+        (lambda x: replace(x, words=-x.words - 1), "negative"),
+        (lambda x: replace(x, final_costs=np.full_like(x.final_costs, np.inf)), "dead end"),
+        (lambda x: replace(x, final_costs=np.zeros_like(x.final_costs)), "before the last frame"),
+        (lambda x: replace(x, targets=np.where(x.targets == 1, 2, x.targets)), "no path reaches"),
     ],
 )
 def test_faults_are_named(change, fault: str) -> None:  # type: ignore[no-untyped-def]
