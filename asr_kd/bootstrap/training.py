@@ -15,19 +15,19 @@ from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.log import get_logger
 from asr_kd.core.progress import progress
+from asr_kd.features.front_end import FrontEnd
 from asr_kd.hmm.align import (
     AlignConfig,
     Alignments,
-    FeatureSource,
     align_graphs,
     build_graphs,
     silence_boost,
     utterance_ids,
-    with_deltas,
 )
 from asr_kd.hmm.alignment_store import AlignmentStore
 from asr_kd.hmm.boundaries import AlignmentConverter
 from asr_kd.hmm.gmm import DiagonalGmms
+from asr_kd.hmm.gmm_scores import FeatureSource
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.training_graph import TrainingGraph
@@ -98,11 +98,12 @@ def train_monophone(
     lexicon.word_ids({u: transcripts[u] for u in ids}, config.map_unknown)
     if config.num_utterances:
         ids = sorted(sorted(ids, key=lambda u: (len(features[u]), u))[: config.num_utterances])
-    data = _Frames(features, ids, config.deltas)
+    front_end = FrontEnd.deltas() if config.deltas else FrontEnd.identity()
+    data = _Frames(features, ids, front_end)
     topology = standard_topology(lexicon.phones)
     tree = monophone_tree(lexicon.phones, topology)
     transitions = TransitionModel.from_tree(topology, tree)
-    model = HmmModel(lexicon, topology, tree, transitions, _flat_gmm(data, tree.num_pdfs), feature_recipe)
+    model = HmmModel(lexicon, topology, tree, transitions, _flat_gmm(data, tree.num_pdfs), feature_recipe, front_end)
     graphs = build_graphs(model, {u: transcripts[u] for u in ids}, config.map_unknown)
     alignments = {}
     for utterance, graph in graphs.items():
@@ -138,7 +139,8 @@ def train_triphone(
     ids = [u for u in utterance_ids(features) if u in alignments and u in transcripts]
     if not ids:
         raise InputError("no utterance has features, a transcript and an alignment")
-    data = _Frames(features, ids, config.deltas)
+    front_end = FrontEnd.deltas() if config.deltas else FrontEnd.identity()
+    data = _Frames(features, ids, front_end)
     for utterance in ids:
         if len(alignments[utterance]) != len(data.features[utterance]):
             raise InputError(f"{utterance}: {len(alignments[utterance])} frames aligned, "
@@ -153,7 +155,7 @@ def train_triphone(
     gmm = _gmm_of_statistics(sums, config.tree.variance_floor)
     initial = max(config.tree.num_leaves, tree.num_pdfs)
     gmm = split(gmm, sums[:, 0], min(initial, config.num_gaussians), config.gmm, generator)
-    triphone = replace(model, tree=tree, transitions=transitions, gmm=gmm)
+    triphone = replace(model, tree=tree, transitions=transitions, gmm=gmm, front_end=front_end)
     convert = AlignmentConverter(model.transitions, tree, transitions)
     graphs = build_graphs(triphone, {u: transcripts[u] for u in ids}, config.map_unknown)
     trainer = _Trainer(triphone, data, graphs, {u: convert(alignments[u]) for u in ids}, config, generator, workers)
@@ -168,8 +170,8 @@ class _Frames:
     frames: np.ndarray
     features: dict[str, np.ndarray]
 
-    def __init__(self, features: FeatureSource, ids: Sequence[str], deltas: bool) -> None:
-        dim = features[ids[0]].shape[1] * (3 if deltas else 1)
+    def __init__(self, features: FeatureSource, ids: Sequence[str], front_end: FrontEnd) -> None:
+        dim = front_end.out_dim(features[ids[0]].shape[1])
         self.frames = np.empty((sum(len(features[u]) for u in ids), dim), dtype=np.float32)
         self.features = {}
         begin = 0
@@ -178,7 +180,7 @@ class _Frames:
             if not np.isfinite(matrix).all():
                 raise InputError(f"{utterance}: features that are not finite; extract them again")
             self.features[utterance] = self.frames[begin : begin + len(matrix)]
-            self.features[utterance][:] = with_deltas(matrix, dim)
+            self.features[utterance][:] = front_end(matrix)
             begin += len(matrix)
 
 

@@ -1,7 +1,6 @@
 """Forced alignment of transcripts with GMMs or with any log-likelihoods."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from pydantic import Field
@@ -11,17 +10,15 @@ from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError
 from asr_kd.core.log import get_logger
 from asr_kd.core.parallel import map_threads
+from asr_kd.features.speaker_transforms import SpeakerTransforms
+from asr_kd.hmm.gmm_scores import FeatureSource, gmm_scorer
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.training_graph import TrainingGraph, TrainingGraphBuilder
 from asr_kd.hmm.viterbi import best_path, fewest_frames
 
-if TYPE_CHECKING:
-    from asr_kd.features.frame_store import FrameStore
-
 logger = get_logger(__name__)
 
 Alignments = dict[str, np.ndarray]
-FeatureSource: TypeAlias = "Mapping[str, np.ndarray] | FrameStore"
 
 MISSING = "no features"
 NO_TRANSCRIPT = "no transcript"
@@ -53,22 +50,20 @@ def align(
     transcripts: Mapping[str, Sequence[str]],
     config: AlignConfig | None = None,
     workers: int | None = None,
+    transforms: SpeakerTransforms | None = None,
+    speakers: Mapping[str, str] | None = None,
 ) -> tuple[Alignments, Drops]:
     """Transition-ids int32 `(frames,)` of each utterance, and what was dropped, by reason.
 
-    `features`: id -> normalised cepstra `(frames, dim)`; deltas are added here where the GMMs expect three times as
-    many dimensions. `transcripts`: id -> words. Words without pronunciation raise InputError (unless mapped); more
-    drops than `max_dropped` raise WorkError.
+    `features`: id -> normalised cepstra `(frames, dim)`, the model's front end is applied here, and `transforms` where
+    given (`speakers` as for `gmm_scorer`). `transcripts`: id -> words. Words without pronunciation raise InputError
+    (unless mapped); more drops than `max_dropped` raise WorkError.
     """
-    if model.gmm is None:
-        raise InputError(f"the model {model.name} has no Gaussians to align with; give log-likelihoods instead")
-    gmm = model.gmm
+    scorer = gmm_scorer(model, features, transforms, speakers)
     boost = silence_boost(model, config or AlignConfig())
 
     def score(utterance: str, pdfs: np.ndarray) -> np.ndarray:
-        if utterance not in features:
-            raise KeyError(utterance)
-        return gmm.log_likelihoods(with_deltas(features[utterance], gmm.dim), pdfs) + boost[pdfs]
+        return scorer(utterance, pdfs) + boost[pdfs]
 
     return _align(model, score, utterance_ids(features), transcripts, config or AlignConfig(), workers)
 
@@ -156,17 +151,6 @@ def silence_boost(model: HmmModel, config: AlignConfig) -> np.ndarray:
 def utterance_ids(features: FeatureSource) -> list[str]:
     """The ids of a frame store, or of a mapping; sorted."""
     return sorted(features if isinstance(features, Mapping) else features.ids)
-
-
-def with_deltas(features: np.ndarray, dim: int) -> np.ndarray:
-    """Features of dimension `dim`: as they are, or with deltas and delta-deltas. InputError where neither fits."""
-    if features.ndim != 2 or dim not in (features.shape[1], 3 * features.shape[1]):
-        raise InputError(f"features of shape {features.shape}, expected (frames, {dim}) or (frames, {dim / 3:g})")
-    if dim == features.shape[1]:
-        return features
-    from asr_kd.features.deltas import add_deltas
-
-    return add_deltas(features).astype(np.float32, copy=False)
 
 
 def _align(model: HmmModel, score: Callable[[str, np.ndarray], np.ndarray], source_ids: Sequence[str],

@@ -18,7 +18,7 @@ from asr_kd.decoding.search import SearchConfig
 from asr_kd.decoding.split import decode_split
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.graph.hclg import GraphConfig, build_graph
-from asr_kd.hmm.align import with_deltas
+from asr_kd.hmm.gmm_scores import gmm_scorer
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lm.arpa import read_arpa
 from asr_kd.models.bundle import load_bundle
@@ -27,7 +27,7 @@ from asr_kd.stages.networks import BUNDLE
 from asr_kd.stages.prepare import find_language_model
 
 SYSTEM = "system.json"
-Scorer = Callable[[np.ndarray], np.ndarray]
+Scorer = Callable[[str], np.ndarray]
 
 
 class DecodeConfig(Config):
@@ -56,7 +56,7 @@ def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, conte
         frame_shift = store.recipe["frame_shift"] / 1000
         with _one_thread_an_utterance():
             summary = decode_split(
-                graph, store.ids, _of_utterance(scorer, store), config.search, output / split,
+                graph, store.ids, scorer, config.search, output / split,
                 frame_shift=frame_shift, max_dropped=config.max_dropped,
             )
         cpu_seconds = summary["score_cpu_seconds"] + summary["search_cpu_seconds"]
@@ -67,7 +67,7 @@ def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, conte
 
 
 def _scorer(inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore) -> tuple[Scorer, dict[str, Any]]:
-    """Features (frames, dim) -> log-likelihoods (frames, pdfs), and what the results say of the model."""
+    """Utterance id -> log-likelihoods (frames, pdfs), and what the results say of the model."""
     if "network" not in inputs:
         return _gmm_scorer(inputs["hmm"], hmm, store)
     folder = inputs["network"] / BUNDLE
@@ -75,7 +75,7 @@ def _scorer(inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore) -> tup
     result = card.provenance["result"]
     facts = {"params": card.parameters, "bytes": _size(folder), "train_minutes": round(result["minutes"], 2),
              "frame_accuracy": round(100 * result["cv_frame_accuracy"], 2)}
-    return lambda features: log_likelihoods(model, card, features), facts
+    return lambda utterance_id: log_likelihoods(model, card, store[utterance_id]), facts
 
 
 def _gmm_scorer(folder: Path, hmm: HmmModel, store: FrameStore) -> tuple[Scorer, dict[str, Any]]:
@@ -86,15 +86,11 @@ def _gmm_scorer(folder: Path, hmm: HmmModel, store: FrameStore) -> tuple[Scorer,
     gmm = hmm.gmm
     parameters = gmm.means.size + gmm.variances.size + len(gmm.weights)
     facts = {"params": parameters, "bytes": _size(folder), "train_minutes": None, "frame_accuracy": None}
-    return lambda features: gmm.log_likelihoods(with_deltas(features, gmm.dim)), facts
+    return gmm_scorer(hmm, store), facts
 
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in list_files(folder) if path.name.startswith("model."))
-
-
-def _of_utterance(scorer: Scorer, store: FrameStore) -> Callable[[str], np.ndarray]:
-    return lambda utterance_id: scorer(store[utterance_id])
 
 
 @contextlib.contextmanager
