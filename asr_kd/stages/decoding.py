@@ -17,12 +17,14 @@ from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.search import SearchConfig
 from asr_kd.decoding.split import decode_split
 from asr_kd.features.frame_store import FrameStore
+from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.graph.hclg import GraphConfig, build_graph
-from asr_kd.hmm.gmm_scores import gmm_scorer
+from asr_kd.hmm.gmm_scores import gmm_for, gmm_scorer
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lm.arpa import read_arpa
 from asr_kd.models.bundle import load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods
+from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.networks import BUNDLE
 from asr_kd.stages.prepare import find_language_model
 
@@ -52,7 +54,8 @@ def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, conte
     real_time_factors: dict[str, float] = {}
     for split in config.splits:
         store = FrameStore.open(inputs["features"] / split)
-        scorer, facts = _scorer(inputs, hmm, store)
+        _refuse_transcripts(store.supervision, store.folder)
+        scorer, facts = _scorer(inputs, hmm, store, split)
         frame_shift = store.recipe["frame_shift"] / 1000
         with _one_thread_an_utterance():
             summary = decode_split(
@@ -66,10 +69,24 @@ def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, conte
     return summaries
 
 
-def _scorer(inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore) -> tuple[Scorer, dict[str, Any]]:
+def _refuse_transcripts(supervision: str | None, folder: Path) -> None:
+    if supervision == "transcript":
+        raise InputError(f"{folder}: speaker transforms that were estimated from transcripts; what is decoded to be "
+                         "scored must not know them: estimate them by a first pass")
+
+
+def _scorer(
+    inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore, split: str
+) -> tuple[Scorer, dict[str, Any]]:
     """Utterance id -> log-likelihoods (frames, pdfs), and what the results say of the model."""
     if "network" not in inputs:
-        return _gmm_scorer(inputs["hmm"], hmm, store)
+        transforms = None
+        if "transforms" in inputs:
+            transforms = SpeakerTransforms.load(inputs["transforms"] / TRANSFORMS / split, hmm.gmm_digest)
+            _refuse_transcripts(transforms.supervision, inputs["transforms"])
+        return _gmm_scorer(inputs["hmm"], hmm, store, transforms)
+    if "transforms" in inputs:
+        raise InputError("transforms are for Gaussians; a network hears features that were adapted before")
     folder = inputs["network"] / BUNDLE
     model, card = load_bundle(folder, hmm_digest=hmm.digest, feature_recipe=store.recipe)
     result = card.provenance["result"]
@@ -78,15 +95,15 @@ def _scorer(inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore) -> tup
     return lambda utterance_id: log_likelihoods(model, card, store[utterance_id]), facts
 
 
-def _gmm_scorer(folder: Path, hmm: HmmModel, store: FrameStore) -> tuple[Scorer, dict[str, Any]]:
-    if hmm.gmm is None:
-        raise InputError(f"{folder}: the model has no Gaussians and no network is among the inputs")
+def _gmm_scorer(
+    folder: Path, hmm: HmmModel, store: FrameStore, transforms: SpeakerTransforms | None
+) -> tuple[Scorer, dict[str, Any]]:
+    gmm = gmm_for(hmm, transforms)
     if hmm.feature_recipe != store.recipe:
         raise InputError(f"{folder}: the GMMs were trained on other features than {store.folder}; decode with theirs")
-    gmm = hmm.gmm
     parameters = gmm.means.size + gmm.variances.size + len(gmm.weights)
     facts = {"params": parameters, "bytes": _size(folder), "train_minutes": None, "frame_accuracy": None}
-    return gmm_scorer(hmm, store), facts
+    return gmm_scorer(hmm, store, transforms), facts
 
 
 def _size(folder: Path) -> int:

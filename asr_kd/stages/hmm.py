@@ -16,6 +16,8 @@ from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
 from asr_kd.stages.prepare import LEXICON
 
+TRANSFORMS = "transforms"
+
 
 class MonophoneStageConfig(Config):
     """Lexicon and monophone training on one split."""

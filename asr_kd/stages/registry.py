@@ -22,7 +22,7 @@ STAGE_KINDS: dict[str, StageKind] = {
                   reads=("features", "hmm", "alignments", "teacher")),
         StageKind("graph", GraphConfig, decoding.build, reads=("manifests", "hmm")),
         StageKind("decode", decoding.DecodeConfig, decoding.decode,
-                  reads=("graph", "features", "hmm"), may_read=("network",)),
+                  reads=("graph", "features", "hmm"), may_read=("network", "transforms")),
         StageKind("score", scoring.ScoreConfig, scoring.score_systems, reads=("manifests",), reads_any=True,
                   publishes="counts", version=2),
     )
