@@ -1,16 +1,19 @@
-"""The stage that makes features."""
+"""The stage that makes features, and features of any manifest by a model's recipe."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pydantic
 from pydantic import Field
 
 from asr_kd.core.config import Config, Name
+from asr_kd.core.errors import InputError
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import list_splits, read_manifest
 from asr_kd.features.config import FeatureConfig
 from asr_kd.features.extract import extract_features
+from asr_kd.features.frame_store import FrameStore
 
 
 class FeaturesConfig(Config):
@@ -35,3 +38,19 @@ def extract(
         )
         summary[split] = drops.as_dict()
     return summary
+
+
+def features_by_recipe(
+    manifests: Path, split: str, recipe: Mapping[str, Any] | None, folder: Path, max_dropped: float = 0.05
+) -> FrameStore:
+    """The features that a model's `feature_recipe` describes, of every utterance of a split, as a new store.
+
+    For models whose features need nothing but audio; other recipes raise InputError.
+    """
+    try:
+        config = FeatureConfig(**{**(recipe or {}), "store_dtype": "float32"})
+    except pydantic.ValidationError as error:
+        raise InputError(f"features of kind {(recipe or {}).get('kind')!r} cannot be made from audio alone; "
+                         "give the features themselves") from error
+    extract_features(read_manifest(manifests, split), config, folder, max_dropped=max_dropped)
+    return FrameStore.open(folder)
