@@ -1,9 +1,10 @@
-"""Word alignments and error counts with unit costs.
+"""Word alignments and error counts, with unit costs or with sclite's.
 
-Words are compared as they are written: no case folding, no normalisation. The alignment is rapidfuzz's, which
-jiwer counts too. Tie-break: words that match at both ends of the utterance are matched; the rest is traced back
-from the last word, and of the steps on a cheapest path a deletion is taken first, then a substitution, then an
-insertion, then a match. The number of errors never depends on it; their split into three kinds may.
+Words are compared as they are written: no case folding, no normalisation (that is `scoring.text_filter`'s). With unit
+costs the alignment is rapidfuzz's, which jiwer counts too. Tie-break: words that match at both ends of the utterance
+are matched; the rest is traced back from the last word, and of the steps on a cheapest path a deletion is taken
+first, then a substitution, then an insertion, then a match. The number of errors never depends on it; their split
+into three kinds may. sclite's alignment is in `scoring.sclite`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +14,15 @@ from typing import Literal
 from rapidfuzz.distance import Levenshtein
 
 from asr_kd.core.errors import InputError
+from asr_kd.scoring.sclite import align_as_sclite
 
 Words = Sequence[str]
 Operation = Literal["equal", "substitution", "deletion", "insertion"]
+Alignment = Literal["unit", "sclite"]
+
+_OPERATIONS: dict[str, Operation] = {
+    "equal": "equal", "replace": "substitution", "delete": "deletion", "insert": "insertion"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +81,31 @@ class AlignedWord:
     hypothesis: str | None
 
 
-def align_words(reference: Words, hypothesis: Words) -> list[AlignedWord]:
-    """The cheapest alignment of two word sequences, unit costs, ties as stated above."""
+def align_words(reference: Words, hypothesis: Words, alignment: Alignment = "unit") -> list[AlignedWord]:
+    """The cheapest alignment of two word sequences, unit costs or sclite's, ties as stated above."""
     columns: list[AlignedWord] = []
-    for operation in Levenshtein.opcodes(*_as_integers(reference, hypothesis)):
-        spoken = reference[operation.src_start : operation.src_end]
-        recognised = hypothesis[operation.dest_start : operation.dest_end]
-        match operation.tag:
-            case "delete":
-                columns += [AlignedWord("deletion", word, None) for word in spoken]
-            case "insert":
-                columns += [AlignedWord("insertion", None, word) for word in recognised]
-            case tag:
-                kind: Operation = "equal" if tag == "equal" else "substitution"
-                columns += [AlignedWord(kind, *pair) for pair in zip(spoken, recognised, strict=True)]
+    spoken, recognised = iter(reference), iter(hypothesis)
+    for tag in _tags(*_as_integers(reference, hypothesis), alignment):
+        columns.append(AlignedWord(
+            _OPERATIONS[tag],
+            None if tag == "insert" else next(spoken),
+            None if tag == "delete" else next(recognised),
+        ))
     return columns
 
 
-def count_errors(reference: Words, hypothesis: Words) -> ErrorCounts:
+def count_errors(reference: Words, hypothesis: Words, alignment: Alignment = "unit") -> ErrorCounts:
     """Errors of one utterance."""
-    edits = [operation.tag for operation in Levenshtein.editops(*_as_integers(reference, hypothesis))]
+    numbers = _as_integers(reference, hypothesis)
+    if alignment == "unit":
+        edits = [operation.tag for operation in Levenshtein.editops(*numbers)]
+    else:
+        edits = _tags(*numbers, alignment)
     return ErrorCounts(len(reference), edits.count("replace"), edits.count("delete"), edits.count("insert"))
 
 
 def total_errors(references: Mapping[str, Words], hypotheses: Mapping[str, Words]) -> int:
-    """Errors of a set; a reference utterance without hypothesis counts as deletions (the fast way over a grid)."""
+    """Errors of a set, unit costs (the fast way over a grid); an utterance without hypothesis counts as deletions."""
     check_ids(references, hypotheses)
     return sum(
         Levenshtein.distance(*_as_integers(words, hypotheses.get(utterance, ())))
@@ -107,7 +114,10 @@ def total_errors(references: Mapping[str, Words], hypotheses: Mapping[str, Words
 
 
 def count_errors_by_speaker(
-    references: Mapping[str, Words], hypotheses: Mapping[str, Words], speakers: Mapping[str, str]
+    references: Mapping[str, Words],
+    hypotheses: Mapping[str, Words],
+    speakers: Mapping[str, str],
+    alignment: Alignment = "unit",
 ) -> dict[str, ErrorCounts]:
     """Counts per speaker, sorted by speaker; `speakers` maps utterance to speaker.
 
@@ -124,7 +134,7 @@ def count_errors_by_speaker(
     counts: dict[str, ErrorCounts] = {}
     for utterance, words in references.items():
         speaker = speakers[utterance]
-        errors = count_errors(words, hypotheses.get(utterance, ()))
+        errors = count_errors(words, hypotheses.get(utterance, ()), alignment)
         counts[speaker] = counts.get(speaker, ErrorCounts.zero()) + errors
     return dict(sorted(counts.items()))
 
@@ -151,6 +161,18 @@ def first_ids(ids: Iterable[str], shown: int = 3) -> str:
     """The first few ids of a sorted list, for a message of one line."""
     ordered = sorted(ids)
     return ", ".join(ordered[:shown]) + (", ..." if len(ordered) > shown else "")
+
+
+def _tags(reference: list[int], hypothesis: list[int], alignment: Alignment) -> list[str]:
+    if alignment == "sclite":
+        return align_as_sclite(reference, hypothesis)
+    if alignment != "unit":
+        raise InputError(f"alignment: expected unit or sclite, found {alignment!r}")
+    return [
+        block.tag
+        for block in Levenshtein.opcodes(reference, hypothesis)
+        for _ in range(max(block.src_end - block.src_start, block.dest_end - block.dest_start))
+    ]
 
 
 def _as_integers(reference: Words, hypothesis: Words) -> tuple[list[int], list[int]]:
