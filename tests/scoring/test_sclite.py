@@ -39,7 +39,7 @@ def sclite_counts(
         [*command, "-r", "ref.trn", "trn", "-h", "hyp.trn", "trn", "-i", "spu_id", "-s", "-o", "rsum", "stdout"],
         cwd=folder, capture_output=True, text=True, check=True,
     ).stdout
-    rows = re.findall(r"^\s*\| (\S+)\s*\|\s+\d+\s+(\d+)\s*\|((?:\s+\d+){6}) \|$", printed, flags=re.MULTILINE)
+    rows = re.findall(r"^\s*\| (\S+)\s*\|\s*\d+\s+(\d+)\s*\|((?:\s+\d+){6}) *\|$", printed, flags=re.MULTILINE)
     counts = {}
     for speaker, words, columns in rows:
         _, substitutions, deletions, insertions, _, _ = map(int, columns.split())
