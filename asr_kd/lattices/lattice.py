@@ -80,7 +80,7 @@ def prune(lattice: Lattice, beam: float, acoustic_scale: float) -> Lattice:
         return lattice
     costs = lattice.graph_costs + acoustic_scale * lattice.acoustic_costs.astype(np.float64)
     finals = lattice.final_costs.astype(np.float64)
-    forward, backward = _forward_backward(lattice.offsets, lattice.targets, costs, finals)
+    forward, backward = best_costs(lattice, costs)
     sources = lattice.sources
     limit = backward[0] + beam + 1e-9 * abs(backward[0])
     arcs = forward[sources] + costs + backward[lattice.targets] <= limit
@@ -94,6 +94,14 @@ def prune(lattice: Lattice, beam: float, acoustic_scale: float) -> Lattice:
         lattice.frames[states], np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), final_costs[states],
         number[lattice.targets[arcs]], lattice.transition_ids[arcs], lattice.words[arcs], lattice.graph_costs[arcs],
         lattice.acoustic_costs[arcs])
+
+
+def best_costs(lattice: Lattice, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cost of the best path from the start to each state, and from each to an end, float64 (states,).
+
+    `costs`: float64 (arcs,), in place of the lattice's own; final costs are the lattice's.
+    """
+    return _forward_backward(lattice.offsets, lattice.targets, costs, lattice.final_costs.astype(np.float64))
 
 
 @njit(nogil=True, cache=True)
