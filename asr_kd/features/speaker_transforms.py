@@ -60,6 +60,15 @@ class SpeakerTransforms:
         """The speakers that had too few frames for a transform of their own, sorted."""
         return sorted(s for s, facts in self.facts.items() if facts.fallback)
 
+    @property
+    def summary(self) -> dict[str, float]:
+        """Speakers, how many fell back, frames, and the mean gain per frame of the others."""
+        own = [f for f in self.facts.values() if not f.fallback]
+        frames = sum(f.frames for f in own)
+        return {"speakers": len(self.facts), "fallbacks": len(self.fallbacks),
+                "frames": sum(f.frames for f in self.facts.values()),
+                "gain_per_frame": sum(f.gain * f.frames for f in own) / frames if frames else 0.0}
+
     def apply(self, matrix: np.ndarray, speaker: str) -> np.ndarray:
         """The front end's `(frames, dim)` of one speaker, transformed; float32.
 

@@ -48,7 +48,7 @@ class DiagonalGmms:
         """
         if features.ndim != 2 or features.shape[1] != self.dim:
             raise ValueError(f"features of shape {features.shape}, the Gaussians have dimension {self.dim}")
-        quadratic, constants = self._coefficients
+        quadratic, constants = self.coefficients
         offsets = self.offsets
         if pdfs is not None:
             pdfs = np.asarray(pdfs)
@@ -71,12 +71,19 @@ class DiagonalGmms:
 
     def of_pdf(self, pdf: int) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients of one pdf's Gaussians for `component_scores`."""
-        quadratic, constants = self._coefficients
+        quadratic, constants = self.coefficients
         begin, end = self.offsets[pdf], self.offsets[pdf + 1]
         return quadratic[begin:end], constants[begin:end]
 
     @cached_property
-    def _coefficients(self) -> tuple[np.ndarray, np.ndarray]:
+    def natural_parameters(self) -> tuple[np.ndarray, np.ndarray]:
+        """1 / variance and mean / variance, float32 `(gaussians, dim)` each."""
+        inverse = 1.0 / self.variances
+        return inverse.astype(np.float32), (self.means * inverse).astype(np.float32)
+
+    @cached_property
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
+        """All Gaussians' coefficients for `component_scores`: of `extend`'s rows, and constants."""
         inverse = 1.0 / self.variances
         constants = (np.log(np.maximum(self.weights, 1e-30))
                      - 0.5 * (self.dim * _LOG_2PI + np.log(self.variances).sum(1) + (self.means**2 * inverse).sum(1)))
