@@ -113,7 +113,7 @@ def test_a_limit_shrinks_the_beam_and_says_to_what(seed: int, max_arcs: int) -> 
     within = {words for words, reading in wanted.items() if total(reading) < best + reached - 1e-3}
     assert within <= set(found)
     assert min(total(reading) for reading in found.values()) == pytest.approx(best, abs=1e-3)
-    assert reached == 12.0 or result.num_arcs <= max_arcs + 5
+    assert reached == 12.0 or result.num_arcs <= max_arcs + 10
 
 
 def test_a_shrunken_beam_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
