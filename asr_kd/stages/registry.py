@@ -2,7 +2,7 @@
 
 from asr_kd.core.stages import StageKind
 from asr_kd.graph.hclg import GraphConfig
-from asr_kd.stages import decoding, features, hmm, networks, prepare, scoring
+from asr_kd.stages import decoding, features, hmm, networks, prepare, scoring, speaker_adaptation
 
 STAGE_KINDS: dict[str, StageKind] = {
     kind.name: kind
@@ -21,6 +21,10 @@ STAGE_KINDS: dict[str, StageKind] = {
         StageKind("soft-targets", networks.SoftTargetsStageConfig, networks.cache_soft_targets,
                   reads=("features", "hmm", "alignments", "teacher")),
         StageKind("graph", GraphConfig, decoding.build, reads=("manifests", "hmm")),
+        StageKind("first-pass", speaker_adaptation.FirstPassConfig, speaker_adaptation.first_pass,
+                  reads=("graph", "features", "hmm")),
+        StageKind("adapted-features", speaker_adaptation.AdaptedStageConfig, speaker_adaptation.adapt_features,
+                  reads=("features", "hmm"), may_read=("train_transforms", "transforms")),
         StageKind("decode", decoding.DecodeConfig, decoding.decode,
                   reads=("graph", "features", "hmm"), may_read=("network", "transforms")),
         StageKind("score", scoring.ScoreConfig, scoring.score_systems, reads=("manifests",), reads_any=True,
