@@ -1,39 +1,88 @@
 """Alignments on disk: transition-ids of all utterances in one file, tied to the model that they are of."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 import numpy as np
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_folder, hash_bytes, hash_json, read_json, write_json
+from asr_kd.core.files import atomic_folder, hash_json, read_json, write_json
 from asr_kd.hmm.model import HmmModel
 
 _FORMAT = 1
+_INDEX, _NUMBERS = "alignments.json", "transition_ids.npy"
+
+
+class AlignmentWriter:
+    """Writes alignments as they are made: `with AlignmentWriter(folder, model) as writer: writer.add(id, ids)`.
+
+    The folder is whole or absent. `drops`, set before the end, is `Drops.as_dict()` of the alignment; it is kept with
+    them.
+    """
+
+    def __init__(self, folder: Path, model: HmmModel) -> None:
+        self.folder = Path(folder)
+        self.drops: Mapping[str, Any] | None = None
+        self._model = model
+        self._frames: dict[str, int] = {}
+        self._hash = hashlib.sha256()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._temporary = self._stack.enter_context(atomic_folder(self.folder))
+        self._file = self._stack.enter_context(open(self._temporary / _NUMBERS, "wb"))
+        _write_header(self._file, 0)
+        return self
+
+    def add(self, utterance: str, transition_ids: np.ndarray) -> None:
+        """Append `(frames,)`. InputError for ids that are not of the model, or an utterance that was added before."""
+        ids = np.ascontiguousarray(transition_ids, dtype=np.int32)
+        if len(ids) and not 1 <= ids.min() <= ids.max() <= self._model.transitions.num_transition_ids:
+            raise InputError(f"{utterance}: transition-ids {ids.min()}..{ids.max()} are not of the model "
+                             f"{self._model.name}")
+        if utterance in self._frames:
+            raise InputError(f"{self.folder}: utterance {utterance} is aligned twice; ids must be unique")
+        self._file.write(ids.data)
+        self._hash.update(ids.data)
+        self._frames[utterance] = len(ids)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            try:
+                self._finish()
+            except BaseException as fault:
+                self._stack.__exit__(type(fault), fault, fault.__traceback__)
+                raise
+        self._stack.__exit__(kind, error, traceback)
+
+    def _finish(self) -> None:
+        num_frames = sum(self._frames.values())
+        self._file.seek(0)
+        _write_header(self._file, num_frames)
+        self._file.flush()
+        write_json(self._temporary / _INDEX, {
+            "format": _FORMAT, "model_digest": self._model.digest, "num_frames": num_frames,
+            "content": self._hash.hexdigest(), "drops": self.drops, "utterances": self._frames})
 
 
 def write_alignments(folder: Path, alignments: Mapping[str, np.ndarray], model: HmmModel,
                      drops: Mapping[str, Any] | None = None) -> None:
-    """Write transition-ids (id -> int32 `(frames,)`) to a folder that is whole or absent.
-
-    `drops` is `Drops.as_dict()` of the alignment; it is kept with them.
-    """
-    ids = sorted(alignments)
-    joined = np.concatenate([np.asarray(alignments[u], dtype=np.int32) for u in ids] or [np.empty(0, np.int32)])
-    if len(joined) and not 1 <= joined.min() <= joined.max() <= model.transitions.num_transition_ids:
-        raise InputError(f"transition-ids {joined.min()}..{joined.max()} are not of the model {model.name}")
-    with atomic_folder(Path(folder)) as temporary:
-        np.save(temporary / "transition_ids.npy", joined)
-        write_json(temporary / "alignments.json", {
-            "format": _FORMAT, "model_digest": model.digest, "num_frames": len(joined),
-            "content": hash_bytes(joined.tobytes()), "drops": drops,
-            "utterances": {u: len(alignments[u]) for u in ids}})
+    """Write transition-ids (id -> int32 `(frames,)`) to a folder, sorted by id; see AlignmentWriter."""
+    with AlignmentWriter(folder, model) as writer:
+        for utterance in sorted(alignments):
+            writer.add(utterance, alignments[utterance])
+        writer.drops = drops
 
 
 class AlignmentStore(Mapping[str, np.ndarray]):
-    """Utterance id -> transition-ids int32 `(frames,)`, as `write_alignments` wrote them."""
+    """Utterance id -> transition-ids int32 `(frames,)`, as AlignmentWriter wrote them; memory-mapped, read-only."""
 
     def __init__(self, folder: Path, description: dict[str, Any], transition_ids: np.ndarray) -> None:
         self.folder = folder
@@ -47,20 +96,21 @@ class AlignmentStore(Mapping[str, np.ndarray]):
     @staticmethod
     def open(folder: Path, model: HmmModel | None = None) -> "AlignmentStore":
         """Open a folder of alignments. InputError where it is damaged, or of another model than `model`."""
-        path = Path(folder) / "alignments.json"
+        path = Path(folder) / _INDEX
         description = read_json(path)
-        numbers = path.with_name("transition_ids.npy")
+        numbers = path.with_name(_NUMBERS)
         if not isinstance(description, dict) or description.get("format") != _FORMAT:
             raise InputError(f"{path}: not alignments of format {_FORMAT}; align again")
         if model is not None and model.digest != description["model_digest"]:
             raise InputError(f"{folder}: aligned with the model {description['model_digest'][:8]}, not with "
                              f"{model.name}; align again with this one")
         try:
-            transition_ids = np.load(numbers, allow_pickle=False)
+            transition_ids = np.load(numbers, mmap_mode="r", allow_pickle=False).view(np.ndarray)
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{numbers}: missing or damaged ({error}); align again") from error
         total = sum(description["utterances"].values())
-        if transition_ids.shape != (total,) or hash_bytes(transition_ids.tobytes()) != description["content"]:
+        content = hashlib.sha256(np.ascontiguousarray(transition_ids).data).hexdigest()
+        if transition_ids.shape != (total,) or transition_ids.dtype != np.int32 or content != description["content"]:
             raise InputError(f"{numbers}: not the {total} frames that {path.name} describes; align again")
         return AlignmentStore(Path(folder), description, transition_ids)
 
@@ -90,3 +140,10 @@ class AlignmentStore(Mapping[str, np.ndarray]):
     @cached_property
     def _index(self) -> dict[str, int]:
         return {utterance: i for i, utterance in enumerate(self.ids)}
+
+
+def _write_header(file: IO[bytes], num_frames: int) -> None:
+    """The header of an array `(num_frames,)`; its length is the same for all of them, so it can be written again."""
+    description = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int32)), "fortran_order": False,
+                   "shape": (num_frames,)}
+    np.lib.format.write_array_header_1_0(file, description)

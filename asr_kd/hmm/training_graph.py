@@ -1,11 +1,14 @@
 """The HMM of one transcript as small arrays: alternative pronunciations, optional silence, context, states."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
+from asr_kd.core.errors import InputError
 from asr_kd.hmm.topology import Topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import DecisionTree
@@ -43,156 +46,432 @@ class TrainingGraph:
         return len(self.state_pdf)
 
 
+class TrainingGraphs(Mapping[str, TrainingGraph]):
+    """Utterance -> its training graph, built anew each time that it is asked for: graphs take memory, words do not.
+
+    Building one takes well under a millisecond and releases the interpreter lock.
+    """
+
+    def __init__(self, builder: "TrainingGraphBuilder", words: Mapping[str, Sequence[int]]) -> None:
+        self._builder = builder
+        self._words = {utterance: np.array(words[utterance], dtype=np.int32) for utterance in sorted(words)}
+
+    def __getitem__(self, utterance: str) -> TrainingGraph:
+        return self._builder.build(self._words[utterance])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._words)
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+
 class TrainingGraphBuilder:
-    """Builds the graphs of transcripts for one lexicon, topology, tree and set of transition-ids."""
+    """Builds the graphs of transcripts for one lexicon, topology, tree and set of transition-ids.
+
+    InputError where the lexicon has a phone that the topology has not, or the tree a pdf that no transition-id has.
+    """
 
     def __init__(self, lexicon: Lexicon, topology: Topology, tree: DecisionTree, transitions: TransitionModel) -> None:
         if (tree.context_width, tree.central_position) not in ((1, 0), (3, 1)):
             raise ValueError("training graphs need a monophone or a triphone tree")
-        self._lexicon = lexicon
-        self._topology = topology
-        self._tree = tree
-        self._transitions = transitions
-        self._central = tree.central_position
-        self._state_cache: dict[tuple[int, int, int], tuple[list[int], list[int]]] = {}
-        self._arc_cache: dict[int, tuple[list[tuple[int, int, int]], list[tuple[int, int]]]] = {}
-        self._index = {key: i for i, key in enumerate(transitions.tuples)}
+        if lexicon.phones.num_phones != topology.num_phones:
+            raise InputError(f"the lexicon has {lexicon.phones.num_phones} phones, the model {topology.num_phones}; "
+                             "the lexicon belongs to another model")
+        self._lexicon = _lexicon_arrays(lexicon)
+        self._hmms = _hmm_arrays(topology)
+        self._tree = _tree_arrays(tree)
+        self._states = _state_arrays(transitions)
 
-    def build(self, words: Sequence[int]) -> TrainingGraph:
+    def build(self, words: Sequence[int] | np.ndarray) -> TrainingGraph:
         """The graph of a transcript of word ids. An empty transcript is silence."""
-        phones, edges, starts, finals = self._phone_network(words)
-        nodes, node_edges, node_starts, node_finals = self._in_context(phones, edges, starts, finals)
-        return self._expand(nodes, node_edges, node_starts, node_finals)
+        words = np.asarray(words, dtype=np.int32)
+        if len(words) and not 1 <= words.min() <= words.max() < len(self._lexicon.first_pronunciations) - 1:
+            raise InputError(f"word ids {words.min()}..{words.max()} are not all in the lexicon (1.."
+                             f"{len(self._lexicon.first_pronunciations) - 2})")
+        arrays = _build(words, self._lexicon, self._hmms, self._tree, self._states)
+        if len(arrays[0]) == 0:
+            raise InputError("the tree gives a pdf that has no transition-id; they belong to different models")
+        return TrainingGraph(*arrays)
 
-    def _phone_network(self, words: Sequence[int]) -> tuple[
-            list[int], list[tuple[int, int, float]], list[tuple[int, float]], list[tuple[int, float]]]:
-        """Phone occurrences, edges (from, to, log-probability), first ones and last ones."""
-        lexicon = self._lexicon
-        log_silence = math.log(lexicon.silence_probability)
-        log_no_silence = math.log(1.0 - lexicon.silence_probability)
-        silence = lexicon.phones.optional_silence
-        phones = [silence]
-        edges: list[tuple[int, int, float]] = []
-        starts = [(0, log_silence)]
-        word_ends: list[int] = []
-        silence_node = 0
-        for i, word in enumerate(words):
-            ends = []
-            for pronunciation in lexicon.pronunciations_of[word]:
-                first = len(phones)
-                log_prob = math.log(pronunciation.probability)
-                phones.extend(pronunciation.phones)
-                edges.extend((n, n + 1, 0.0) for n in range(first, len(phones) - 1))
-                ends.append(len(phones) - 1)
-                edges.append((silence_node, first, log_prob))
-                edges.extend((end, first, log_no_silence + log_prob) for end in word_ends)
-                if i == 0:
-                    starts.append((first, log_no_silence + log_prob))
-            word_ends = ends
-            silence_node = len(phones)
-            phones.append(silence)
-            edges.extend((end, silence_node, log_silence) for end in word_ends)
-        finals = [(silence_node, 0.0), *((end, log_no_silence) for end in word_ends)]
-        return phones, edges, starts, finals
 
-    def _in_context(self, phones: list[int], edges: list[tuple[int, int, float]], starts: list[tuple[int, float]],
-                    finals: list[tuple[int, float]]) -> tuple[
-            list[tuple[int, int, int]], list[tuple[int, int, float]], list[tuple[int, float]],
-            list[tuple[int, float]]]:
-        """One node (left, phone, right) for each occurrence and each context that its pdfs depend on."""
-        lefts: list[set[int]] = [set() for _ in phones]
-        rights: list[set[int]] = [set() for _ in phones]
-        for source, target, _ in edges:
-            rights[source].add(phones[target])
-            lefts[target].add(phones[source])
-        for n, _ in starts:
-            lefts[n].add(0)
-        for n, _ in finals:
-            rights[n].add(0)
-        nodes: list[tuple[int, int, int]] = []
-        by_left: list[dict[int, list[int]]] = []
-        by_right: list[dict[int, list[int]]] = []
-        depends_on = self._tree.context_positions
-        for n, phone in enumerate(phones):
-            depends = depends_on[phone] if self._central else ()
-            of_left: dict[int, list[int]] = {}
-            of_right: dict[int, list[int]] = {}
-            for left in sorted(lefts[n]) if 0 in depends else (_ANY,):
-                for right in sorted(rights[n]) if 2 in depends else (_ANY,):
-                    of_left.setdefault(left, []).append(len(nodes))
-                    of_right.setdefault(right, []).append(len(nodes))
-                    nodes.append((left, phone, right))
-            by_left.append(of_left)
-            by_right.append(of_right)
-        node_edges: list[tuple[int, int, float]] = []
-        for source, target, weight in edges:
-            from_nodes = by_right[source].get(_ANY) or by_right[source][phones[target]]
-            to_nodes = by_left[target].get(_ANY) or by_left[target][phones[source]]
-            node_edges.extend((a, b, weight) for a in from_nodes for b in to_nodes)
-        node_starts = [(a, w) for n, w in starts for a in by_left[n].get(_ANY) or by_left[n][0]]
-        node_finals = [(a, w) for n, w in finals for a in by_right[n].get(_ANY) or by_right[n][0]]
-        return nodes, node_edges, node_starts, node_finals
+class _LexiconArrays(NamedTuple):
+    """Word w has the pronunciations `first_pronunciations[w:w+2]`, pronunciation p the phones `first_phones[p:p+2]`."""
 
-    def _expand(self, nodes: list[tuple[int, int, int]], edges: list[tuple[int, int, float]],
-                starts: list[tuple[int, float]], finals: list[tuple[int, float]]) -> TrainingGraph:
-        first_state = []
-        pdfs: list[int] = []
-        transition_states: list[int] = []
-        arcs: list[tuple[int, int, int, float]] = []
-        exits: list[list[tuple[int, int]]] = []
-        first_ids = self._first_ids
-        for node in nodes:
-            base = len(pdfs)
-            first_state.append(base)
-            node_pdfs, node_states = self._states_of(node)
-            pdfs.extend(node_pdfs)
-            transition_states.extend(node_states)
-            inner, leaving = self._arcs_of(node[1])
-            arcs.extend((base + to, base + state, first_ids[node_states[state]] + arc, 0.0)
-                        for state, arc, to in inner)
-            exits.append([(base + state, first_ids[node_states[state]] + arc) for state, arc in leaving])
-        arcs.extend((first_state[b], state, tid, weight) for a, b, weight in edges for state, tid in exits[a])
-        arcs.sort()
-        columns = np.array(arcs).reshape(-1, 4).T
-        used, state_pdf = np.unique(np.array(pdfs), return_inverse=True)
-        loops = self._loops[np.array(transition_states)]
-        ends = [(state, tid, weight) for a, weight in finals for state, tid in exits[a]]
-        end_columns = np.array(ends).T
-        start_columns = np.array([(first_state[a], weight) for a, weight in starts]).T
-        return TrainingGraph(
-            used.astype(np.int32), state_pdf.astype(np.int32), loops,
-            np.searchsorted(columns[0], np.arange(len(pdfs) + 1)).astype(np.int32),
-            columns[1].astype(np.int32), columns[2].astype(np.int32), columns[3].astype(np.float32),
-            start_columns[0].astype(np.int32), start_columns[1].astype(np.float32),
-            end_columns[0].astype(np.int32), end_columns[1].astype(np.int32), end_columns[2].astype(np.float32))
+    first_pronunciations: np.ndarray
+    first_phones: np.ndarray
+    phones: np.ndarray
+    log_probs: np.ndarray
+    silence: int
+    log_silence: float
+    log_no_silence: float
 
-    def _states_of(self, node: tuple[int, int, int]) -> tuple[list[int], list[int]]:
-        """pdfs and transition states of a phone's HMM states in context."""
-        if node not in self._state_cache:
-            left, phone, right = node
-            window = (max(left, 0), phone, max(right, 0)) if self._central else (phone,)
-            pdfs = [self._tree.pdf_id(window, s.pdf_class) for s in self._topology.states(phone)]
-            self._state_cache[node] = pdfs, [self._index[phone, i, pdf] for i, pdf in enumerate(pdfs)]
-        return self._state_cache[node]
 
-    def _arcs_of(self, phone: int) -> tuple[list[tuple[int, int, int]], list[tuple[int, int]]]:
-        """Arcs within the HMM but for self-loops (state, arc index, to), and those that leave it (state, arc)."""
-        entry = self._topology.entry_of[phone]
-        if entry not in self._arc_cache:
-            states = self._topology.states(phone)
-            arcs = [(i, n, to) for i, state in enumerate(states) for n, (to, _) in enumerate(state.arcs) if to != i]
-            self._arc_cache[entry] = ([a for a in arcs if a[2] < len(states)],
-                                      [(i, n) for i, n, to in arcs if to == len(states)])
-        return self._arc_cache[entry]
+class _HmmArrays(NamedTuple):
+    """By kind of HMM: pdf classes of its states, arcs within it but for self-loops, arcs that leave it."""
 
-    @property
-    def _first_ids(self) -> list[int]:
-        if not hasattr(self, "_first_id_list"):
-            self._first_id_list: list[int] = self._transitions.first_ids.tolist()
-        return self._first_id_list
+    kind_of: np.ndarray
+    first_states: np.ndarray
+    pdf_classes: np.ndarray
+    first_inner: np.ndarray
+    inner: np.ndarray  # (arcs, 3): state, arc, state that it goes to
+    first_leaving: np.ndarray
+    leaving: np.ndarray  # (arcs, 2): state, arc
 
-    @property
-    def _loops(self) -> np.ndarray:
-        if not hasattr(self, "_loop_ids"):
-            self._loop_ids = self._transitions.self_loop_of[self._transitions.first_ids[:-1]]
-        return self._loop_ids
+
+class _TreeArrays(NamedTuple):
+    """`DecisionTree`'s arrays, its questions as a table, and whether a phone's pdfs depend on its neighbours."""
+
+    roots: np.ndarray
+    keys: np.ndarray
+    questions: np.ndarray
+    yes: np.ndarray
+    no: np.ndarray
+    pdfs: np.ndarray
+    members: np.ndarray  # (questions, values) of bool
+    central: int
+    depends_left: np.ndarray
+    depends_right: np.ndarray
+
+
+class _StateArrays(NamedTuple):
+    """Transition states, found by `(phone · num_hmm_states + HMM state) · num_pdfs + pdf`, which ascends."""
+
+    keys: np.ndarray
+    num_hmm_states: int
+    num_pdfs: int
+    first_ids: np.ndarray
+    loop_ids: np.ndarray
+
+
+def _lexicon_arrays(lexicon: Lexicon) -> _LexiconArrays:
+    pronunciations = [p for of_word in lexicon.pronunciations_of for p in of_word]
+    return _LexiconArrays(
+        _bounds([len(of_word) for of_word in lexicon.pronunciations_of]),
+        _bounds([len(p.phones) for p in pronunciations]),
+        np.array([phone for p in pronunciations for phone in p.phones], dtype=np.int32),
+        np.log(np.array([p.probability for p in pronunciations], dtype=np.float64)),
+        lexicon.phones.optional_silence,
+        math.log(lexicon.silence_probability), math.log(1.0 - lexicon.silence_probability))
+
+
+def _hmm_arrays(topology: Topology) -> _HmmArrays:
+    inner, leaving = [], []
+    for states in topology.entries:
+        arcs = [(i, n, to) for i, state in enumerate(states) for n, (to, _) in enumerate(state.arcs) if to != i]
+        inner.append([arc for arc in arcs if arc[2] < len(states)])
+        leaving.append([arc[:2] for arc in arcs if arc[2] == len(states)])
+    return _HmmArrays(
+        np.array(topology.entry_of, dtype=np.int32),
+        _bounds([len(states) for states in topology.entries]),
+        np.array([state.pdf_class for states in topology.entries for state in states], dtype=np.int32),
+        _bounds([len(arcs) for arcs in inner]),
+        np.array([arc for arcs in inner for arc in arcs], dtype=np.int32).reshape(-1, 3),
+        _bounds([len(arcs) for arcs in leaving]),
+        np.array([arc for arcs in leaving for arc in arcs], dtype=np.int32).reshape(-1, 2))
+
+
+def _tree_arrays(tree: DecisionTree) -> _TreeArrays:
+    num_values = 1 + max([tree.roots.shape[0], tree.roots.shape[1], *(max(s, default=0) for s in tree.question_sets)])
+    members = np.zeros((max(1, len(tree.question_sets)), num_values), dtype=np.bool_)
+    for row, question in zip(members, tree.question_sets, strict=False):
+        row[list(question)] = True
+    positions = tree.context_positions
+    return _TreeArrays(tree.roots, tree.keys, tree.questions, tree.yes, tree.no, tree.pdfs, members,
+                       tree.central_position, np.array([0 in p for p in positions]),
+                       np.array([2 in p for p in positions]))
+
+
+def _state_arrays(transitions: TransitionModel) -> _StateArrays:
+    phones, states, pdfs = np.array(transitions.tuples, dtype=np.int64).T
+    num_states, num_pdfs = int(states.max()) + 1, int(pdfs.max()) + 1
+    return _StateArrays((phones * num_states + states) * num_pdfs + pdfs, num_states, num_pdfs,
+                        transitions.first_ids, transitions.self_loop_of[transitions.first_ids[:-1]])
+
+
+def _bounds(sizes: Sequence[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+
+
+@njit(nogil=True, cache=True)
+def _build(words, lexicon, hmms, tree, states):  # type: ignore[no-untyped-def]
+    """The arrays of TrainingGraph in their order; the first is empty where a pdf has no transition-id."""
+    phones, edges, weights, starts, start_weights, finals, final_weights = _phone_network(words, lexicon)
+    left_begins, lefts = _contexts(phones, edges[1], edges[0], starts, tree.depends_left)
+    right_begins, rights = _contexts(phones, edges[0], edges[1], finals, tree.depends_right)
+
+    # Nodes: an occurrence of a phone with one left and one right neighbour out of those that matter to its pdfs.
+    num = len(phones)
+    first_node = np.zeros(num + 1, dtype=np.int32)
+    for n in range(num):
+        first_node[n + 1] = first_node[n] + (
+            (left_begins[n + 1] - left_begins[n]) * (right_begins[n + 1] - right_begins[n]))
+    first_state = np.zeros(first_node[num] + 1, dtype=np.int32)
+    for n in range(num):
+        kind = hmms.kind_of[phones[n]]
+        size = hmms.first_states[kind + 1] - hmms.first_states[kind]
+        for node in range(first_node[n], first_node[n + 1]):
+            first_state[node + 1] = first_state[node] + size
+
+    num_states = first_state[-1]
+    pdfs = np.empty(num_states, dtype=np.int32)
+    first_ids = np.empty(num_states, dtype=np.int32)
+    loop_ids = np.empty(num_states, dtype=np.int32)
+    for n in range(num):
+        node = first_node[n]
+        for left in lefts[left_begins[n] : left_begins[n + 1]]:
+            for right in rights[right_begins[n] : right_begins[n + 1]]:
+                if not _fill_states(left, phones[n], right, first_state[node], pdfs, first_ids, loop_ids, hmms, tree,
+                                    states):
+                    pdfs = pdfs[:0]
+                    num_states = 0
+                node += 1
+
+    targets, sources, ids, arc_weights = _arcs(
+        phones, edges, weights, left_begins, lefts, right_begins, rights, first_node, first_state, first_ids, hmms)
+    begins = np.zeros(first_state[-1] + 1, dtype=np.int32)
+    order = _sorted_by_target(targets, sources, ids, begins)
+
+    node_starts, node_start_weights = _at_edge(starts, start_weights, left_begins, lefts, right_begins, first_node, 1)
+    node_finals, node_final_weights = _at_edge(finals, final_weights, right_begins, rights, left_begins, first_node, 0)
+    ends, end_ids, end_weights = _leaving(node_finals, node_final_weights, phones, first_node, first_state, first_ids,
+                                          hmms)
+    used = np.unique(pdfs)
+    return (used, np.searchsorted(used, pdfs).astype(np.int32), loop_ids, begins, sources[order], ids[order],
+            arc_weights[order], first_state[node_starts], node_start_weights, ends, end_ids, end_weights)
+
+
+@njit(nogil=True, cache=True)
+def _phone_network(words, lexicon):  # type: ignore[no-untyped-def]
+    """Occurrences of phones, edges (2, n) with log-probabilities, first and last occurrences with theirs."""
+    num_phones = 1
+    num_edges = 0
+    before = 0
+    for word in words:
+        prons = range(lexicon.first_pronunciations[word], lexicon.first_pronunciations[word + 1])
+        for p in prons:
+            size = lexicon.first_phones[p + 1] - lexicon.first_phones[p]
+            num_phones += size
+            num_edges += size - 1 + 1 + before + 1
+        before = len(prons)
+        num_phones += 1
+    first = lexicon.first_pronunciations[words[0] + 1] - lexicon.first_pronunciations[words[0]] if len(words) else 0
+    phones = np.empty(num_phones, dtype=np.int32)
+    edges = np.empty((2, num_edges), dtype=np.int32)
+    weights = np.empty(num_edges, dtype=np.float64)
+    starts = np.zeros(1 + first, dtype=np.int32)
+    start_weights = np.full(1 + first, lexicon.log_silence)
+    phones[0] = lexicon.silence
+    silence_node = 0
+    at = 1
+    e = 0
+    ends = np.empty(0, dtype=np.int32)
+    for i in range(len(words)):
+        low, high = lexicon.first_pronunciations[words[i]], lexicon.first_pronunciations[words[i] + 1]
+        following = np.empty(high - low, dtype=np.int32)
+        for p in range(low, high):
+            begin = at
+            for phone in lexicon.phones[lexicon.first_phones[p] : lexicon.first_phones[p + 1]]:
+                if at > begin:
+                    edges[0, e], edges[1, e], weights[e] = at - 1, at, 0.0
+                    e += 1
+                phones[at] = phone
+                at += 1
+            following[p - low] = at - 1
+            edges[0, e], edges[1, e], weights[e] = silence_node, begin, lexicon.log_probs[p]
+            e += 1
+            for end in ends:
+                edges[0, e], edges[1, e], weights[e] = end, begin, lexicon.log_no_silence + lexicon.log_probs[p]
+                e += 1
+            if i == 0:
+                starts[1 + p - low] = begin
+                start_weights[1 + p - low] = lexicon.log_no_silence + lexicon.log_probs[p]
+        ends = following
+        silence_node = at
+        phones[at] = lexicon.silence
+        at += 1
+        for end in ends:
+            edges[0, e], edges[1, e], weights[e] = end, silence_node, lexicon.log_silence
+            e += 1
+    finals = np.empty(1 + len(ends), dtype=np.int32)
+    final_weights = np.full(1 + len(ends), lexicon.log_no_silence)
+    finals[0], final_weights[0] = silence_node, 0.0
+    finals[1:] = ends
+    return phones, edges, weights, starts, start_weights, finals, final_weights
+
+
+@njit(nogil=True, cache=True)
+def _contexts(phones, of, neighbours, edge_of_utterance, depends):  # type: ignore[no-untyped-def]
+    """For each occurrence the phones beside it on one side, distinct and sorted; just `_ANY` where none matters."""
+    num = len(phones)
+    counts = np.zeros(num + 1, dtype=np.int32)
+    for n in of:
+        counts[n + 1] += 1
+    for n in edge_of_utterance:
+        counts[n + 1] += 1
+    slots = np.cumsum(counts)
+    values = np.zeros(slots[num], dtype=np.int32)
+    filled = slots[:num].copy()
+    for e in range(len(of)):
+        values[filled[of[e]]] = phones[neighbours[e]]
+        filled[of[e]] += 1
+    # 0, the edge of the utterance, is what the slots of edge_of_utterance hold already.
+    begins = np.zeros(num + 1, dtype=np.int32)
+    result = np.empty(slots[num] + num, dtype=np.int32)
+    at = 0
+    for n in range(num):
+        if not depends[phones[n]]:
+            result[at] = -1
+            at += 1
+        else:
+            ordered = np.sort(values[slots[n] : slots[n + 1]])
+            for i in range(len(ordered)):
+                if i == 0 or ordered[i] != ordered[i - 1]:
+                    result[at] = ordered[i]
+                    at += 1
+        begins[n + 1] = at
+    return begins, result[:at]
+
+
+@njit(nogil=True, cache=True)
+def _fill_states(left, phone, right, base, pdfs, first_ids, loop_ids, hmms, tree, states):  # type: ignore[no-untyped-def]
+    """One node's pdfs and transition-ids; false where a pdf has none."""
+    kind = hmms.kind_of[phone]
+    for state in range(hmms.first_states[kind + 1] - hmms.first_states[kind]):
+        pdf_class = hmms.pdf_classes[hmms.first_states[kind] + state]
+        node = tree.roots[phone, pdf_class]
+        while tree.keys[node] != -2:
+            key = tree.keys[node]
+            if key == -1:
+                value = pdf_class
+            elif key == tree.central:
+                value = phone
+            else:
+                value = max(left if key < tree.central else right, 0)
+            node = tree.yes[node] if tree.members[tree.questions[node], value] else tree.no[node]
+        pdf = tree.pdfs[node]
+        key = (np.int64(phone) * states.num_hmm_states + state) * states.num_pdfs + pdf
+        index = np.searchsorted(states.keys, key)
+        if pdf >= states.num_pdfs or index == len(states.keys) or states.keys[index] != key:
+            return False
+        if base + state < len(pdfs):
+            pdfs[base + state] = pdf
+            first_ids[base + state] = states.first_ids[index]
+            loop_ids[base + state] = states.loop_ids[index]
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _arcs(phones, edges, weights, left_begins, lefts, right_begins, rights, first_node, first_state, first_ids, hmms):  # type: ignore[no-untyped-def]
+    """All arcs, unsorted: those within the phones, and those from phone to phone where the contexts agree."""
+    count = 0
+    for n in range(len(phones)):
+        kind = hmms.kind_of[phones[n]]
+        count += (first_node[n + 1] - first_node[n]) * (hmms.first_inner[kind + 1] - hmms.first_inner[kind])
+    for e in range(edges.shape[1]):
+        a, b = edges[0, e], edges[1, e]
+        kind = hmms.kind_of[phones[a]]
+        count += ((left_begins[a + 1] - left_begins[a]) * (right_begins[b + 1] - right_begins[b])
+                  * (hmms.first_leaving[kind + 1] - hmms.first_leaving[kind]))
+    targets = np.empty(count, dtype=np.int32)
+    sources = np.empty(count, dtype=np.int32)
+    ids = np.empty(count, dtype=np.int32)
+    arc_weights = np.zeros(count, dtype=np.float32)
+    at = 0
+    for n in range(len(phones)):
+        kind = hmms.kind_of[phones[n]]
+        for node in range(first_node[n], first_node[n + 1]):
+            base = first_state[node]
+            for i in range(hmms.first_inner[kind], hmms.first_inner[kind + 1]):
+                sources[at] = base + hmms.inner[i, 0]
+                ids[at] = first_ids[sources[at]] + hmms.inner[i, 1]
+                targets[at] = base + hmms.inner[i, 2]
+                at += 1
+    for e in range(edges.shape[1]):
+        a, b = edges[0, e], edges[1, e]
+        kind = hmms.kind_of[phones[a]]
+        num_right_a = right_begins[a + 1] - right_begins[a]
+        num_right_b = right_begins[b + 1] - right_begins[b]
+        right = _position(rights, right_begins[a], right_begins[a + 1], phones[b])
+        left = _position(lefts, left_begins[b], left_begins[b + 1], phones[a])
+        for i in range(left_begins[a + 1] - left_begins[a]):
+            base = first_state[first_node[a] + i * num_right_a + right]
+            for j in range(num_right_b):
+                target = first_state[first_node[b] + left * num_right_b + j]
+                for k in range(hmms.first_leaving[kind], hmms.first_leaving[kind + 1]):
+                    sources[at] = base + hmms.leaving[k, 0]
+                    ids[at] = first_ids[sources[at]] + hmms.leaving[k, 1]
+                    targets[at] = target
+                    arc_weights[at] = weights[e]
+                    at += 1
+    return targets, sources, ids, arc_weights
+
+
+@njit(nogil=True, cache=True)
+def _position(contexts, begin, end, phone):  # type: ignore[no-untyped-def]
+    """Which of an occurrence's contexts `phone` is; the only one where the neighbour does not matter."""
+    if contexts[begin] == _ANY:
+        return 0
+    return np.searchsorted(contexts[begin:end], phone)
+
+
+@njit(nogil=True, cache=True)
+def _sorted_by_target(targets, sources, ids, begins):  # type: ignore[no-untyped-def]
+    """The order by target, source and id; fills `begins` (states + 1,)."""
+    for target in targets:
+        begins[target + 1] += 1
+    for j in range(1, len(begins)):
+        begins[j] += begins[j - 1]
+    order = np.empty(len(targets), dtype=np.int32)
+    filled = begins[:-1].copy()
+    for a in range(len(targets)):
+        j = targets[a]
+        place = filled[j]
+        while place > begins[j] and (sources[order[place - 1]] > sources[a] or (
+                sources[order[place - 1]] == sources[a] and ids[order[place - 1]] > ids[a])):
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = a
+        filled[j] += 1
+    return order
+
+
+@njit(nogil=True, cache=True)
+def _at_edge(occurrences, weights, begins, contexts, other_begins, first_node, is_left):  # type: ignore[no-untyped-def]
+    """Nodes (with weights) of these occurrences that have the utterance's edge on the side of `contexts`."""
+    count = 0
+    for n in occurrences:
+        count += other_begins[n + 1] - other_begins[n]
+    nodes = np.empty(count, dtype=np.int32)
+    node_weights = np.empty(count, dtype=np.float32)
+    at = 0
+    for i in range(len(occurrences)):
+        n = occurrences[i]
+        edge = _position(contexts, begins[n], begins[n + 1], 0)
+        own, other = begins[n + 1] - begins[n], other_begins[n + 1] - other_begins[n]
+        for j in range(other):
+            nodes[at] = first_node[n] + (edge * other + j if is_left else j * own + edge)
+            node_weights[at] = weights[i]
+            at += 1
+    return nodes, node_weights
+
+
+@njit(nogil=True, cache=True)
+def _leaving(nodes, node_weights, phones, first_node, first_state, first_ids, hmms):  # type: ignore[no-untyped-def]
+    """The arcs out of these nodes: states that they leave, transition-ids, weights."""
+    kinds = np.empty(len(nodes), dtype=np.int32)
+    count = 0
+    for i in range(len(nodes)):
+        kinds[i] = hmms.kind_of[phones[np.searchsorted(first_node, nodes[i], side="right") - 1]]
+        count += hmms.first_leaving[kinds[i] + 1] - hmms.first_leaving[kinds[i]]
+    states = np.empty(count, dtype=np.int32)
+    ids = np.empty(count, dtype=np.int32)
+    weights = np.empty(count, dtype=np.float32)
+    at = 0
+    for i in range(len(nodes)):
+        for k in range(hmms.first_leaving[kinds[i]], hmms.first_leaving[kinds[i] + 1]):
+            states[at] = first_state[nodes[i]] + hmms.leaving[k, 0]
+            ids[at] = first_ids[states[at]] + hmms.leaving[k, 1]
+            weights[at] = node_weights[i]
+            at += 1
+    return states, ids, weights

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr_kd.hmm.align import MatrixFrameScores
 from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.training_graph import TrainingGraph, TrainingGraphBuilder
-from asr_kd.hmm.viterbi import best_path, equal_alignment, fewest_frames
+from asr_kd.hmm.viterbi import BestPath, best_path, equal_alignment, fewest_frames
 from asr_kd.lexicon.lexicon import Lexicon
 from tests.hmm.toy import random_triphone_model
 
@@ -54,6 +55,11 @@ def plain_viterbi(model: HmmModel, phones: list[int], scores: np.ndarray, logs: 
     return best.get((len(phones), 0), -math.inf)
 
 
+def search(model: HmmModel, graph: TrainingGraph, scores: np.ndarray, beam: float) -> BestPath:
+    boost = np.zeros(model.tree.num_pdfs, dtype=np.float32)
+    return best_path(graph, MatrixFrameScores(scores, boost), model.transitions.scaled_log_probs(1.0, 0.1), beam)
+
+
 def build(model: HmmModel, words: list[int]) -> TrainingGraph:
     return TrainingGraphBuilder(model.lexicon, model.topology, model.tree, model.transitions).build(words)
 
@@ -70,12 +76,12 @@ def test_best_path_equals_enumeration(true_model: HmmModel, words: list[str], se
     expected = max(log_prob + plain_viterbi(model, phones, scores, logs)
                    for phones, log_prob in phone_strings(model.lexicon, ids))
     graph = build(model, ids)
-    found = best_path(graph, scores[:, graph.pdfs], logs, beam=1e9)
+    found = search(model, graph, scores, 1e9)
     if expected == -math.inf:
-        assert found is None and frames < fewest_frames(graph)
+        assert found.transition_ids is None and frames < fewest_frames(graph)
         return
-    assert found is not None and frames >= fewest_frames(graph)
-    alignment, score = found
+    assert found.transition_ids is not None and frames >= fewest_frames(graph)
+    alignment, score = found.transition_ids, found.score
     assert score == pytest.approx(expected, abs=1e-2)
     # The transition-ids themselves are worth that score, and spell one of the phone strings.
     strings = {tuple(phones): log_prob for phones, log_prob in phone_strings(model.lexicon, ids)}
@@ -93,25 +99,24 @@ def test_leaving_transition_comes_first_and_self_loops_follow(true_model: HmmMod
     scores = np.full((6, true_model.tree.num_pdfs), -50.0)
     for frame, pdf in enumerate([pdfs[0], pdfs[0], pdfs[0], pdfs[1], pdfs[2], pdfs[2]]):
         scores[frame, pdf] = 0.0
-    found = best_path(graph, scores[:, graph.pdfs], t.scaled_log_probs(), 1e9)
-    assert found is not None
+    found = search(true_model, graph, scores, 1e9)
+    assert found.transition_ids is not None
     leave, loop = ([t.transition_id(phone, s, pdfs[s], arc) for s in range(3)] for arc in (1, 0))
-    assert found[0].tolist() == [leave[0], loop[0], loop[0], leave[1], leave[2], loop[2]]
+    assert found.transition_ids.tolist() == [leave[0], loop[0], loop[0], leave[1], leave[2], loop[2]]
 
 
 def test_a_narrow_beam_loses_the_path_and_a_wide_one_keeps_it(true_model: HmmModel) -> None:
     graph = build(true_model, [true_model.lexicon.word_id["c"]])
-    logs = true_model.transitions.scaled_log_probs()
     scores = np.zeros((10, true_model.tree.num_pdfs))
     first = true_model.tree.pdf_id((true_model.phones.ids["C_S"],), 0)
     scores[:, first] = 20.0  # staying in the first state looks best until the end
-    assert best_path(graph, scores[:, graph.pdfs], logs, beam=5.0) is None
-    assert best_path(graph, scores[:, graph.pdfs], logs, beam=500.0) is not None
+    assert search(true_model, graph, scores, 5.0).transition_ids is None
+    assert search(true_model, graph, scores, 500.0).transition_ids is not None
 
 
 def test_no_frames_have_no_path(true_model: HmmModel) -> None:
     graph = build(true_model, [true_model.lexicon.word_id["c"]])
-    assert best_path(graph, np.zeros((0, len(graph.pdfs))), true_model.transitions.scaled_log_probs(), 10.0) is None
+    assert search(true_model, graph, np.zeros((0, true_model.tree.num_pdfs)), 10.0).transition_ids is None
 
 
 @settings(max_examples=25, deadline=None)
