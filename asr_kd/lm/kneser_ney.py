@@ -89,8 +89,8 @@ def estimate_discounts(adjusted: np.ndarray) -> Discounts:
         share = n1 / (n1 + 2 * n2)
         found = [k - (k + 1) * share * more / fewer for k, fewer, more in ((1, n1, n2), (2, n2, n3), (3, n3, n4))]
         if all(0 < discount <= k for k, discount in enumerate(found, 1)):
-            return Discounts(*found, is_fallback=False)
-    return Discounts(*FALLBACK, is_fallback=True)
+            return Discounts(found[0], found[1], found[2], is_fallback=False)
+    return Discounts(FALLBACK[0], FALLBACK[1], FALLBACK[2], is_fallback=True)
 
 
 def check_order(order: int, min_counts: Sequence[int]) -> None:

@@ -78,9 +78,9 @@ class NgramModel:
         """
         found = hashlib.sha256("\n".join(self.words).encode())
         for ngrams in self.orders:
-            found.update(np.ascontiguousarray(ngrams.words, "<i4"))
-            found.update(in_decimals(ngrams.log_probs))
-            found.update(in_decimals(ngrams.backoffs))
+            found.update(ngrams.words.astype("<i4").tobytes())
+            found.update(in_decimals(ngrams.log_probs).tobytes())
+            found.update(in_decimals(ngrams.backoffs).tobytes())
         return found.hexdigest()
 
     def map_words(self, words: Sequence[str]) -> np.ndarray:
