@@ -77,12 +77,17 @@ def write_ctm(path: Path, entries: Iterable[CtmWord], decimals: int = 3) -> None
     """
     with atomic_file(Path(path)) as file:
         for entry in sorted(entries, key=lambda entry: (entry.utterance, entry.channel, entry.start)):
-            fault = _fault(entry)
-            if fault:
-                raise InputError(f"{path}: utterance {entry.utterance}: {fault}")
-            times = f"{entry.start:.{decimals}f} {entry.duration:.{decimals}f}"
-            confidence = "" if entry.confidence is None else f" {entry.confidence:.6f}"
-            file.write(f"{entry.utterance} {entry.channel} {times} {entry.word}{confidence}\n")
+            file.write(ctm_line(entry, decimals, path))
+
+
+def ctm_line(entry: CtmWord, decimals: int = 3, path: Path | str = "CTM") -> str:
+    """One entry as a line of the file `path`; InputError as of `write_ctm`."""
+    fault = _fault(entry)
+    if fault:
+        raise InputError(f"{path}: utterance {entry.utterance}: {fault}")
+    confidence = "" if entry.confidence is None else f" {entry.confidence:.6f}"
+    return (f"{entry.utterance} {entry.channel} {entry.start:.{decimals}f} {entry.duration:.{decimals}f} {entry.word}"
+            f"{confidence}\n")
 
 
 def _number(text: str, what: str, place: str) -> float:

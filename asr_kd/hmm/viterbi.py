@@ -10,7 +10,7 @@ from asr_kd.hmm.training_graph import TrainingGraph
 
 _NONE = np.float32(-1e30)
 # Frames that are scored at once: so few that not many states can be reached meanwhile.
-_CHUNK = 64
+_CHUNK = 128
 
 
 class FrameScores(Protocol):
