@@ -6,11 +6,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from asr_kd.scoring.api import Score, SystemScore
-from asr_kd.scoring.wer import ErrorCounts
-
 ABSENT = "–"
-_NAMED = 5
 
 
 def render_wer_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -47,30 +43,6 @@ def render_wer_table(rows: Sequence[Mapping[str, Any]]) -> str:
         ],
         left={0, 1, 10},
     )
-
-
-def render_score(score: Score) -> str:
-    """Counts per speaker and overall, intervals, and the comparison with the second system."""
-    parts = []
-    if score.partial:
-        parts.append(
-            f"PARTIAL: {score.utterances} of {score.reference_utterances} reference utterances, "
-            f"{score.words} of {score.reference_words} words; not the score of the set"
-        )
-    mark = " (PARTIAL)" if score.partial else ""
-    if score.against is None:
-        parts.append(_render_system(score.system, f"overall{mark}", score.unit))
-    else:
-        parts.append(_render_system(score.system, f"first system{mark}", score.unit))
-        parts.append(_render_system(score.against, f"second system{mark}", score.unit))
-    if score.comparison is not None:
-        comparison = score.comparison
-        parts.append(
-            f"first − second: {comparison.difference:+.2f} % absolute "
-            f"(95 % {interval(comparison.low, comparison.high, 2, sign=True)}), "
-            f"p = {p_value(comparison.p_value)} (paired bootstrap by {score.unit}){mark}"
-        )
-    return "\n\n".join(parts)
 
 
 def align_columns(heading: Sequence[str], rows: Sequence[Sequence[str]], left: set[int]) -> str:
@@ -111,46 +83,3 @@ def interval(low: float | None, high: float | None, digits: int, sign: bool = Fa
 def p_value(p: float) -> str:
     """A p-value with two significant digits, never rounded to zero."""
     return f"{p:.2g}"
-
-
-def _render_system(system: SystemScore, name: str, unit: str) -> str:
-    heading = [
-        "speaker" if unit == "speaker" else "utterance",
-        "WER %",
-        "words",
-        "errors",
-        "sub",
-        "del",
-        "ins",
-    ]
-    rows = [_counts_row(speaker, counts) for speaker, counts in system.by_speaker.items()]
-    rows.append(_counts_row(name, system.total))
-    lines = [align_columns(heading, rows, left={0}), ""]
-    over = (
-        f", mean of {len(system.seeds)} seeds (counts above are their sums)" if len(system.seeds) > 1 else ""
-    )
-    found = interval(system.interval.low, system.interval.high, 2)
-    lines.append(f"{name}: WER {system.interval.value:.2f} % (95 % {found}, bootstrap by {unit}){over}")
-    if unit == "utterance":
-        lines.append(
-            "no speakers known: intervals are by utterance, too narrow where speakers differ; give --utt2spk"
-        )
-    elif len(system.by_speaker) < 2:
-        lines.append("one speaker: no interval by speaker")
-    for ids in system.missing:
-        if ids:
-            named = ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
-            lines.append(f"{len(ids)} utterances without hypothesis, counted as deletions: {named}")
-    return "\n".join(lines)
-
-
-def _counts_row(name: str, counts: ErrorCounts) -> list[str]:
-    return [
-        name,
-        number(counts.wer, 2),
-        str(counts.words),
-        str(counts.errors),
-        str(counts.substitutions),
-        str(counts.deletions),
-        str(counts.insertions),
-    ]

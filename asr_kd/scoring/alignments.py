@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping
 
 from rich.cells import cell_len
 
-from asr_kd.scoring.wer import Words, align_words, count_errors
+from asr_kd.scoring.wer import Alignment, Words, align_words, count_errors
 
 _MARKS = {"equal": "", "substitution": "S", "deletion": "D", "insertion": "I"}
 
 
-def format_alignment(reference: Words, hypothesis: Words) -> str:
+def format_alignment(reference: Words, hypothesis: Words, alignment: Alignment = "unit") -> str:
     """Three lines REF, HYP and marks (S, D, I); a word that the other side has not stands over stars."""
     rows: tuple[list[str], list[str], list[str]] = (["REF:"], ["HYP:"], ["    "])
-    for column in align_words(reference, hypothesis):
+    for column in align_words(reference, hypothesis, alignment):
         length = max(cell_len(column.reference or ""), cell_len(column.hypothesis or ""))
         cells = (
             column.reference or "*" * length,
@@ -25,14 +25,18 @@ def format_alignment(reference: Words, hypothesis: Words) -> str:
 
 
 def format_alignments(
-    references: Mapping[str, Words], hypotheses: Mapping[str, Words], speakers: Mapping[str, str]
+    references: Mapping[str, Words],
+    hypotheses: Mapping[str, Words],
+    speakers: Mapping[str, str],
+    alignment: Alignment = "unit",
 ) -> Iterator[str]:
     """One block per reference utterance, sorted by id: a heading with its counts, then its alignment."""
     for utterance in sorted(references):
         reference, hypothesis = references[utterance], hypotheses.get(utterance, ())
-        counts = count_errors(reference, hypothesis)
+        counts = count_errors(reference, hypothesis, alignment)
+        lines = format_alignment(reference, hypothesis, alignment)
         note = "" if utterance in hypotheses else ", no hypothesis"
         yield (
             f"{utterance} (speaker {speakers[utterance]}): {counts.words} words, {counts.substitutions} sub, "
-            f"{counts.deletions} del, {counts.insertions} ins{note}\n{format_alignment(reference, hypothesis)}\n"
+            f"{counts.deletions} del, {counts.insertions} ins{note}\n{lines}\n"
         )

@@ -1,99 +1,19 @@
 """Scoring files: load, count, judge. `asr-kd score` is this function on the command line."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from asr_kd.core.errors import InputError
-from asr_kd.scoring.bootstrap import (
-    DRAWS,
-    Comparison,
-    Estimate,
-    SpeakerDraws,
-    System,
-    compare,
-    draw_speakers,
-    mean_wer,
-    wer_interval,
-)
-from asr_kd.scoring.evaluation_set import EvaluationSet, Hypotheses, load_evaluation_set
-from asr_kd.scoring.wer import ErrorCounts, count_errors_by_speaker, pool
-
-
-@dataclass(frozen=True)
-class SystemScore:
-    """One system: counts per speaker for each seed, its interval, and each seed's utterances without hypothesis."""
-
-    seeds: System
-    interval: Estimate
-    missing: Sequence[Sequence[str]]
-
-    @property
-    def by_speaker(self) -> dict[str, ErrorCounts]:
-        """Counts per speaker, seeds pooled."""
-        return {speaker: pool(seed[speaker] for seed in self.seeds) for speaker in self.seeds[0]}
-
-    @property
-    def total(self) -> ErrorCounts:
-        """All speakers and seeds pooled."""
-        return pool(self.by_speaker.values())
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; an interval that there is not is null."""
-        return {
-            **_counts_dict(self.total),
-            "ci_low": _or_null(self.interval.low),
-            "ci_high": _or_null(self.interval.high),
-            "wer_per_seed": [mean_wer([seed]) for seed in self.seeds],
-            "without_hypothesis": [list(ids) for ids in self.missing],
-            "speakers": {speaker: _counts_dict(counts) for speaker, counts in self.by_speaker.items()},
-        }
-
-
-@dataclass(frozen=True)
-class Score:
-    """A system against the reference and, where asked for, against a second system.
-
-    `unit` is what was drawn for the intervals: "speaker", or "utterance" where no speaker is known.
-    `utterances` and `words` were scored, out of `reference_utterances` and `reference_words`: fewer only with
-    `--partial`.
-    """
-
-    system: SystemScore
-    against: SystemScore | None
-    comparison: Comparison | None
-    unit: str
-    utterances: int
-    words: int
-    reference_utterances: int
-    reference_words: int
-
-    @property
-    def partial(self) -> bool:
-        return self.utterances < self.reference_utterances or self.words < self.reference_words
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        comparison = self.comparison
-        return {
-            "partial": self.partial,
-            "utterances": self.utterances,
-            "words": self.words,
-            "reference_utterances": self.reference_utterances,
-            "reference_words": self.reference_words,
-            "interval_by": self.unit,
-            "system": self.system.as_dict(),
-            "against": None if self.against is None else self.against.as_dict(),
-            "comparison": None
-            if comparison is None
-            else {
-                "difference": comparison.difference,
-                "ci_low": _or_null(comparison.low),
-                "ci_high": _or_null(comparison.high),
-                "p_value": comparison.p_value,
-            },
-        }
+from asr_kd.scoring.bootstrap import DRAWS, SpeakerDraws, compare, draw_speakers, wer_interval
+from asr_kd.scoring.calibration import Calibration, fit_calibration, read_calibration, write_calibration
+from asr_kd.scoring.confidence import measure_confidence, word_confidences
+from asr_kd.scoring.evaluation_set import EvaluationSet, distinct, load_evaluation_set
+from asr_kd.scoring.hypotheses import FileFormat, Hypotheses
+from asr_kd.scoring.meetings import Streams, read_meetings, score_meetings
+from asr_kd.scoring.scores import Metric, Score, SystemScore
+from asr_kd.scoring.text_filter import TextFilter, find_filter
+from asr_kd.scoring.wer import Alignment
 
 
 def score(
@@ -101,36 +21,63 @@ def score(
     hyp: list[Path],
     against: list[Path] | None = None,
     utt2spk: Path | None = None,
+    metric: Metric = "wer",
+    alignment: Alignment = "unit",
+    filter: str = "none",
+    ref_format: FileFormat | None = None,
+    format: FileFormat | None = None,
     alignments: Path | None = None,
     trn: Path | None = None,
     text: Path | None = None,
     words: int | None = None,
     partial: bool = False,
+    confidence: bool = False,
+    calibration: Path | None = None,
+    fit: Path | None = None,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Score:
-    """Score hypothesis files (one for each seed of a system) against a reference; Kaldi text or trn.
+    """Score hypothesis files (one for each seed of a system) against a reference; Kaldi text, trn, CTM or STM.
 
-    Speakers come from `utt2spk`, else from a file of that name beside the reference, else from trn ids; where
-    none is known, utterances are drawn. `alignments` is a file to write (`-`: standard output), `trn` and
-    `text` are folders that get reference and hypotheses in that format. A reference utterance without
-    hypothesis counts as deletions; with `partial` only the utterances that every hypothesis file has are
-    scored. `words` is the number of reference words of the whole set. InputError: hypothesis ids not in the
-    reference, another number of words (but for `partial`), unreadable files.
+    Formats come from the names (`.trn`, `.ctm`, `.stm`, text else), or from `ref_format` and `format` (all
+    hypotheses). A CTM is cut by time where the reference is an STM; else its first field is the utterance's id.
+    Speakers come from an STM reference, from `utt2spk`, else from a file of that name beside the reference, else from
+    trn ids; where none is known, utterances are drawn. `metric` "cpwer": streams against speakers of recordings (STM
+    reference; MeetEval). `alignment` "sclite": costs 4/3/3. `filter`: one of `scoring.text_filter`'s.
+    `alignments` is a file to write (`-`: standard output), `trn` and `text` are folders that get reference and
+    hypotheses in that format. A reference utterance without hypothesis counts as deletions; with `partial` only the
+    utterances that every hypothesis file has are scored. `words` is the number of reference words of the whole set,
+    as they are written. `confidence`: measure the confidences of a CTM; `calibration`: also through that map; `fit`:
+    fit a map to the first system, and write it there. InputError: hypothesis ids not in the reference, another number
+    of words (but for `partial`), options that exclude each other, unreadable files.
     """
-    whole = load_evaluation_set(ref, hyp, against or [], utt2spk)
-    if words is not None and words != whole.num_words and not (partial and words > whole.num_words):
-        raise InputError(
-            f"{ref}: {whole.num_words} words in {len(whole.references)} utterances, expected {words}; "
-            "give the whole reference, or --partial to mark the score as that of a part"
+    text_filter = find_filter(filter)
+    if metric == "cpwer":
+        _refuse_for_meetings(
+            utt2spk=utt2spk, alignments=alignments, trn=trn, text=text, confidence=confidence or None,
+            calibration=calibration, fit=fit, alignment=None if alignment == "unit" else alignment,
         )
+        return _score_recordings(
+            ref, hyp, against or [], text_filter, ref_format, format, words, partial, draws, seed
+        )
+    whole = load_evaluation_set(
+        ref, hyp, against or [], utt2spk, ref_format=ref_format, format=format, text_filter=text_filter,
+        alignment=alignment, partial=partial,
+    )
+    _check_words(ref, whole.whole.num_words, len(whole.references), words, partial)
     part = whole.covered() if partial else whole
     drawn = draw_speakers(part.words_by_speaker(), draws, seed)
-    system = _score_system(part, part.hypotheses, drawn)
-    other = _score_system(part, part.against, drawn) if part.against else None
+    mapping = None if calibration is None else read_calibration(calibration)
+    measured = confidence or mapping is not None or fit is not None
+    system = _score_system(part, part.hypotheses, drawn, measured, mapping)
+    other = _score_system(part, part.against, drawn, measured, mapping) if part.against else None
     part.export(trn, "trn")
     part.export(text, "text")
     part.write_alignments(alignments)
+    if fit is not None:
+        write_calibration(fit, fit_calibration(
+            word_confidences(part, part.hypotheses), text_filter=text_filter.label, alignment=alignment
+        ))
     return Score(
         system=system,
         against=other,
@@ -139,26 +86,96 @@ def score(
         utterances=len(part.references),
         words=part.num_words,
         reference_utterances=len(whole.references),
-        reference_words=max(whole.num_words, words or 0),
+        reference_words=whole.num_words + max(0, (words or 0) - whole.whole.num_words),
+        metric=metric,
+        alignment=alignment,
+        text_filter=text_filter.label,
     )
 
 
-def _score_system(part: EvaluationSet, files: Mapping[str, Hypotheses], drawn: SpeakerDraws) -> SystemScore:
-    seeds = [count_errors_by_speaker(part.references, words, part.speakers) for words in files.values()]
-    missing = [sorted(part.references.keys() - words.keys()) for words in files.values()]
-    return SystemScore(seeds, wer_interval(seeds, drawn), missing)
+def _score_system(
+    part: EvaluationSet,
+    files: Mapping[str, Hypotheses],
+    drawn: SpeakerDraws,
+    measured: bool,
+    mapping: Calibration | None,
+) -> SystemScore:
+    seeds = [part.count(file) for file in files.values()]
+    raw = calibrated = None
+    if measured:
+        found = word_confidences(part, files)
+        raw = measure_confidence(found.confidence, found.correct)
+        calibrated = None if mapping is None else measure_confidence(mapping(found.confidence), found.correct)
+    return SystemScore(
+        seeds,
+        wer_interval(seeds, drawn),
+        [sorted(part.references.keys() - file.words.keys()) for file in files.values()],
+        [file.outside for file in files.values()],
+        [file.ignored for file in files.values()],
+        raw,
+        calibrated,
+    )
 
 
-def _counts_dict(counts: ErrorCounts) -> dict[str, Any]:
-    return {
-        "words": counts.words,
-        "substitutions": counts.substitutions,
-        "deletions": counts.deletions,
-        "insertions": counts.insertions,
-        "errors": counts.errors,
-        "wer": _or_null(counts.wer),
-    }
+def _score_recordings(
+    ref: Path, hyp: list[Path], against: list[Path], text_filter: TextFilter, ref_format: FileFormat | None,
+    format: FileFormat | None, words: int | None, partial: bool, draws: int, seed: int,
+) -> Score:
+    if not hyp:
+        raise InputError("no hypothesis file given; expected --hyp FILE, once for each seed of the system")
+    written = _num_words(read_meetings(ref, ref_format, TextFilter()))
+    whole = read_meetings(ref, ref_format, text_filter)
+    _check_words(ref, sum(written.values()), len(written), words, partial)
+    files = {path: read_meetings(path, format, text_filter) for paths in (hyp, against) for path in distinct(paths)}
+    kept = set(whole).intersection(*files.values()) if partial else set(whole)
+    if not kept:
+        raise InputError("no reference recording has a hypothesis in every file: no part to score")
+    part = {name: streams for name, streams in whole.items() if name in kept}
+    drawn = draw_speakers(_num_words(part), draws, seed)
+
+    def judge(paths: list[Path]) -> SystemScore:
+        errors = []
+        for path in paths:
+            known = {name: one for name, one in files[path].items() if name in kept or name not in whole}
+            errors.append(score_meetings(part, known, str(path)))
+        seeds = [{name: one.counts for name, one in seed.items()} for seed in errors]
+        return SystemScore(
+            seeds,
+            wer_interval(seeds, drawn),
+            [sorted(kept - files[path].keys()) for path in paths],
+            assignments=[{name: one.assignment for name, one in seed.items()} for seed in errors],
+        )
+
+    system = judge(hyp)
+    other = judge(against) if against else None
+    total = sum(_num_words(whole).values())
+    return Score(
+        system=system,
+        against=other,
+        comparison=None if other is None else compare(system.seeds, other.seeds, drawn),
+        unit="recording",
+        utterances=len(part),
+        words=sum(_num_words(part).values()),
+        reference_utterances=len(whole),
+        reference_words=total + max(0, (words or 0) - sum(written.values())),
+        metric="cpwer",
+        text_filter=text_filter.label,
+    )
 
 
-def _or_null(value: float) -> float | None:
-    return None if value != value else value
+def _num_words(recordings: Mapping[str, Streams]) -> dict[str, int]:
+    return {name: sum(len(words) for words in streams.values()) for name, streams in recordings.items()}
+
+
+def _check_words(ref: Path, found: int, utterances: int, expected: int | None, partial: bool) -> None:
+    if expected is not None and expected != found and not (partial and expected > found):
+        raise InputError(
+            f"{ref}: {found} words in {utterances} utterances, expected {expected}; "
+            "give the whole reference, or --partial to mark the score as that of a part"
+        )
+
+
+def _refuse_for_meetings(**options: Any) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"--{name} does not go with --metric cpwer")

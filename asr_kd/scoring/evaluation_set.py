@@ -1,4 +1,4 @@
-"""What is scored together: one reference, the hypotheses of one or two systems, the speakers."""
+"""What is scored together: one reference, the hypotheses of one or two systems, the speakers, the alignment."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,37 +8,31 @@ from pathlib import Path
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file
 from asr_kd.scoring.alignments import format_alignments
-from asr_kd.scoring.transcripts import (
-    Format,
-    Transcripts,
-    read_transcripts,
-    read_utt2spk,
-    trn_speaker,
-    with_kaldi_ids,
-    write_transcripts,
-)
-from asr_kd.scoring.wer import check_ids, first_ids
-
-Hypotheses = Mapping[str, Sequence[str]]
+from asr_kd.scoring.hypotheses import FileFormat, Hypotheses, Reference, read_hypotheses, read_reference
+from asr_kd.scoring.text_filter import TextFilter
+from asr_kd.scoring.transcripts import Format, write_transcripts
+from asr_kd.scoring.wer import Alignment, ErrorCounts, Words, count_errors_by_speaker
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """References (utterance -> words), and for each hypothesis file of the two systems (path -> utterance -> words).
+    """Filtered references (utterance -> words), and the hypotheses of each file of the two systems, by path.
 
     `speakers` maps utterance to speaker; where `unit` is "utterance" no speaker is known and each stands for
-    itself.
+    itself. `whole` is the reference as it is written.
     """
 
-    references: Hypotheses
+    references: Mapping[str, Words]
     hypotheses: Mapping[str, Hypotheses]
     against: Mapping[str, Hypotheses]
     speakers: Mapping[str, str]
     unit: str
+    whole: Reference
+    alignment: Alignment = "unit"
 
     @property
     def num_words(self) -> int:
-        """Reference words."""
+        """Reference words that are scored."""
         return sum(len(words) for words in self.references.values())
 
     def words_by_speaker(self) -> dict[str, int]:
@@ -49,20 +43,24 @@ class EvaluationSet:
         return totals
 
     def covered(self) -> "EvaluationSet":
-        """The part that every hypothesis file covers."""
-        kept = set(self.references).intersection(*self.hypotheses.values(), *self.against.values())
+        """The part that every hypothesis file covers; words in no segment count where their speaker is in it."""
+        files = [*self.hypotheses.values(), *self.against.values()]
+        kept = set(self.references).intersection(*(file.words for file in files))
         if not kept:
             raise InputError("no reference utterance has a hypothesis in every file: no part to score")
-
-        def part(words: Hypotheses) -> Hypotheses:
-            return {utterance: words[utterance] for utterance in words if utterance in kept}
-
         return replace(
             self,
-            references=part(self.references),
-            hypotheses={path: part(words) for path, words in self.hypotheses.items()},
-            against={path: part(words) for path, words in self.against.items()},
+            references={utterance: words for utterance, words in self.references.items() if utterance in kept},
+            hypotheses={path: file.part(kept, self.speakers) for path, file in self.hypotheses.items()},
+            against={path: file.part(kept, self.speakers) for path, file in self.against.items()},
         )
+
+    def count(self, file: Hypotheses) -> dict[str, ErrorCounts]:
+        """Errors per speaker of one file; words in no segment are insertions."""
+        counts = count_errors_by_speaker(self.references, file.words, self.speakers, self.alignment)
+        for speaker, words in file.outside.items():
+            counts[speaker] += ErrorCounts(0, 0, 0, len(words))
+        return counts
 
     def export(self, folder: Path | None, format: Format) -> None:
         """Write `ref` and `hyp` (`hyp-2`, ... for further seeds) of the first system into `folder`."""
@@ -71,8 +69,8 @@ class EvaluationSet:
         suffix = ".trn" if format == "trn" else ".txt"
         speakers = self.speakers if self.unit == "speaker" else None
         files = {"ref": self.references}
-        for number, words in enumerate(self.hypotheses.values(), start=1):
-            files["hyp" if number == 1 else f"hyp-{number}"] = words
+        for number, file in enumerate(self.hypotheses.values(), start=1):
+            files["hyp" if number == 1 else f"hyp-{number}"] = file.words
         for name, words in files.items():
             write_transcripts(Path(folder) / (name + suffix), words, format=format, speakers=speakers)
 
@@ -82,8 +80,12 @@ class EvaluationSet:
             return
         blocks = (
             block
-            for name, words in self.hypotheses.items()
-            for block in (f"# {name}\n", *format_alignments(self.references, words, self.speakers))
+            for name, file in self.hypotheses.items()
+            for block in (
+                f"# {name}\n",
+                *format_alignments(self.references, file.words, self.speakers, self.alignment),
+                *_outside_blocks(file),
+            )
         )
         if str(path) == "-":
             sys.stdout.writelines(block + "\n" for block in blocks)
@@ -93,58 +95,48 @@ class EvaluationSet:
 
 
 def load_evaluation_set(
-    ref: Path, hyp: Sequence[Path], against: Sequence[Path] = (), utt2spk: Path | None = None
+    ref: Path,
+    hyp: Sequence[Path],
+    against: Sequence[Path] = (),
+    utt2spk: Path | None = None,
+    *,
+    ref_format: FileFormat | None = None,
+    format: FileFormat | None = None,
+    text_filter: TextFilter | None = None,
+    alignment: Alignment = "unit",
+    partial: bool = False,
 ) -> EvaluationSet:
-    """Read what is scored together.
+    """Read what is scored together; formats from the files' names where none is given.
 
     InputError: no hypothesis file, one given twice, hypothesis ids not in the reference, utterances without
     speaker.
     """
+    text_filter = text_filter or TextFilter()
+    reference = read_reference(ref, ref_format, utt2spk)
+
+    def read(paths: Sequence[Path]) -> dict[str, Hypotheses]:
+        return {str(path): read_hypotheses(path, format, reference, text_filter, partial) for path in distinct(paths)}
+
     if not hyp:
         raise InputError("no hypothesis file given; expected --hyp FILE, once for each seed of the system")
-    reference = read_transcripts(ref)
-    beside = Path(ref).parent / "utt2spk"
-    if utt2spk is None and reference.format == "text" and beside.is_file():
-        utt2spk = beside
-    known = read_utt2spk(utt2spk) if utt2spk is not None else {}
-    references = with_kaldi_ids(reference, known)
-    speakers, unit = _resolve_speakers(references, reference, known, utt2spk)
     return EvaluationSet(
-        references,
-        {str(path): _read_hypotheses(path, known, references) for path in _distinct(hyp)},
-        {str(path): _read_hypotheses(path, known, references) for path in _distinct(against)},
-        speakers,
-        unit,
+        text_filter.texts(reference.texts, ref), read(hyp), read(against), reference.speakers, reference.unit,
+        reference, alignment,
     )
 
 
-def _read_hypotheses(path: Path, speakers: Mapping[str, str], references: Hypotheses) -> Hypotheses:
-    words = with_kaldi_ids(read_transcripts(path), speakers)
-    check_ids(references, words, str(path))
-    return words
-
-
-def _resolve_speakers(
-    references: Hypotheses, file: Transcripts, known: Mapping[str, str], utt2spk: Path | None
-) -> tuple[dict[str, str], str]:
-    if known:
-        orphans = [utterance for utterance in references if utterance not in known]
-        if orphans:
-            raise InputError(
-                f"{utt2spk}: no speaker for {len(orphans)} of {len(references)} reference utterances "
-                f"({first_ids(orphans)}); add them, or give another file by --utt2spk"
-            )
-        return {utterance: known[utterance] for utterance in references}, "speaker"
-    if file.format == "trn":
-        found = {utterance: trn_speaker(utterance) for utterance in references}
-        speakers = {utterance: speaker for utterance, speaker in found.items() if speaker is not None}
-        if len(speakers) == len(references):
-            return speakers, "speaker"
-    return {utterance: utterance for utterance in references}, "utterance"
-
-
-def _distinct(paths: Sequence[Path]) -> Sequence[Path]:
+def distinct(paths: Sequence[Path]) -> Sequence[Path]:
+    """The paths; InputError where one is given twice."""
     for index, path in enumerate(paths):
         if path in paths[:index]:
             raise InputError(f"{path}: given twice for one system; expected one file for each seed")
     return paths
+
+
+def _outside_blocks(file: Hypotheses) -> list[str]:
+    return [
+        f"in no segment, insertions for {speaker}: "
+        + ", ".join(f"{one.word} ({one.utterance} {one.channel} at {one.start:g} s)" for one in words)
+        + "\n"
+        for speaker, words in sorted(file.outside.items())
+    ]

@@ -22,21 +22,21 @@ class Transcripts:
     format: Format
 
 
-def read_transcripts(path: Path) -> Transcripts:
+def read_transcripts(path: Path, format: Format | None = None) -> Transcripts:
     """Read a file of transcripts, `.gz` too.
 
-    It is trn where its name ends in `.trn` or every line ends in `(id)`, and Kaldi text else. A trn id is
-    what stands between the brackets; `;;` begins a comment there. InputError with file and line: an id twice,
-    a trn line without id, alternatives `{ a / b }` in trn, no transcript at all.
+    Where no format is given, it is trn if its name ends in `.trn` or every line ends in `(id)`, and Kaldi text else.
+    A trn id is what stands between the last brackets; `;;` begins a comment there. InputError with file and line: an id
+    twice, a trn line without id, alternatives `{ a / b }` in trn, no transcript at all.
     """
     path = Path(path)
     lines = [(number, line.strip()) for number, line in read_lines(path) if line.strip()]
     spoken = [(number, line) for number, line in lines if not line.startswith(";;")]
-    if ".trn" in path.suffixes[-2:] or (spoken and all(_TRN_LINE.fullmatch(line) for _, line in spoken)):
-        kind: Format = "trn"
+    looks_like_trn = ".trn" in path.suffixes[-2:] or (spoken and all(_TRN_LINE.fullmatch(line) for _, line in spoken))
+    kind: Format = format or ("trn" if looks_like_trn else "text")
+    if kind == "trn":
         entries = [(number, *_parse_trn(line, f"{path}:{number}")) for number, line in spoken]
     else:
-        kind = "text"
         entries = [(number, *_parse_text(line)) for number, line in lines]
     if not entries:
         raise InputError(
