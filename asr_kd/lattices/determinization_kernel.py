@@ -13,19 +13,22 @@ NODE = np.dtype([("parent", "i4"), ("tid", "i4"), ("depth", "i4"), ("mark", "i4"
 ELEMENT = np.dtype([("state", "i4"), ("node", "i4"), ("graph", "f8"), ("acoustic", "f8")])
 # What a subset has in common: costs, and the node where its transition-ids part. For one before epsilons, `target` is
 # the determinised state that it leads to, and `closed_*` what it has in common after epsilons.
-SUBSET = np.dtype([("begin", "i8"), ("end", "i8"), ("graph", "f8"), ("acoustic", "f8"), ("node", "i4"),
-                   ("closed_graph", "f8"), ("closed_acoustic", "f8"), ("closed_node", "i4"), ("target", "i4"),
-                   ("next", "i4"), ("hash", "u8")])
-FINAL = np.dtype([("graph", "f8"), ("acoustic", "f8"), ("node", "i4")])
+SUBSET = np.dtype([("begin", "i8"), ("end", "i8"), ("graph", "f8"), ("acoustic", "f8"), ("closed_graph", "f8"),
+                   ("closed_acoustic", "f8"), ("hash", "u8"), ("node", "i4"), ("closed_node", "i4"), ("target", "i4"),
+                   ("next", "i4")])
+FINAL = np.dtype([("graph", "f8"), ("acoustic", "f8"), ("node", "i4")], align=True)
 TASK = np.dtype([("begin", "i8"), ("end", "i8"), ("source", "i4"), ("word", "i4")])
 # Transition-ids of an arc: from the depth of its source to node `first`, then from the depth of `middle` to `last`.
 ARC = np.dtype([("source", "i4"), ("target", "i4"), ("word", "i4"), ("first", "i4"), ("middle", "i4"), ("last", "i4"),
                 ("graph", "f8"), ("acoustic", "f8")])
 _CANDIDATE = np.dtype([("key", "i8"), ("arc", "i4"), ("node", "i4"), ("graph", "f8"), ("acoustic", "f8"),
                        ("cost", "f8")])
-_SLOT = np.dtype([("stamp", "i4"), ("node", "i4"), ("tid", "i4"), ("graph", "f8"), ("acoustic", "f8"), ("cost", "f8")])
+_SLOT = np.dtype([("stamp", "i4"), ("node", "i4"), ("tid", "i4"), ("graph", "f8"), ("acoustic", "f8"), ("cost", "f8")],
+                 align=True)
 _NODE_SIZE, _ELEMENT_SIZE = NODE.itemsize, ELEMENT.itemsize
 _CHAINS = 1 << 13
+# Sums of the same costs in another order differ by less; no path may fall out of a beam that its beginning was in.
+_ROUNDING = 1e-6
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -56,8 +59,9 @@ def determinize_arrays(  # type: ignore[no-untyped-def]
     initial_chains = np.full(_CHAINS, -1, np.int32)
     num_nodes, num_elements, num_det, num_initials, num_tasks, num_arcs = 1, 1, 0, 0, 0, 0
     stamp = 0
-    limit = backward[0] + beam
     reached = beam
+    beam += _ROUNDING
+    limit = backward[0] + beam
 
     elements[0].state, elements[0].node, elements[0].graph, elements[0].acoustic = 0, 0, 0.0, 0.0
     tasks[0].source, tasks[0].word, tasks[0].begin, tasks[0].end = -1, 0, 0, 1
@@ -66,7 +70,7 @@ def determinize_arrays(  # type: ignore[no-untyped-def]
     while len(queue) > 0:
         priority, task = heapq.heappop(queue)
         used = num_nodes * _NODE_SIZE + num_elements * _ELEMENT_SIZE
-        if (num_arcs >= max_arcs or used >= max_bytes) and priority > backward[0] + 1e-6:
+        if (num_arcs >= max_arcs or used >= max_bytes) and priority > backward[0] + _ROUNDING:
             reached = priority - backward[0]
             break
         begin, end, source = tasks[task].begin, tasks[task].end, tasks[task].source
@@ -223,7 +227,7 @@ def _settle(subsets, number, elements, nodes, backward, scale, floor, reference,
     best, chosen = np.inf, subset.begin
     for i in range(subset.begin, subset.end):
         cost = elements[i].graph + scale * elements[i].acoustic + backward[elements[i].state]
-        if cost < best - 1e-7:  # rounding must not choose among elements on one path
+        if cost < best - _ROUNDING:  # rounding must not choose among elements on one path
             best, chosen = cost, i
     node = elements[chosen].node
     top = nodes[node].depth
