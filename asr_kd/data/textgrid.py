@@ -11,10 +11,20 @@ Interval = tuple[float, float, str]
 
 
 def write_textgrid(path: Path, tiers: Mapping[str, Iterable[Interval]], duration: float, decimals: int = 4) -> None:
-    """Write interval tiers (name -> (start, end, label) in seconds) of one utterance of `duration` seconds, atomically.
+    """Write `textgrid_text` to a file (UTF-8), atomically."""
+    text = textgrid_text(tiers, duration, decimals, path)
+    with atomic_file(Path(path)) as file:
+        file.write(text)
+
+
+def textgrid_text(
+    tiers: Mapping[str, Iterable[Interval]], duration: float, decimals: int = 4, path: Path | str = "TextGrid"
+) -> str:
+    """Interval tiers (name -> (start, end, label) in seconds) of an utterance of `duration` seconds, for Praat.
 
     What no interval covers becomes an interval with an empty label, as Praat wants it; times are rounded to
-    `decimals`. InputError: intervals that overlap, go back in time, have no length or leave 0..duration.
+    `decimals`. InputError, which names `path`: intervals that overlap, go back in time, have no length or leave
+    0..duration.
     """
     end = round(duration, decimals)
     if not math.isfinite(end) or end <= 0:
@@ -28,11 +38,10 @@ def write_textgrid(path: Path, tiers: Mapping[str, Iterable[Interval]], duration
         for i, (start, stop, label) in enumerate(whole, start=1):
             lines += [f"        intervals [{i}]:", f"            xmin = {start:.{decimals}f}",
                       f"            xmax = {stop:.{decimals}f}", f"            text = {_quoted(label)}"]
-    with atomic_file(Path(path)) as file:
-        file.write("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
-def _without_gaps(path: Path, name: str, intervals: Iterable[Interval], duration: float, decimals: int
+def _without_gaps(path: Path | str, name: str, intervals: Iterable[Interval], duration: float, decimals: int
                   ) -> list[Interval]:
     whole: list[Interval] = []
     at = 0.0
