@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asr_kd.lattices.lattice import Lattice
+
 
 @dataclass(frozen=True)
 class WordLattice:
@@ -59,6 +61,14 @@ class WordLattice:
     def final_run(self, state: int) -> np.ndarray:
         """The transition-ids that end a path in a final state, int32 (frames,)."""
         return self.transition_ids[self.final_begins[state] : self.final_ends[state]]
+
+    def expand(
+        self, log_likelihoods: np.ndarray | None = None, transition_pdfs: np.ndarray | None = None
+    ) -> Lattice:
+        """The state-level lattice of the same paths; see `asr_kd.lattices.expansion.expand`."""
+        from asr_kd.lattices.expansion import expand
+
+        return expand(self, log_likelihoods, transition_pdfs)
 
     def fault(self) -> str | None:
         """What breaks the rules above, in a few words; None where nothing does."""

@@ -7,47 +7,8 @@ from hypothesis import strategies as st
 
 from asr_kd.lattices.determinization import determinize, determinize_within
 from asr_kd.lattices.lattice import Lattice
-from asr_kd.lattices.word_lattice import WordLattice
-from tests.lattices.random_lattice import paths_of, random_lattice
-
-SCALE = 0.1
-
-Words = tuple[int, ...]
-# Graph cost, acoustic cost, transition-ids.
-Reading = tuple[float, float, tuple[int, ...]]
-
-
-def best_readings(lattice: Lattice) -> dict[Words, Reading]:
-    """Each word sequence with its best path."""
-    found: dict[Words, Reading] = {}
-    for arcs, graph, acoustic, words in paths_of(lattice):
-        tids = tuple(t for t in lattice.transition_ids[list(arcs)].tolist() if t)
-        if words not in found or graph + SCALE * acoustic < found[words][0] + SCALE * found[words][1]:
-            found[words] = (graph, acoustic, tids)
-    return found
-
-
-def readings_of(lattice: WordLattice) -> list[tuple[Words, Reading]]:
-    """All paths of a word lattice."""
-    found: list[tuple[Words, Reading]] = []
-
-    def walk(state: int, words: Words, graph: float, acoustic: float, tids: tuple[int, ...]) -> None:
-        if np.isfinite(lattice.final_graph_costs[state]):
-            found.append((words, (graph + float(lattice.final_graph_costs[state]),
-                                  acoustic + float(lattice.final_acoustic_costs[state]),
-                                  (*tids, *lattice.final_run(state).tolist()))))
-        for arc in range(lattice.offsets[state], lattice.offsets[state + 1]):
-            assert lattice.words[arc] > 0
-            walk(int(lattice.targets[arc]), (*words, int(lattice.words[arc])), graph + float(lattice.graph_costs[arc]),
-                 acoustic + float(lattice.acoustic_costs[arc]), (*tids, *lattice.run(arc).tolist()))
-
-    if lattice.num_states:
-        walk(0, (), 0.0, 0.0, ())
-    return found
-
-
-def total(reading: Reading) -> float:
-    return reading[0] + SCALE * reading[1]
+from tests.lattices.random_lattice import random_lattice
+from tests.lattices.word_readings import SCALE, best_readings, readings_of, shared_acoustics, total
 
 
 @settings(deadline=None, max_examples=300)
@@ -63,6 +24,7 @@ def test_each_word_sequence_within_the_beam_once_with_its_best_path(
     best = min(map(total, wanted.values()))
     result = determinize(lattice, beam, SCALE)
     assert result.fault() is None
+    assert (result.words > 0).all()
     found = readings_of(result)
     assert len({words for words, _ in found}) == len(found)
     by_words = dict(found)
@@ -76,30 +38,19 @@ def test_each_word_sequence_within_the_beam_once_with_its_best_path(
             assert acoustic == pytest.approx(wanted[words][1], abs=1e-3)
 
 
-def shared_acoustics(seed: int) -> Lattice:
-    """A lattice in which equal transition-ids of a frame have equal acoustic costs, as a search makes them."""
-    lattice = random_lattice(seed, frames=6)
-    scores = np.random.default_rng(seed).normal(30, 20, (6, 10)).astype(np.float32)
-    scores[:, 0] = 0
-    frames = np.minimum(lattice.frames[lattice.sources], 5)
-    lattice.acoustic_costs[:] = scores[frames, lattice.transition_ids]
-    return lattice
-
-
 @settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_an_arcs_acoustic_cost_is_that_of_its_own_frames(seed: int) -> None:
-    lattice = shared_acoustics(seed)
-    scores = np.random.default_rng(seed).normal(30, 20, (6, 10)).astype(np.float32)
+    lattice, scores = shared_acoustics(seed)
     result = determinize(lattice, 10.0, SCALE)
     for arc, source in enumerate(result.sources):
         run = result.run(arc)
         expected = scores[result.frames[source] + np.arange(len(run)), run].sum()
-        assert result.acoustic_costs[arc] == pytest.approx(expected, abs=1e-3)
+        assert -result.acoustic_costs[arc] == pytest.approx(expected, abs=1e-3)
     for state in np.flatnonzero(np.isfinite(result.final_graph_costs)):
         run = result.final_run(int(state))
         expected = scores[result.frames[state] + np.arange(len(run)), run].sum()
-        assert result.final_acoustic_costs[state] == pytest.approx(expected, abs=1e-3)
+        assert -result.final_acoustic_costs[state] == pytest.approx(expected, abs=1e-3)
 
 
 @settings(deadline=None)
