@@ -1,6 +1,5 @@
 """The pronunciation lexicon, from Kaldi's or CMU's format, with disambiguation symbols."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from pydantic import Field
 
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import hash_json, read_lines
+from asr_kd.core.files import hash_json
+from asr_kd.lexicon.lexicon_file import read_lexicon
 from asr_kd.lexicon.phones import PhoneTable
-
-_VARIANT = re.compile(r"^(.+)\(\d+\)$")
 
 
 class LexiconConfig(Config):
@@ -65,23 +63,21 @@ class Lexicon:
                                for (word, pron), number in zip(keys, numbers, strict=True)]
 
     @staticmethod
-    def read(path: Path, config: LexiconConfig | None = None) -> "Lexicon":
-        """Read `WORD PHONES`, `WORD PROBABILITY PHONES` (lexiconp) or CMU's `WORD(2) PHONES`; the format is found out.
+    def read(path: Path, config: LexiconConfig | None = None, phones: PhoneTable | None = None) -> "Lexicon":
+        """The lexicon of a file (see `read_lexicon`), silence word and unknown word added where they are absent.
 
-        Silence word and unknown word are added where they are absent. InputError names file and line of what is
-        wrong: a word without phones, a probability outside (0, 1], a symbol that looks like a disambiguation symbol.
+        `phones`: the table of a trained model, to give that model other words; InputError names a phone that it
+        lacks. Without, the table is made of the phones that occur.
         """
-        config = config or LexiconConfig()
-        entries = _read_entries(Path(path))
-        known = {word for word, _, _, _ in entries}
-        base = [(word if (m := _VARIANT.match(word)) is None or m.group(1) not in known else m.group(1),
-                 pron, prob) for word, pron, prob, _ in entries]
-        return Lexicon.from_entries(base, config)
+        try:
+            return Lexicon.from_entries(read_lexicon(Path(path)), config, phones)
+        except _WordError as error:
+            raise InputError(f"{path}: {error}") from None
 
     @staticmethod
-    def from_entries(entries: Iterable[tuple[str, Sequence[str], float]], config: LexiconConfig | None = None
-                     ) -> "Lexicon":
-        """A lexicon of (word, phones without positions, probability), silence and unknown word added."""
+    def from_entries(entries: Iterable[tuple[str, Sequence[str], float]], config: LexiconConfig | None = None,
+                     phones: PhoneTable | None = None) -> "Lexicon":
+        """A lexicon of (word, phones without positions, probability), as `read`."""
         config = config or LexiconConfig()
         rows = [(word, tuple(pron), prob) for word, pron, prob in entries]
         known = {word for word, _, _ in rows}
@@ -91,9 +87,18 @@ class Lexicon:
                 raise InputError(f"{word}'s phone {phone!r} is not among the silence phones")
             if word not in known:
                 rows.append((word, (phone,), 1.0))
-        phones = PhoneTable.build({p for _, pron, _ in rows for p in pron}, config.silence_phones,
-                                  config.optional_silence, config.position_dependent)
-        return Lexicon(phones, ((word, phones.in_word(pron), prob) for word, pron, prob in rows),
+        table = phones or PhoneTable.build({p for _, pron, _ in rows for p in pron}, config.silence_phones,
+                                           config.optional_silence, config.position_dependent)
+
+        def in_word(word: str, pron: tuple[str, ...]) -> tuple[int, ...]:
+            if not pron:
+                raise _WordError(f"word {word!r} has no phones")
+            try:
+                return table.in_word(pron)
+            except InputError as error:
+                raise _WordError(f"word {word!r}: {error}") from None
+
+        return Lexicon(table, ((word, in_word(word, pron), prob) for word, pron, prob in rows),
                        config.silence_probability, config.unknown_word)
 
     @cached_property
@@ -153,37 +158,8 @@ class Lexicon:
         return hash_json({"lexicon": self.as_json(), "phones": self.phones.as_json()})
 
 
-def _read_entries(path: Path) -> list[tuple[str, list[str], float, int]]:
-    rows = []
-    for number, line in read_lines(path):
-        if line.startswith(";;;") or not line.strip():
-            continue
-        fields = line.split(" # ")[0].split()
-        if len(fields) < 2:
-            raise InputError(f"{path}:{number}: word {fields[0]!r} has no phones")
-        rows.append((number, fields))
-    if not rows:
-        raise InputError(f"{path}: no pronunciation in it")
-    with_probabilities = all(len(f) > 2 and _is_number(f[1]) for _, f in rows)
-    entries = []
-    for number, (word, *fields) in rows:
-        probability = float(fields.pop(0)) if with_probabilities else 1.0
-        if not 0 < probability <= 1:
-            raise InputError(f"{path}:{number}: probability {probability} of {word!r} is not in (0, 1]")
-        odd = next((p for p in fields if _is_number(p) or p.startswith("#") or p == "<eps>"), None)
-        if odd is not None or word.startswith("#") or word in ("<eps>", "<s>", "</s>"):
-            raise InputError(f"{path}:{number}: {odd or word!r} cannot be a {'phone' if odd else 'word'}; expected "
-                             "WORD PHONES or (in every line) WORD PROBABILITY PHONES")
-        entries.append((word, fields, probability, number))
-    return entries
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return any(c.isdigit() for c in text)
+class _WordError(InputError):
+    """A word whose pronunciation cannot be; the reader of a file says which file."""
 
 
 def _disambiguation(prons: list[tuple[int, ...]]) -> list[int]:

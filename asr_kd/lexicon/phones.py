@@ -46,7 +46,7 @@ class PhoneTable:
                              f"{', '.join(silence_phones)}")
         groups: dict[tuple[bool, str], list[str]] = {(False, phone): [phone] for phone in silence_phones}
         for phone in sorted(set(phones) - set(silence_phones)):
-            groups.setdefault((True, _STRESS.sub("", phone)), []).append(phone)
+            groups.setdefault((True, without_stress(phone)), []).append(phone)
         symbols = ["<eps>"]
         silence: set[int] = set()
         for phone in silence_phones:
@@ -96,14 +96,15 @@ class PhoneTable:
         return found.group() if found else ""
 
     def in_word(self, phones: Sequence[str]) -> tuple[int, ...]:
-        """Ids of a word's phones (given without positions), each with its position. KeyError if unknown."""
-        if not self.position_dependent:
-            return tuple(self.ids[phone] for phone in phones)
+        """Ids of a word's phones (given without positions), each with its position. InputError if one is unknown."""
         last = len(phones) - 1
-        if last == 0:
-            return (self.ids[f"{phones[0]}_S"],)
-        return tuple(self.ids[f"{phone}_{'B' if i == 0 else 'E' if i == last else 'I'}"]
-                     for i, phone in enumerate(phones))
+        positions = ["S"] if last == 0 else ["B", *["I"] * (last - 1), "E"]
+        forms = [f"{phone}_{position}" if self.position_dependent else phone
+                 for phone, position in zip(phones, positions, strict=True)]
+        for phone, form in zip(phones, forms, strict=True):
+            if form not in self.ids:
+                raise InputError(f"phone {phone!r} is not in the phone table")
+        return tuple(self.ids[form] for form in forms)
 
     def disambiguation_id(self, number: int) -> int:
         """The id of the disambiguation symbol `#number`: they follow the phones, as in Kaldi's `phones.txt`."""
@@ -125,6 +126,11 @@ class PhoneTable:
     def digest(self) -> str:
         """Identifies the table's content, in hexadecimal digits."""
         return hash_json(self.as_json())
+
+
+def without_stress(phone: str) -> str:
+    """A phone without the digit of its stress or tone."""
+    return _STRESS.sub("", phone)
 
 
 def _forms(phone: str, position_dependent: bool, is_silence: bool) -> list[str]:

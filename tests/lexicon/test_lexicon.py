@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
 from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
+from asr_kd.lexicon.lexicon_file import Entry, read_lexicon, write_lexicon
 from asr_kd.lexicon.phones import PhoneTable
 
 
@@ -64,15 +65,17 @@ def test_cmu_variants_and_comments(tmp_path: Path) -> None:
     assert "F(3)" in lexicon.word_id  # no word F: the brackets are part of the word
 
 
-def test_a_pronunciation_given_twice_counts_once(tmp_path: Path) -> None:
-    assert pronunciations(Lexicon.read(write(tmp_path, "A AH0\nA AH0\n")), "A") == [["AH0_S"]]
-
-
 @pytest.mark.parametrize(("text", "place", "what"), [
     ("AT AE T\nTO\n", ":2", "no phones"),
     ("AT 0.5 AE T\nTO 1.5 T\n", ":2", "not in (0, 1]"),
     ("AT AE T\nTO 0.5 T\n", ":2", "cannot be a phone"),
-    ("AT AE #1\n", ":1", "'#1' cannot be a phone"),
+    ("AT AE #1\n", ":1", "'#1' of 'AT' cannot be a phone"),
+    ("AT 0.5 AE T\nTO T\n", ":2", "'T' is no probability"),
+    ("AT 0.5 AE T\nTO 0 T\n", ":2", "not in (0, 1]"),
+    ("AT 0.5 AE T\nTO nan T\n", ":2", "'nan' is no probability"),
+    ("AT 0.5 AE T\nTO 0.5\n", ":2", "no phones"),
+    ("A AH0\nTO T\nA AH0\n", ":3", "'A' as AH0 stands in line 1 already"),
+    ("A AH0\nA(2) AH0\n", ":2", "stands in line 1 already"),
     ("<s> S\n", ":1", "'<s>' cannot be a word"),
     ("", "", "no pronunciation"),
 ])
@@ -125,3 +128,23 @@ def test_epsilon_is_not_a_word_of_a_transcript(lexicon: Lexicon) -> None:
 def test_optional_silence_must_be_silence() -> None:
     with pytest.raises(InputError, match="optional silence 'NSN'"):
         PhoneTable.build(["A"], optional_silence="NSN")
+
+
+def test_a_trained_models_table_takes_other_words_but_no_other_phones(tmp_path: Path) -> None:
+    phones = Lexicon.read(write(tmp_path, "AT AE1 T\nTOO T UW1\n")).phones
+    larger = Lexicon.read(write(tmp_path, "TWO T UW1\nTAT T AE1 T\n"), phones=phones)
+    assert larger.phones is phones
+    assert pronunciations(larger, "TAT") == [["T_B", "AE1_I", "T_E"]]
+    with pytest.raises(InputError) as error:
+        Lexicon.read(write(tmp_path, "TWO T UW1\nDO D UW1\n"), phones=phones)
+    assert "lexicon.txt: word 'DO': phone 'D' is not in the phone table" in str(error.value)
+
+
+@given(st.lists(st.tuples(st.text("AB", min_size=1), st.text("xy", min_size=1, max_size=3),
+                          st.sampled_from([1.0, 0.5, 0.125])), min_size=1, unique_by=lambda e: e[:2]))
+def test_a_lexicon_written_is_read_back(tmp_path_factory: pytest.TempPathFactory,
+                                        rows: list[tuple[str, str, float]]) -> None:
+    entries = [Entry(word, tuple(pron), probability) for word, pron, probability in rows]
+    path = tmp_path_factory.mktemp("lexicon") / "lexiconp.txt"
+    write_lexicon(path, entries)
+    assert read_lexicon(path) == sorted(entries, key=lambda entry: entry.word)
