@@ -147,9 +147,11 @@ def _read_lattice(stream: ByteStream, key: str, convert: Callable[[UnsortedLatti
         if mark == kaldi_binary.MAGIC:
             return convert(kaldi_binary.parse_lattice(stream))
         is_text = mark[:1].isspace()
+        if kaldi_binary.MAGIC.startswith(mark):
+            raise LatticeFault("cut off: the file ends here")
         if not is_text:
             raise LatticeFault("neither Kaldi's text form of a lattice (a new line) nor its binary form (OpenFst's "
-                               "magic number)" if mark else "cut off: the file ends here")
+                               "magic number)")
         return convert(kaldi_text.parse_lattice(_text_lines(stream)))
     except LatticeFault as fault:
         where = f": byte {begin}"

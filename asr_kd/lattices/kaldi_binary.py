@@ -25,6 +25,7 @@ _NAME_LIMIT = 64
 _MINIMUM_VERSION, _VERSION = 2, 2
 _SYMBOLS = 3  # Flags of input and output symbol tables.
 _PROPERTIES = 3  # Expanded and mutable, as every vector FST is; OpenFst finds out the others when it needs them.
+_LONGEST = 1 << 48  # Larger counts would overflow; no file is as long.
 _CUT_OFF = "cut off: the file ends within the lattice"
 
 
@@ -138,7 +139,7 @@ def _measure(ints, states, compact):  # type: ignore[no-untyped-def]
         count = (np.int64(ints[position - 1]) << 32) + (np.int64(ints[position - 2]) & 0xFFFFFFFF)
         width = 6 if compact else 5
         if count > (len(ints) - position) // width:
-            return -(position + count * width), 0, 0
+            return -(position + min(count, _LONGEST) * width), 0, 0
         arcs += count
         if not compact:
             position += 5 * count

@@ -68,7 +68,7 @@ def minimum_bayes_risk(
         if not decode_mbr or iteration == _ITERATIONS or (best == current).all():
             break
         current = _with_gaps(best[best > 0])
-    return _result(vocabulary, current, gamma, tau_begin, tau_end, risk)
+    return _result(vocabulary, current, gamma, tau_begin, tau_end, risk, lattice.num_frames)
 
 
 def _arcs(lattice: WordLattice, acoustic_scale: float, lm_scale: float, penalty: float) -> tuple[np.ndarray, ...]:
@@ -95,7 +95,7 @@ def _with_gaps(words: np.ndarray) -> np.ndarray:
 
 def _result(
     vocabulary: np.ndarray, current: np.ndarray, gamma: np.ndarray, tau_begin: np.ndarray, tau_end: np.ndarray,
-    risk: float,
+    risk: float, frames: int,
 ) -> MinimumBayesRisk:
     words, times, confidences, bins = [], [], [], []
     for place, word in enumerate(current):
@@ -107,9 +107,11 @@ def _result(
         timed = word if here[word] > 0 else order[0]
         words.append(int(vocabulary[word]))
         confidences.append(min(1.0, float(here[word])))
-        times.append((tau_begin[place, timed] / here[timed], tau_end[place, timed] / here[timed]))
+        # A mean of frames may round to just behind the last one.
+        begin, end = np.minimum([tau_begin[place, timed], tau_end[place, timed]] / here[timed], frames)
+        times.append((float(begin), float(end)))
         _separate(times)
-    return MinimumBayesRisk(words, [(float(b), float(e)) for b, e in times], confidences, float(risk), bins)
+    return MinimumBayesRisk(words, times, confidences, float(risk), bins)
 
 
 def _separate(times: list[tuple[float, float]]) -> None:

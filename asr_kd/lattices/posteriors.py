@@ -15,7 +15,9 @@ def arc_posteriors(lattice: Lattice, acoustic_scale: float, lm_scale: float = 1.
     if lattice.num_states == 0:
         return np.zeros(0), -np.inf
     scores = arc_scores(lattice, acoustic_scale, lm_scale)
-    finals = -lm_scale * lattice.final_costs.astype(np.float64) if lm_scale else _free(lattice.final_costs)
+    is_final = np.isfinite(lattice.final_costs)
+    finals = np.full(lattice.num_states, -np.inf)
+    finals[is_final] = -lm_scale * lattice.final_costs[is_final].astype(np.float64)
     return _posteriors(lattice.offsets, lattice.targets, scores, finals)
 
 
@@ -52,10 +54,6 @@ def arcs_of_frames(lattice: Lattice) -> np.ndarray:
     """
     states = np.searchsorted(lattice.frames, np.arange(lattice.num_frames + 2))
     return lattice.offsets[states]
-
-
-def _free(final_costs: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(final_costs), 0.0, -np.inf)
 
 
 @njit(nogil=True, cache=True)
