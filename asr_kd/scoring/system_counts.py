@@ -9,7 +9,7 @@ import pydantic
 from asr_kd.core.config import Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json, write_json
-from asr_kd.scoring.wer import ErrorCounts, pool
+from asr_kd.scoring.wer import Alignment, ErrorCounts, pool
 
 # More words than anyone has spoken: sums of counts stay within 64 bits.
 _MOST = 10**15
@@ -54,7 +54,8 @@ class SystemCounts:
     """Errors per speaker of one model, seed and split, with what its row in the results says besides.
 
     `frame_accuracy` in percent, `bytes` of the model on disk, `run` the run directory's name, `utterances`
-    scored, `partial` where not the whole split was, `baseline` and `teacher` the ids of its own CE baseline
+    scored, `partial` where not the whole split was, `alignment` and `text_filter` (name-version) by which words were
+    compared, `baseline` and `teacher` the ids of its own CE baseline
     and of its teacher.
     """
 
@@ -73,6 +74,8 @@ class SystemCounts:
     insertion_penalty: float | None = None
     utterances: Annotated[int, pydantic.Field(ge=0)] | None = None
     partial: bool = False
+    alignment: Alignment = "unit"
+    text_filter: Name = "none-1"
     baseline: Name | None = None
     teacher: Name | None = None
 
@@ -83,8 +86,14 @@ class SystemCounts:
 
     @property
     def set_name(self) -> str:
-        """The split, marked where only a part of it was scored, so that it never stands beside the whole."""
-        return f"{self.split}-partial" if self.partial else self.split
+        """The split, marked where only a part of it was scored or words were compared in another way than usual, so
+        that it never stands beside the whole, or beside figures of another filter or alignment."""
+        marks = [
+            "partial" if self.partial else "",
+            "" if self.text_filter == "none-1" else self.text_filter,
+            "" if self.alignment == "unit" else self.alignment,
+        ]
+        return "-".join([self.split, *filter(None, marks)])
 
     @property
     def file_name(self) -> str:

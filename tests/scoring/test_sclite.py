@@ -1,9 +1,6 @@
 """sclite's alignment: against its stated rule everywhere, against the program itself where it is installed."""
 
 import random
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,20 +9,11 @@ from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
 from asr_kd.scoring.transcripts import read_transcripts, read_utt2spk, write_transcripts
-from asr_kd.scoring.wer import ErrorCounts, align_words, count_errors, count_errors_by_speaker, pool
+from asr_kd.scoring.wer import ErrorCounts, align_words, count_errors, count_errors_by_speaker
+from tests.scoring.sclite_program import run_sclite
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=9)
 Texts = dict[str, list[str]]
-
-
-@pytest.fixture(scope="session")
-def sclite() -> list[str]:
-    """The command that runs sclite."""
-    if shutil.which("sctk"):
-        return ["sctk", "sclite"]
-    if shutil.which("sclite"):
-        return ["sclite"]
-    pytest.skip("sclite is not installed (Debian package sctk)")
 
 
 def sclite_counts(
@@ -35,18 +23,7 @@ def sclite_counts(
     write_transcripts(folder / "ref.trn", references, format="trn", speakers=speakers)
     whole = {**dict.fromkeys(references, []), **hypotheses}
     write_transcripts(folder / "hyp.trn", whole, format="trn", speakers=speakers)
-    printed = subprocess.run(
-        [*command, "-r", "ref.trn", "trn", "-h", "hyp.trn", "trn", "-i", "spu_id", "-s", "-o", "rsum", "stdout"],
-        cwd=folder, capture_output=True, text=True, check=True,
-    ).stdout
-    rows = re.findall(r"^\s*\| (\S+)\s*\|\s*\d+\s+(\d+)\s*\|((?:\s+\d+){6}) *\|$", printed, flags=re.MULTILINE)
-    counts = {}
-    for speaker, words, columns in rows:
-        _, substitutions, deletions, insertions, _, _ = map(int, columns.split())
-        counts[speaker] = ErrorCounts(int(words), substitutions, deletions, insertions)
-    total = counts.pop("Sum")
-    assert total == pool(counts.values())
-    return counts
+    return run_sclite(command, folder, "-r", "ref.trn", "trn", "-h", "hyp.trn", "trn", "-i", "spu_id", "-s")
 
 
 def random_cases(number: int, seed: int, longest: int = 12) -> tuple[Texts, Texts, dict[str, str]]:
