@@ -1,0 +1,271 @@
+"""Forced alignment of any manifest with any model of ours: what `asr-kd align` does."""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr_kd.bootstrap.adapted_alignment import adapted_score_source
+from asr_kd.core.config import Settings, build_config
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import atomic_folder, write_json
+from asr_kd.data.manifest import Utterance, read_manifest
+from asr_kd.features.adapted import AdaptedFeaturesConfig, write_adapted_features
+from asr_kd.features.frame_store import FrameStore
+from asr_kd.features.speaker_transforms import SpeakerTransforms
+from asr_kd.hmm.align import (
+    AlignConfig,
+    ScoreSource,
+    UtteranceAlignment,
+    align_to_folder,
+    gmm_score_source,
+    matrix_score_source,
+)
+from asr_kd.hmm.gmm_scores import gmm_inputs
+from asr_kd.hmm.model import HmmModel
+from asr_kd.hmm.time_marks import Format, write_time_marks
+from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
+from asr_kd.stages.features import features_by_recipe
+from asr_kd.stages.hmm import TRANSFORMS
+from asr_kd.stages.networks import BUNDLE
+
+ALIGNMENTS, SCORES, SUMMARY = "alignments", "scores.jsonl", "summary.json"
+FORMATS: tuple[Format, ...] = ("ctm", "textgrid", "ids")
+
+
+def align_manifest(
+    manifests: Path,
+    split: str,
+    model: Path,
+    output: Path,
+    features: Path | None = None,
+    network: Path | None = None,
+    transforms: Path | None = None,
+    adapt: bool = False,
+    lexicon: Path | None = None,
+    formats: list[str] | None = None,
+    beam: float = 10.0,
+    retry_beam: float = 40.0,
+    acoustic_scale: float = 0.1,
+    boost_silence: float = 1.0,
+    map_unknown: bool = False,
+    max_dropped: float = 0.05,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Align a split of a manifest folder with the HMM model in the folder `model`; returns `summary.json`'s content.
+
+    `output` gets the AlignmentStore `alignments`, `scores.jsonl` (log-likelihood per frame of each utterance), what
+    `formats` asks for (default: ctm and textgrid, see `write_time_marks`) and `summary.json`; a folder that an
+    earlier alignment wrote is replaced, any other refused.
+
+    Scores are those of the model's Gaussians or of the bundle `network`, less log priors as in decoding. `features`
+    is a frame store of the scoring model's recipe; without it features are computed from the audio. Speakers are
+    adapted to by `transforms`, or with `adapt` by fMLLR transforms that a first alignment supervises; a network that
+    hears fMLLR features and is given none needs one of the two. `lexicon` holds other words in the model's phones.
+
+    InputError for what does not belong together, and for words without pronunciation unless `map_unknown`; WorkError
+    where more than the share `max_dropped` of the utterances cannot be aligned.
+    """
+    chosen = _formats(formats)
+    _refuse_other_folders(Path(output))
+    settings = {"beam": beam, "retry_beam": retry_beam, "acoustic_scale": acoustic_scale,
+                "boost_silence": boost_silence, "map_unknown": map_unknown, "max_dropped": max_dropped}
+    config = build_config(AlignConfig, Settings(settings, {}))
+    hmm = _model(Path(model), lexicon)
+    utterances = read_manifest(manifests, split)
+    transcripts = {utterance.id: utterance.text.split() for utterance in utterances}
+    hmm.lexicon.word_ids(transcripts, map_unknown)
+    job = _Job(hmm, config, Path(manifests), split, transcripts, features, network, transforms, adapt, workers)
+    with atomic_folder(Path(output)) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
+        store, source, facts = job.scores(Path(scratch))
+        tally = _Tally()
+        with open(folder / SCORES, "w", encoding="utf-8") as scores, one_torch_thread():
+            def note(one: UtteranceAlignment) -> None:
+                scores.write(tally.line(one))
+
+            alignments, drops = align_to_folder(folder / ALIGNMENTS, hmm, source, store.ids, transcripts, config,
+                                                workers, note)
+        frame_shift = store.recipe["frame_shift"] / 1000
+        write_time_marks(folder, alignments, transcripts, hmm, chosen, frame_shift, _durations(utterances))
+        summary = {"split": split, "model": hmm.digest, "lexicon": hmm.lexicon.digest, **facts,
+                   "settings": config.model_dump(), "formats": list(chosen), "utterances": drops.as_dict(),
+                   "frames": tally.frames, "seconds": round(tally.frames * frame_shift, 3),
+                   "log_likelihood_per_frame": tally.mean}
+        write_json(folder / SUMMARY, summary)
+    return summary
+
+
+@dataclass(frozen=True)
+class _Job:
+    hmm: HmmModel
+    config: AlignConfig
+    manifests: Path
+    split: str
+    transcripts: Mapping[str, Sequence[str]]
+    features: Path | None
+    network: Path | None
+    transforms: Path | None
+    adapt: bool
+    workers: int | None
+
+    def scores(self, scratch: Path) -> tuple[FrameStore, ScoreSource, dict[str, Any]]:
+        """The features scored, their scores, and what to say of them."""
+        if self.adapt and self.transforms is not None:
+            raise InputError("transforms are given and to be estimated as well (--adapt); choose one of them")
+        if self.network is None:
+            store = self._store(self.hmm.feature_recipe, "the GMMs", scratch)
+            source, transforms = self._gmm_scores(store, scratch)
+            return store, source, {"scores": "gmm", "gmm": self.hmm.gmm_digest, **_adaptation(transforms)}
+        return self._network_scores(self.network, scratch)
+
+    def _gmm_scores(self, store: FrameStore, scratch: Path) -> tuple[ScoreSource, SpeakerTransforms | None]:
+        if self.adapt:
+            return adapted_score_source(self.hmm, store, self.transcripts, self.config, scratch / "first",
+                                        workers=self.workers)
+        transforms = None
+        if self.transforms is not None:
+            transforms = SpeakerTransforms.load(_beneath(self.transforms, TRANSFORMS, self.split), self.hmm.gmm_digest)
+        return gmm_score_source(self.hmm, store, self.config, transforms), transforms
+
+    def _network_scores(self, network: Path, scratch: Path) -> tuple[FrameStore, ScoreSource, dict[str, Any]]:
+        from asr_kd.models.bundle import load_bundle
+        from asr_kd.models.log_likelihoods import log_likelihoods
+
+        folder = _beneath(network, BUNDLE)
+        net, card = load_bundle(folder, hmm_digest=self.hmm.digest)
+        facts: dict[str, Any] = {"scores": "network", "network": card.digest}
+        if self.adapt or self.transforms is not None:
+            store, transforms = self._adapted_store(folder, card.feature_recipe, scratch)
+            facts |= _adaptation(transforms)
+        else:
+            store = self._store(card.feature_recipe, f"the network {folder}", scratch)
+
+        def matrix(utterance: str) -> np.ndarray:
+            if utterance not in store:
+                raise KeyError(utterance)
+            return log_likelihoods(net, card, store[utterance])
+
+        return store, matrix_score_source(self.hmm, matrix, self.config), facts
+
+    def _adapted_store(self, network: Path, recipe: Mapping[str, Any], scratch: Path
+                       ) -> tuple[FrameStore, SpeakerTransforms]:
+        """The fMLLR features that a network hears, by transforms given or supervised by the transcripts."""
+        if recipe.get("kind") != "fmllr":
+            raise InputError(f"{network}: hears features of kind {recipe.get('kind')!r}, which are not adapted to "
+                             "speakers; leave out the transforms")
+        if recipe["gmm"] != self.hmm.gmm_digest:
+            raise InputError(f"{network}: hears features adapted to the GMMs {recipe['gmm'][:8]}, the model "
+                             f"{self.hmm.name} has the GMMs {self.hmm.gmm_digest[:8]}; take the model that its "
+                             "features were made with")
+        base = self._store(recipe["base"], "the GMMs", scratch)
+        _, transforms = self._gmm_scores(base, scratch)
+        assert transforms is not None
+        config = AdaptedFeaturesConfig(
+            **{name: recipe[name] for name in AdaptedFeaturesConfig.model_fields if name in recipe},
+            store_dtype="float32")
+        adapted = gmm_inputs(self.hmm, base, transforms)
+        store = write_adapted_features(base, adapted, self.hmm.gmm_digest, transforms.supervision,
+                                       scratch / "adapted", config)
+        return store, transforms
+
+    def _store(self, recipe: Mapping[str, Any] | None, whose: str, scratch: Path) -> FrameStore:
+        """The features given, of this recipe; else made from the audio."""
+        if self.features is None:
+            if recipe is not None and recipe.get("kind") == "fmllr":
+                raise InputError(f"{whose} hear features adapted to speakers; give them (--features), speaker "
+                                 "transforms (--transforms), or adapt to the transcripts (--adapt)")
+            return features_by_recipe(self.manifests, self.split, recipe, scratch / "features",
+                                      self.config.max_dropped)
+        store = FrameStore.open(_beneath(self.features, self.split))
+        if store.recipe != recipe:
+            raise InputError(f"{store.folder}: other features than those that {whose} were trained on; give theirs, or "
+                             "leave them out to have them computed")
+        return store
+
+
+class _Tally:
+    """Frames and log-likelihood of what was aligned."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._total = 0.0
+
+    @property
+    def mean(self) -> float | None:
+        return round(self._total / self.frames, 4) if self.frames else None
+
+    def line(self, one: UtteranceAlignment) -> str:
+        """A line of `scores.jsonl`."""
+        frames = 0 if one.transition_ids is None else len(one.transition_ids)
+        self.frames += frames
+        self._total += one.log_likelihood * frames if frames else 0.0
+        score = round(one.log_likelihood, 4) if np.isfinite(one.log_likelihood) else None
+        row = {"id": one.utterance, "frames": frames, "log_likelihood_per_frame": score}
+        if one.transition_ids is None:
+            row["dropped"] = one.reason
+        return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Utterances are what runs in parallel, so a network's products must not want all cores as well."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _formats(formats: Sequence[str] | None) -> tuple[Format, ...]:
+    wrong = sorted(set(formats or ()) - set(FORMATS))
+    if wrong:
+        raise InputError(f"format {wrong[0]!r}: expected one of {', '.join(FORMATS)}")
+    return tuple(name for name in FORMATS if name in (formats or FORMATS[:2]))
+
+
+def _refuse_other_folders(output: Path) -> None:
+    if output.exists() and not (output / SUMMARY).is_file() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output}: exists and is no alignment; give a new folder")
+
+
+def _model(folder: Path, lexicon: Path | None) -> HmmModel:
+    hmm = HmmModel.load(folder)
+    if lexicon is None:
+        return hmm
+    own, phones = hmm.lexicon, hmm.phones
+    settings: dict[str, Any] = {}
+    if own.unknown_word in own.word_id:
+        spoken = own.pronunciations_of[own.word_id[own.unknown_word]][0].phones[0]
+        settings["unknown_phone"] = phones.base(spoken)
+    config = LexiconConfig(
+        position_dependent=phones.position_dependent, silence_phones=sorted({phones.base(p) for p in phones.silence}),
+        optional_silence=phones.symbols[phones.optional_silence], silence_probability=own.silence_probability,
+        unknown_word=own.unknown_word, **settings)
+    return hmm.with_lexicon(Lexicon.read(lexicon, config, phones))
+
+
+def _beneath(folder: Path, *names: str) -> Path:
+    """The folder, or what a stage's folder of this kind has beneath it under these names, as far as they are there."""
+    folder = Path(folder)
+    for name in names:
+        folder = folder / name if (folder / name).is_dir() else folder
+    return folder
+
+
+def _adaptation(transforms: SpeakerTransforms | None) -> dict[str, Any]:
+    if transforms is None:
+        return {}
+    return {"transforms": {"supervision": transforms.supervision, **transforms.summary,
+                           "fallbacks": transforms.fallbacks}}
+
+
+def _durations(utterances: Sequence[Utterance]) -> dict[str, float]:
+    return {utterance.id: utterance.duration for utterance in utterances}
