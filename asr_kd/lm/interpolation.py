@@ -82,6 +82,8 @@ def tune_weights(models: Sequence[NgramModel], dev: Sentences) -> list[float]:
 
 def check_weights(weights: Sequence[float], count: int) -> list[float]:
     """The weights, made to sum to 1 to the last bit. InputError where they do not fit."""
+    if not count:
+        raise InputError("interpolation needs a language model")
     said = ", ".join(f"{weight:g}" for weight in weights)
     if len(weights) != count:
         raise InputError(f"{len(weights)} interpolation weights ({said}) for {count} language models")
@@ -92,7 +94,5 @@ def check_weights(weights: Sequence[float], count: int) -> list[float]:
 
 
 def _merge_vocabularies(models: Sequence[NgramModel]) -> list[str]:
-    if not models:
-        raise InputError("interpolation needs a language model")
     special = [BEGIN, END]
     return [*special, *sorted({word for model in models for word in model.words}.difference(special))]

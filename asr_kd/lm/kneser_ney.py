@@ -82,7 +82,7 @@ def estimate_discounts(adjusted: np.ndarray) -> Discounts:
     """Discounts of one order from its counts of counts (Chen and Goodman 1998, equation 26).
 
     Where n-grams of some count 1 to 4 are wanting, or a discount would not lie above 0 and at most at its count (small
-    or artificial data), 0.5, 1 and 1.5.
+    or artificial data), 0.5, 1 and 1.5. (`lmplz` lets count 4 be wanting, and so takes all from n-grams seen thrice.)
     """
     n1, n2, n3, n4 = (np.bincount(np.minimum(adjusted, 5), minlength=6)[1:5]).tolist()
     if min(n1, n2, n3, n4) > 0:

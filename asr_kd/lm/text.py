@@ -122,18 +122,17 @@ class _Encoder:
     def encode(self, text: Sentences, number: int, of: int) -> np.ndarray:
         tokens, look_up, ends = array("i"), self.ids.__getitem__, [1, 0]
         tokens.append(0)
+        sentences = 0
         for words in text:
             if len(words):
+                sentences += 1
                 tokens.extend(chain(map(look_up, words), ends))
         tokens.pop()
         which = f"text {number} of {of}" if of > 1 else "the text"
-        stream = np.frombuffer(tokens, np.int32)
-        if not len(stream):
+        if not sentences:
             raise InputError(f"{which} of the language model has no words")
-        # Every </s> of ours is followed by <s>, or is the last.
-        markers = np.flatnonzero(stream <= 1)
-        markers = markers[stream[markers] >= 0]
-        if not np.array_equal(stream[markers], np.arange(len(markers)) % 2):
+        stream = np.frombuffer(tokens, np.int32)
+        if any(np.count_nonzero(stream == marker) != sentences for marker in (0, 1)):
             raise InputError(f"{which} of the language model holds {BEGIN} or {END} as words")
         return stream
 

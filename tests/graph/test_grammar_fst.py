@@ -1,14 +1,18 @@
 """G: sentence probabilities, words that the lexicon lacks."""
 
+import itertools
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from asr_kd.graph.fst import Fst
 from asr_kd.graph.grammar_fst import build_grammar
-from asr_kd.lm.arpa import read_arpa
+from asr_kd.lm.arpa import NgramModel, read_arpa
+from tests.lm.models import models
 
 
 def sentence_cost(fst: Fst, labels: list[int], disambiguation: int) -> float:
@@ -46,6 +50,20 @@ def test_words_absent_from_the_lexicon_are_dropped_and_counted(arpa_path: Path) 
     assert grammar.dropped_words == ["C", "ELSEWHERE"]
     assert grammar.dropped_ngrams == 5
     assert set(grammar.fst.arcs["ilabel"].tolist()) == {1, 2, 3, 4}
+
+
+@settings(max_examples=40, deadline=None)
+@given(models(), st.integers(0, 2**16))
+def test_every_short_sentence_costs_what_the_model_says(model: NgramModel, seed: int) -> None:
+    words = ["<eps>", *np.random.default_rng(seed).permutation(list("abcd")).tolist()]
+    grammar = build_grammar(model, words)
+    assert grammar.dropped_words == [word for word in model.words if word == "<unk>"]
+    for length in range(4):
+        for sentence in itertools.product("abcd", repeat=length):
+            padded = ["<s>", *sentence, "</s>"]
+            expected = -sum(model.score(padded[:i], padded[i]) for i in range(1, len(padded)))
+            cost = sentence_cost(grammar.fst, [words.index(word) for word in sentence], len(words))
+            assert cost == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "dev", "test"), [("2gram", 131.18, 121.11), ("3gram", 139.67, 121.42)])

@@ -1,15 +1,18 @@
-"""The ARPA reader: what it reads, and what it refuses."""
+"""ARPA files: what is read and written, and what is refused."""
 
 import gzip
 import math
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from asr_kd.core.errors import InputError
-from asr_kd.lm.arpa import read_arpa
+from asr_kd.lm.arpa import NgramModel, read_arpa, write_arpa
 from tests.graph.toy import ARPA
+from tests.lm.models import models, sums
 
 
 def test_values_are_natural_logarithms_and_missing_backoffs_are_zero(arpa_path: Path) -> None:
@@ -75,3 +78,38 @@ def test_missing_and_truncated_files_are_refused(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(ARPA.encode())[:-20])
     with pytest.raises(InputError, match="damaged gzip|ends before"):
         read_arpa(packed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(models())
+def test_what_is_written_is_read_back(model: NgramModel) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lm.arpa"
+        write_arpa(model, path)
+        back = read_arpa(path)
+        write_arpa(back, Path(folder) / "again.arpa")
+        assert path.read_bytes() == (Path(folder) / "again.arpa").read_bytes()
+    assert (back.words, back.order, back.digest) == (model.words, model.order, model.digest)
+    for ours, theirs in zip(model.orders, back.orders, strict=True):
+        np.testing.assert_array_equal(ours.words, theirs.words)
+        np.testing.assert_allclose(theirs.log_probs, ours.log_probs, atol=2e-7)
+        np.testing.assert_allclose(theirs.backoffs, ours.backoffs, atol=2e-7)
+    assert sums(back) == pytest.approx([1.0] * len(sums(back)), abs=1e-5)
+
+
+def test_gzip_by_name_with_the_same_bytes_each_time(arpa_path: Path, tmp_path: Path) -> None:
+    model = read_arpa(arpa_path)
+    for name in ("a.arpa.gz", "b.arpa.gz", "c.arpa"):
+        write_arpa(model, tmp_path / name)
+    assert (tmp_path / "a.arpa.gz").read_bytes() == (tmp_path / "b.arpa.gz").read_bytes()
+    assert gzip.decompress((tmp_path / "a.arpa.gz").read_bytes()) == (tmp_path / "c.arpa").read_bytes()
+    assert "-0.1000000\t<s> A B\n" in (tmp_path / "c.arpa").read_text()
+    assert "-1.2000000\tD\n" in (tmp_path / "c.arpa").read_text()
+
+
+def test_scores_back_off_as_the_file_says(arpa_path: Path) -> None:
+    model, ten = read_arpa(arpa_path), math.log(10)
+    assert model.score(["<s>", "A"], "B") == pytest.approx(-0.1 * ten)
+    assert model.score(["<s>", "A"], "C") == pytest.approx((-0.15 - 0.25 - 0.7) * ten)
+    assert model.score(["C", "B", "D"], "A") == pytest.approx(-0.6 * ten)
+    assert model.score([], "D") == pytest.approx(-1.2 * ten)
