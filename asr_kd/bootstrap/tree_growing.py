@@ -17,22 +17,26 @@ from asr_kd.lexicon.phones import PhoneTable
 
 
 class TreeConfig(Config):
-    """`num_leaves` before clustering; a split must gain `min_gain`; leaves whose merging costs less than
-    `cluster_threshold` are merged (None: less than the smallest split gained; 0: not at all)."""
+    """Kaldi's `build-tree` settings. `num_leaves` before clustering; a split must gain `min_gain`; leaves whose merging
+    costs less than `cluster_threshold` are merged (None: less than the smallest split gained; 0: not at all), and then
+    so many more that the number of pdfs is a multiple of `round_to` (1: none), where the roots allow it."""
 
     num_leaves: int = Field(default=1000, gt=0)
     min_gain: float = Field(default=300.0, ge=0)
     cluster_threshold: float | None = Field(default=None, ge=0)
+    round_to: int = Field(default=8, gt=0)
     variance_floor: float = Field(default=0.01, gt=0)
 
 
 @dataclass(frozen=True)
 class TreeReport:
-    """What growing did: leaves after splitting, gain per frame, its change by clustering, final and seen pdfs."""
+    """What growing did: leaves after splitting, gain per frame (of all frames), its change by clustering and rounding,
+    leaves with data after clustering (Kaldi's "non-empty clusters"), and after rounding pdfs and those with data."""
 
     leaves_split: int
     gain_per_frame: float
     clustering_change_per_frame: float
+    leaves_clustered: int
     num_pdfs: int
     num_seen_pdfs: int
     num_frames: float
@@ -123,10 +127,14 @@ class _Splitter:
         floor = self._config.variance_floor
         before = gaussian_objective(sums, floor).sum()
         cluster_of = np.arange(len(self.leaves))
-        for root in {leaf.root for leaf in self.leaves}:
-            members = np.array([i for i, leaf in enumerate(self.leaves) if leaf.root == root and len(leaf.rows)])
+        roots = np.array([leaf.root for leaf in self.leaves])
+        seen = np.array([len(leaf.rows) > 0 for leaf in self.leaves])
+        for root in np.unique(roots):
+            members = np.flatnonzero((roots == root) & seen)
             if len(members) > 1 and threshold > 0:
                 cluster_of[members] = members[merge_bottom_up(sums[members], threshold, floor)]
+        clustered = len(np.unique(cluster_of[seen]))
+        cluster_of = self._rounded(cluster_of, sums, np.where(seen, roots, -1))
         kept, pdfs = np.unique(cluster_of, return_inverse=True)
         pdf_sums = np.zeros((len(kept), sums.shape[1]))
         np.add.at(pdf_sums, pdfs, sums)
@@ -134,9 +142,32 @@ class _Splitter:
             self.builder.set_pdf(leaf.node, pdf)
         frames = self._statistics.num_frames
         report = TreeReport(len(self.leaves), self.gain / frames,
-                            float(gaussian_objective(pdf_sums, floor).sum() - before) / frames, len(kept),
+                            float(gaussian_objective(pdf_sums, floor).sum() - before) / frames, clustered, len(kept),
                             int((pdf_sums[:, 0] > 0).sum()), frames)
         return self.builder.build(3, 1, len(kept)), pdf_sums, report
+
+    def _rounded(self, cluster_of: np.ndarray, sums: np.ndarray, roots: np.ndarray) -> np.ndarray:
+        """Clusters merged further, the cheapest pair of any root first, down to a multiple of `round_to`.
+
+        `roots` (leaves,) is -1 for leaves without data, which are not merged. Source: Kaldi's
+        `ClusterBottomUpCompartmentalized`.
+        """
+        surplus = len(np.unique(cluster_of)) % self._config.round_to
+        points = np.zeros_like(sums)
+        np.add.at(points, cluster_of, sums)
+        compartments = [np.unique(cluster_of[roots == root]) for root in np.unique(roots[roots >= 0])]
+        if surplus == 0 or sum(len(members) - 1 for members in compartments) < surplus:
+            return cluster_of
+        cluster_of = cluster_of.copy()
+        candidates = [_cheapest_merge(points, members, self._config.variance_floor) for members in compartments]
+        for _ in range(surplus):
+            which = int(np.argmin([cost for cost, _, _ in candidates]))
+            _, i, j = candidates[which]
+            points[i] += points[j]
+            cluster_of[cluster_of == j] = i
+            compartments[which] = compartments[which][compartments[which] != j]
+            candidates[which] = _cheapest_merge(points, compartments[which], self._config.variance_floor)
+        return cluster_of
 
     def _find_split(self, leaf: _Leaf) -> None:
         sums = self._statistics.sums[leaf.rows]
@@ -191,3 +222,15 @@ def merge_bottom_up(points: np.ndarray, threshold: float, variance_floor: float)
         costs[j, :] = costs[:, j] = np.inf
         representative[representative == j] = i
         update(i)
+
+
+def _cheapest_merge(points: np.ndarray, members: np.ndarray, variance_floor: float) -> tuple[float, int, int]:
+    """Cost and indices of the two of `members` (rows of `points`) that are merged at the least cost."""
+    if len(members) < 2:
+        return np.inf, -1, -1
+    first, second = np.triu_indices(len(members), k=1)
+    own = gaussian_objective(points[members], variance_floor)
+    costs = own[first] + own[second] - gaussian_objective(points[members[first]] + points[members[second]],
+                                                         variance_floor)
+    best = int(np.argmin(costs))
+    return float(costs[best]), int(members[first[best]]), int(members[second[best]])

@@ -3,6 +3,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import norm
 
 from asr_kd.bootstrap.questions import clustered_questions, phone_questions, position_questions, stress_questions
@@ -54,7 +56,7 @@ def test_objective_is_the_log_likelihood_of_the_data() -> None:
 
 
 def test_tree_finds_the_contexts_that_matter() -> None:
-    tree, sums, report = grow_tree(hand_made(), PHONES, TOPOLOGY, questions(), TreeConfig(num_leaves=100))
+    tree, sums, report = grow_tree(hand_made(), PHONES, TOPOLOGY, questions(), TreeConfig(num_leaves=100, round_to=1))
     first = {left: tree.pdf_id((left, A, B), 0) for left in (B, C)}
     assert first[B] != first[C]
     assert tree.pdf_id((B, A, B), 0) == tree.pdf_id((B, A, C), 0)
@@ -70,7 +72,7 @@ def test_tree_finds_the_contexts_that_matter() -> None:
 
 def test_first_split_has_the_largest_gain() -> None:
     tree, _, report = grow_tree(hand_made(), PHONES, TOPOLOGY, questions(),
-                                TreeConfig(num_leaves=len(PHONES.root_groups) + 1, cluster_threshold=0.0))
+                                TreeConfig(num_leaves=len(PHONES.root_groups) + 1, cluster_threshold=0.0, round_to=1))
     root = int(tree.roots[A, 0])
     assert (tree.keys[root], tree.question_sets[tree.questions[root]]) == (PDF_CLASS, (0, 1))
     whole = hand_made().sums[hand_made().windows[:, 1] == A]
@@ -100,7 +102,8 @@ def test_merging_joins_the_cheapest_pairs_only() -> None:
 
 def test_clustering_merges_leaves_that_splitting_took_apart() -> None:
     rows = {(left, A, C, 0): row(mean) for left, mean in ((A, 0.0), (B, 9.0), (C, 0.3))}
-    config = TreeConfig(num_leaves=len(PHONES.root_groups) + 2, min_gain=1.0, cluster_threshold=0.0)
+    config = TreeConfig(num_leaves=len(PHONES.root_groups) + 2, min_gain=1.0, cluster_threshold=0.0,
+                        round_to=1)
     tree, _, _ = grow_tree(statistics(rows), PHONES, TOPOLOGY, [(A,), (A, B)], config)
     assert len({tree.pdf_id((left, A, C), 0) for left in (A, B, C)}) == 3
     config = config.model_copy(update={"cluster_threshold": 100.0})
@@ -110,7 +113,7 @@ def test_clustering_merges_leaves_that_splitting_took_apart() -> None:
 
 
 def test_possible_pdfs_cover_all_contexts_and_nothing_else() -> None:
-    tree, _, _ = grow_tree(hand_made(), PHONES, TOPOLOGY, questions(), TreeConfig(num_leaves=100))
+    tree, _, _ = grow_tree(hand_made(), PHONES, TOPOLOGY, questions(), TreeConfig(num_leaves=100, round_to=1))
     everything = range(PHONES.num_phones + 1)
     for phone in range(1, PHONES.num_phones + 1):
         for pdf_class in range(TOPOLOGY.num_pdf_classes(phone)):
@@ -120,7 +123,7 @@ def test_possible_pdfs_cover_all_contexts_and_nothing_else() -> None:
 
 
 def test_json_round_trip_keeps_the_tree() -> None:
-    tree, _, _ = grow_tree(hand_made(), PHONES, TOPOLOGY, questions(), TreeConfig(num_leaves=100))
+    tree, _, _ = grow_tree(hand_made(), PHONES, TOPOLOGY, questions(), TreeConfig(num_leaves=100, round_to=1))
     again = DecisionTree.from_json(json.loads(json.dumps(tree.as_json())))
     for window in itertools.product(range(PHONES.num_phones + 1), (A, B, C), range(PHONES.num_phones + 1)):
         assert [tree.pdf_id(window, c) for c in range(3)] == [again.pdf_id(window, c) for c in range(3)]
@@ -159,3 +162,116 @@ def test_stress_and_position_questions() -> None:
     stats = statistics({(0, phones.ids["T_B"], 0, 1): row(1.0), (0, phones.ids["IH_B"], 0, 1): row(2.0)})
     every = phone_questions(phones, stats)
     assert len(every) == len(set(every)) and tuple(sorted(phones.silence)) in every
+
+
+STRESSED = PhoneTable.build(["IH0", "IH1", "T", "S"])
+STRESSED_TOPOLOGY = standard_topology(STRESSED)
+
+
+def vowel(stress: int, position: str) -> int:
+    return STRESSED.ids[f"IH{stress}_{position}"]
+
+
+def test_a_root_shared_by_stresses_and_positions_is_split_by_what_matters() -> None:
+    """Stress matters to the first state of the vowel, the position in the word to its last; T has one sound."""
+    t = STRESSED.ids["T_I"]
+    rows = {}
+    for stress, position in itertools.product((0, 1), "BEIS"):
+        for pdf_class, mean in enumerate((10.0 * stress, 40.0, 80.0 + 10.0 * (position == "E"))):
+            rows[t, vowel(stress, position), t, pdf_class] = row(mean)
+    for position, pdf_class in itertools.product("BEIS", range(3)):
+        rows[0, STRESSED.ids[f"T_{position}"], 0, pdf_class] = row(0.0)
+    stats = statistics(rows)
+    tree, _, report = grow_tree(stats, STRESSED, STRESSED_TOPOLOGY, phone_questions(STRESSED, stats),
+                                TreeConfig(num_leaves=50, min_gain=1.0, round_to=1))
+    pdfs = {(s, p, c): tree.pdf_id((t, vowel(s, p), t), c) for s in (0, 1) for p in "BEIS" for c in range(3)}
+    assert len({pdfs[s, p, 0] for s in (0, 1) for p in "BEIS"}) == 2
+    assert all(pdfs[0, p, 0] != pdfs[1, p, 0] and pdfs[0, p, 0] == pdfs[0, "B", 0] for p in "BEIS")
+    assert len({pdfs[s, p, 1] for s in (0, 1) for p in "BEIS"}) == 1
+    assert {pdfs[s, p, 2] for s in (0, 1) for p in "BIS"}.isdisjoint({pdfs[s, "E", 2] for s in (0, 1)})
+    assert len({pdfs[s, p, 2] for s in (0, 1) for p in "BEIS"}) == 2
+    # 5 of the vowel, 1 of T, 1 each of S, SIL and SPN, which were not seen.
+    assert (report.num_pdfs, report.num_seen_pdfs) == (9, 6)
+    asked = {tree.question_sets[q] for q, key in zip(tree.questions, tree.keys, strict=True) if key == 1}
+    assert all(set(q) in [set(q) for q in stress_questions(STRESSED) + position_questions(STRESSED)] for q in asked)
+
+
+def test_silence_is_split_by_state_and_phone_but_never_by_context() -> None:
+    stats = hand_made()
+    before_b = stats.windows[:, 1] == SIL
+    assert (stats.windows[before_b][:, [0, 2]] == 0).all()
+    tree, _, _ = grow_tree(stats, PHONES, TOPOLOGY, questions(), TreeConfig(num_leaves=100, min_gain=0.0, round_to=1))
+    assert tree.context_positions[SIL] == frozenset()
+
+
+@pytest.mark.parametrize("target", [6, 7, 9, 11])
+def test_splitting_stops_at_the_target_number_of_leaves(target: int) -> None:
+    config = TreeConfig(num_leaves=target, cluster_threshold=0.0, round_to=1)
+    _, sums, report = grow_tree(hand_made(), PHONES, TOPOLOGY, questions(), config)
+    assert report.leaves_split == report.num_pdfs == len(sums) == target
+
+
+def test_pdfs_are_rounded_down_by_the_cheapest_merges() -> None:
+    """13 pdfs (see above) become 12: of all pairs within a root the cheapest is merged."""
+    full = grow_tree(hand_made(), PHONES, TOPOLOGY, questions(), TreeConfig(num_leaves=100, round_to=1))
+    tree, sums, report = grow_tree(hand_made(), PHONES, TOPOLOGY, questions(), TreeConfig(num_leaves=100, round_to=12))
+    assert (report.leaves_clustered, report.num_pdfs, report.num_seen_pdfs) == (12, 12, 11)
+    assert report.num_frames == sums[:, 0].sum()
+    # Two neighbouring states of SIL cost less than A's last states: they are farther apart, but half as many frames.
+    assert len({tree.pdf_id((0, SIL, 0), c) for c in range(5)}) == 4
+    assert len({tree.pdf_id((left, A, right), c) for left in (B, C) for right in (B, C) for c in range(3)}) == 5
+    lost = report.clustering_change_per_frame - full[2].clustering_change_per_frame
+    merged = gaussian_objective(row(0.0) + row(3.0), 0.01)
+    assert lost * report.num_frames == pytest.approx(merged - 2 * gaussian_objective(row(0.0), 0.01))
+    # Roots are never merged: five of them cannot become three.
+    few = TreeConfig(num_leaves=len(PHONES.root_groups) + 1, cluster_threshold=0.0, round_to=100)
+    assert grow_tree(hand_made(), PHONES, TOPOLOGY, questions(), few)[2].num_pdfs == len(PHONES.root_groups) + 1
+
+
+Rows = dict[tuple[int, int, int, int], np.ndarray]
+
+
+def slow_partition(rows: Rows, asked: list[tuple[int, ...]], num_leaves: int, min_gain: float
+                   ) -> tuple[set[frozenset[tuple[int, int, int, int]]], float]:
+    """The leaves by the definition alone: the best split of any leaf, again and again; and the sum of the gains."""
+
+    def objective(keys: list[tuple[int, int, int, int]]) -> float:
+        return float(gaussian_objective(sum(rows[k] for k in keys), 0.01)) if keys else 0.0
+
+    leaves = [[k for k in rows if k[1] in group] for group in PHONES.root_groups]
+    total = 0.0
+    while len(leaves) < num_leaves:
+        best: tuple[float, int, list, list] = (0.0, -1, [], [])
+        for i, leaf in enumerate(leaves):
+            for at, sets in ((0, asked), (1, asked), (2, asked), (3, [(0,), (0, 1), (0, 1, 2), (0, 1, 2, 3)])):
+                for question in sets:
+                    yes = [k for k in leaf if k[at] in question]
+                    no = [k for k in leaf if k[at] not in question]
+                    gain = objective(yes) + objective(no) - objective(leaf)
+                    if yes and no and gain > best[0]:
+                        best = (gain, i, yes, no)
+        if best[1] < 0 or best[0] < min_gain:
+            break
+        total += best[0]
+        leaves[best[1]] = best[2]
+        leaves.append(best[3])
+    return {frozenset(leaf) for leaf in leaves if leaf}, total
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(6, 16))
+def test_growing_equals_the_definition_on_random_statistics(seed: int, num_leaves: int) -> None:
+    generator = np.random.default_rng(seed)
+    contexts = itertools.product((0, A, B, SIL), (A, B, C), (0, B, C), range(3))
+    rows = {key: row(generator.normal(0, 3), int(generator.integers(1, 200)), generator.uniform(0.5, 2))
+            for key in contexts if generator.random() < 0.5}
+    rows |= {(0, SIL, 0, c): row(generator.normal(0, 3)) for c in range(5)}
+    asked = [(A,), (A, B), (B, C), (SIL,), (A, SIL), (0, 1)]
+    tree, _, report = grow_tree(statistics(rows), PHONES, TOPOLOGY, asked,
+                                TreeConfig(num_leaves=num_leaves, min_gain=5.0, cluster_threshold=0.0, round_to=1))
+    leaves, gain = slow_partition(rows, asked, num_leaves, 5.0)
+    pdfs: dict[int, set] = {}
+    for key in rows:
+        pdfs.setdefault(tree.pdf_id(key[:3], key[3]), set()).add(key)
+    assert {frozenset(keys) for keys in pdfs.values()} == leaves
+    assert report.gain_per_frame * report.num_frames == pytest.approx(gain)
