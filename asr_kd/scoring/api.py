@@ -64,7 +64,7 @@ def score(
         ref, hyp, against or [], utt2spk, ref_format=ref_format, format=format, text_filter=text_filter,
         alignment=alignment, partial=partial,
     )
-    _check_words(ref, whole.whole.num_words, len(whole.references), words, partial)
+    _check_words(ref, whole.whole.num_words, f"{len(whole.references)} utterances", words, partial)
     part = whole.covered() if partial else whole
     drawn = draw_speakers(part.words_by_speaker(), draws, seed)
     mapping = None if calibration is None else read_calibration(calibration)
@@ -125,7 +125,7 @@ def _score_recordings(
         raise InputError("no hypothesis file given; expected --hyp FILE, once for each seed of the system")
     written = _num_words(read_meetings(ref, ref_format, TextFilter()))
     whole = read_meetings(ref, ref_format, text_filter)
-    _check_words(ref, sum(written.values()), len(written), words, partial)
+    _check_words(ref, sum(written.values()), f"{len(written)} recordings", words, partial)
     files = {path: read_meetings(path, format, text_filter) for paths in (hyp, against) for path in distinct(paths)}
     kept = set(whole).intersection(*files.values()) if partial else set(whole)
     if not kept:
@@ -167,10 +167,10 @@ def _num_words(recordings: Mapping[str, Streams]) -> dict[str, int]:
     return {name: sum(len(words) for words in streams.values()) for name, streams in recordings.items()}
 
 
-def _check_words(ref: Path, found: int, utterances: int, expected: int | None, partial: bool) -> None:
+def _check_words(ref: Path, found: int, place: str, expected: int | None, partial: bool) -> None:
     if expected is not None and expected != found and not (partial and expected > found):
         raise InputError(
-            f"{ref}: {found} words in {utterances} utterances, expected {expected}; "
+            f"{ref}: {found} words in {place}, expected {expected}; "
             "give the whole reference, or --partial to mark the score as that of a part"
         )
 

@@ -1,6 +1,4 @@
-import inspect
 import json
-import typing
 from pathlib import Path
 
 import pytest
@@ -146,18 +144,6 @@ def test_one_file_given_for_two_seeds_is_refused(folder: Path) -> None:
 def test_hyp2_is_another_name_of_against(folder: Path) -> None:
     files = ["--ref", folder / "text", "--hyp", folder / "good"]
     assert run(*files, "--hyp2", folder / "bad").stdout == run(*files, "--against", folder / "bad").stdout
-
-
-def test_command_and_function_share_one_signature() -> None:
-    shell = dict(inspect.signature(command.score).parameters)
-    assert shell.pop("json").default is False
-    python = inspect.signature(api.score).parameters
-    assert list(shell) == list(python)
-    assert {name: p.default for name, p in shell.items()} == {name: p.default for name, p in python.items()}
-    hints = typing.get_type_hints(command.score)
-    assert {name: hints[name] for name in python} == {
-        name: kind for name, kind in typing.get_type_hints(api.score).items() if name != "return"
-    }
 
 
 def test_help_gives_a_worked_example() -> None:
