@@ -14,7 +14,7 @@ from asr_kd.core.errors import InputError
 from asr_kd.graph.fst import Fst
 from asr_kd.graph.grammar_fst import build_grammar
 from asr_kd.graph.hclg import GraphConfig, build_graph, compose_graph, push_special
-from tests.graph.toy import ARPA, ENTRIES, Toy
+from tests.graph.toy import ARPA, Toy
 
 Paths = dict[tuple[tuple[int, ...], tuple[str, ...]], list[float]]
 LONGEST = 9
@@ -77,11 +77,10 @@ def enumerate_language(toy: Toy) -> Paths:
     """All paths of up to LONGEST transition-ids, from the definitions alone."""
     lexicon = toy.hmm.lexicon
     p_silence = lexicon.silence_probability
-    ids = lexicon.phones.ids
     paths: Paths = defaultdict(list)
     longest = LONGEST // 2
     for length in range(longest + 1):
-        for entries in itertools.product(ENTRIES, repeat=length):
+        for entries in itertools.product(toy.entries, repeat=length):
             if sum(len(pron) for _, pron, _ in entries) > longest:
                 continue
             sentence = tuple(word for word, _, _ in entries)
@@ -90,7 +89,7 @@ def enumerate_language(toy: Toy) -> Paths:
                 phones: list[int] = [lexicon.phones.optional_silence] if silences[0] else []
                 cost = 0.0
                 for (_, pron, probability), silence in zip(entries, silences[1:], strict=True):
-                    phones += [ids[phone] for phone in pron] + [lexicon.phones.optional_silence] * silence
+                    phones += [*lexicon.phones.in_word(pron)] + [lexicon.phones.optional_silence] * silence
                     cost -= math.log(probability)
                 cost -= sum(math.log(p_silence if silence else 1 - p_silence) for silence in silences)
                 for tids, hmm_cost in hmm_paths(toy, phones) if phones else [((), 0.0)]:

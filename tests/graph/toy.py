@@ -41,10 +41,17 @@ ENTRIES: list[tuple[str, list[str], float]] = [
     ("A", ["x"], 1.0), ("B", ["x"], 1.0), ("C", ["y"], 0.3), ("C", ["x", "y"], 0.7), ("D", ["y", "x"], 1.0)]
 
 
+# Kaldi's usual kind: the likeliest pronunciation of each word has probability 1.
+MAX_NORMALISED: list[tuple[str, list[str], float]] = [
+    ("A", ["x"], 1.0), ("A", ["y", "y"], 0.05), ("B", ["x"], 1.0), ("C", ["y"], 0.4), ("C", ["x", "y"], 1.0),
+    ("D", ["y", "x"], 1.0)]
+
+
 @dataclass(frozen=True)
 class Toy:
     hmm: HmmModel
     model: NgramModel
+    entries: list[tuple[str, list[str], float]]
 
 
 def triphone_tree(lexicon: Lexicon, topology: Topology) -> DecisionTree:
