@@ -1,1 +1,1 @@
-"""Word error rate: transcripts, counts per speaker, intervals, paired tests, weights chosen on dev."""
+"""Word error rate and cpWER: transcripts of any format, text filters, counts per speaker, intervals, confidences."""
