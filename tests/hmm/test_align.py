@@ -1,19 +1,27 @@
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from asr_kd.core.errors import InputError, WorkError
+from asr_kd.hmm import viterbi
 from asr_kd.hmm.align import (
     MISSING,
     NO_PATH,
+    NO_SCORES,
     NO_TRANSCRIPT,
     NOT_FINITE,
     TOO_SHORT,
     AlignConfig,
+    UtteranceAlignment,
     align,
     align_log_likelihoods,
+    align_to_folder,
+    build_graphs,
+    gmm_score_source,
+    utterance_ids,
 )
 from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.model import HmmModel
@@ -53,6 +61,53 @@ def test_workers_do_not_change_the_alignment(true_model: HmmModel, sampled: Samp
     assert list(one) == list(two) and all(np.array_equal(one[u], two[u]) for u in one)
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 10**6])
+def test_frames_scored_at_once_do_not_change_the_alignment(true_model: HmmModel, sampled: Sampled, chunk: int,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _ = align(true_model, sampled.features, sampled.transcripts)
+    monkeypatch.setattr(viterbi, "_CHUNK", chunk)
+    found, _ = align(true_model, sampled.features, sampled.transcripts)
+    assert all(np.array_equal(expected[u], found[u]) for u in expected)
+
+
+def test_alignments_written_as_they_come_are_those_made_at_once(true_model: HmmModel, sampled: Sampled, tmp_path: Path
+                                                                ) -> None:
+    expected, _ = align(true_model, sampled.features, sampled.transcripts)
+    config = AlignConfig()
+    told: list[UtteranceAlignment] = []
+    store, drops = align_to_folder(tmp_path / "ali", true_model, gmm_score_source(true_model, sampled.features, config),
+                                   utterance_ids(sampled.features), sampled.transcripts, config, say=told.append)
+    assert store.ids == sorted(expected) == [one.utterance for one in told] and store.drops == drops.as_dict()
+    assert all(np.array_equal(expected[u], store[u]) for u in expected)
+    # The score is that of the path: Gaussians and graph, per frame, unscaled.
+    assert true_model.gmm is not None
+    for one in told:
+        assert one.transition_ids is not None
+        pdfs = true_model.transitions.pdf_ids[one.transition_ids]
+        frames = np.arange(len(pdfs))
+        acoustic = true_model.gmm.log_likelihoods(sampled.features[one.utterance])[frames, pdfs].sum()
+        graph = true_model.transitions.scaled_log_probs(1.0, 0.1)[one.transition_ids].sum()
+        rest = one.log_likelihood * len(pdfs) - acoustic - graph / config.acoustic_scale
+        assert -20 * len(sampled.transcripts[one.utterance]) < rest < 0.1  # pronunciations and silences
+
+
+def test_a_failed_alignment_leaves_no_folder(true_model: HmmModel, sampled: Sampled, tmp_path: Path) -> None:
+    features = {u: x[:3] for u, x in sampled.features.items()}
+    config = AlignConfig()
+    with pytest.raises(WorkError, match=TOO_SHORT):
+        align_to_folder(tmp_path / "ali", true_model, gmm_score_source(true_model, features, config), list(features),
+                        sampled.transcripts, config)
+    assert not list(tmp_path.iterdir())
+
+
+def test_graphs_are_built_when_they_are_used(true_model: HmmModel, sampled: Sampled) -> None:
+    graphs = build_graphs(true_model, sampled.transcripts)
+    utterance = next(iter(graphs))
+    first, second = graphs[utterance], graphs[utterance]
+    assert first is not second and np.array_equal(first.transition_ids, second.transition_ids)
+    assert list(graphs) == sorted(sampled.transcripts)
+
+
 def test_drops_are_counted_by_reason_and_named(true_model: HmmModel, sampled: Sampled) -> None:
     a, b, c, d = list(sampled.features)[:4]
     features = {a: sampled.features[a], b: sampled.features[b][:4], c: sampled.features[c] * np.nan,
@@ -62,6 +117,28 @@ def test_drops_are_counted_by_reason_and_named(true_model: HmmModel, sampled: Sa
     assert set(alignments) == {a}
     assert drops.by_reason == {TOO_SHORT: 1, NOT_FINITE: 1, MISSING: 1, NO_TRANSCRIPT: 1}
     assert drops.total == drops.kept + 4 == 5
+    details = {item["id"]: item["detail"] for items in drops.as_dict()["items"].values()  # type: ignore[attr-defined]
+               for item in items}
+    assert re.fullmatch(r"4 frames, at least \d+ needed", details[b])
+    assert details[c] == "in the frames from 0 on"
+
+
+def test_log_likelihoods_that_are_no_numbers_are_named_with_pdf_and_frame(true_model: HmmModel) -> None:
+    scores = {u: np.zeros((12, true_model.tree.num_pdfs), dtype=np.float32) for u in ("bad", "good")}
+    scores["bad"][7, 2] = np.nan
+    alignments, drops = align_log_likelihoods(true_model, scores.__getitem__, {u: ["c"] for u in scores}, ALL_DROPPED)
+    assert set(alignments) == {"good"}
+    assert drops.as_dict()["items"] == {NOT_FINITE: [{"id": "bad", "detail": "nan for pdf 2 in frame 7"}]}
+
+
+def test_scores_that_cannot_be_made_are_counted(true_model: HmmModel) -> None:
+    def scores(utterance: str) -> np.ndarray:
+        if utterance == "bad":
+            raise WorkError("the frames of bad cannot be read")
+        return np.zeros((12, true_model.tree.num_pdfs), dtype=np.float32)
+
+    _, drops = align_log_likelihoods(true_model, scores, {u: ["c"] for u in ("bad", "good")}, ALL_DROPPED)
+    assert drops.as_dict()["items"] == {NO_SCORES: [{"id": "bad", "detail": "the frames of bad cannot be read"}]}
 
 
 def test_a_path_outside_the_retry_beam_is_dropped_and_the_retry_beam_saves_it(true_model: HmmModel) -> None:

@@ -5,7 +5,8 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from asr_kd.bootstrap.gmm_training import AlignedFrames, GmmConfig, accumulate, split, split_targets, update
+from asr_kd.bootstrap.gmm_training import GmmConfig, accumulate, split, split_targets, update
+from asr_kd.bootstrap.sorted_frames import AlignedFrames
 from asr_kd.hmm.gmm import DiagonalGmms
 
 
@@ -68,7 +69,7 @@ def aligned(gmms: DiagonalGmms, frames: int = 4000) -> tuple[np.ndarray, np.ndar
 def test_statistics_equal_plain_posterior_sums() -> None:
     gmms = random_gmms()
     x, pdfs = aligned(gmms)
-    statistics = accumulate(gmms, AlignedFrames(x, pdfs, gmms.num_pdfs), workers=2)
+    statistics = accumulate(gmms, [AlignedFrames(x, pdfs, gmms.num_pdfs)], workers=2)
     component = norm.logpdf(x[:, None].astype(np.float64), gmms.means, np.sqrt(gmms.variances)).sum(-1)
     component += np.log(gmms.weights)
     component[gmms.pdf_of_gaussian != pdfs[:, None]] = -np.inf
@@ -105,7 +106,7 @@ def test_each_update_raises_the_likelihood() -> None:
     current = random_gmms(seed=9)
     history = []
     for _ in range(6):
-        statistics = accumulate(current, frames)
+        statistics = accumulate(current, [frames])
         history.append(statistics.log_likelihood)
         current = update(current, statistics, GmmConfig())
     assert all(b >= a for a, b in zip(history, history[1:], strict=False)) and history[-1] > history[0] + 100
@@ -114,15 +115,15 @@ def test_each_update_raises_the_likelihood() -> None:
 def test_workers_do_not_change_the_statistics() -> None:
     gmms = random_gmms()
     frames = AlignedFrames(*aligned(gmms), gmms.num_pdfs)
-    one, two = accumulate(gmms, frames, workers=1), accumulate(gmms, frames, workers=2)
+    one, two = accumulate(gmms, [frames], workers=1), accumulate(gmms, [frames], workers=2)
     np.testing.assert_array_equal(one.first, two.first)
     assert one.log_likelihood == two.log_likelihood
 
 
 def test_rare_gaussians_go_but_every_pdf_keeps_one() -> None:
     gmms = random_gmms(sizes=(2, 2))
-    statistics = accumulate(gmms, AlignedFrames(gmms.means[:1].repeat(200, 0).astype(np.float32),
-                                                np.zeros(200, int), 2))
+    statistics = accumulate(gmms, [AlignedFrames(gmms.means[:1].repeat(200, 0).astype(np.float32),
+                                                 np.zeros(200, int), 2)])
     new = update(gmms, statistics, GmmConfig())
     assert np.diff(new.offsets).tolist() == [1, 1]
     assert new.variances.min() >= GmmConfig().min_variance

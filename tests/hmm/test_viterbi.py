@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr_kd.core.errors import InputError
 from asr_kd.hmm.align import MatrixFrameScores
 from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.model import HmmModel
+from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.training_graph import TrainingGraph, TrainingGraphBuilder
+from asr_kd.hmm.transitions import TransitionModel
+from asr_kd.hmm.tree import monophone_tree
 from asr_kd.hmm.viterbi import BestPath, best_path, equal_alignment, fewest_frames
 from asr_kd.lexicon.lexicon import Lexicon
 from tests.hmm.toy import random_triphone_model
@@ -139,3 +143,51 @@ def test_equal_alignment_finds_a_path_where_there_is_room(true_model: HmmModel) 
     graph = build(true_model, [true_model.lexicon.word_id["abc"]])
     assert equal_alignment(graph, 200, np.random.default_rng(0)) is not None
     assert equal_alignment(graph, fewest_frames(graph) - 1, np.random.default_rng(0)) is None
+
+
+def test_more_ways_into_a_state_than_a_byte_can_tell_apart(true_model: HmmModel) -> None:
+    prons = [list(p) for p in itertools.product("ABC", repeat=6)][:300]
+    lexicon = Lexicon.from_entries([("many", p, 1.0) for p in prons] + [("one", ["A"], 1.0)])
+    topology = standard_topology(lexicon.phones)
+    tree = monophone_tree(lexicon.phones, topology)
+    model = HmmModel(lexicon, topology, tree, TransitionModel.from_tree(topology, tree))
+    graph = build(model, [lexicon.word_id["many"], lexicon.word_id["one"]])
+    assert np.diff(graph.begins).max() > 255
+    for chosen in (0, 123, 299):
+        phones = [*lexicon.phones.in_word(prons[chosen]), *lexicon.phones.in_word(["A"])]
+        scores = np.full((3 * len(phones), tree.num_pdfs), -50.0)
+        for t, (phone, pdf_class) in enumerate(itertools.product(phones, range(3))):
+            scores[t, tree.pdf_id((phone,), pdf_class)] = 0.0
+        found = search(model, graph, scores, 1e9)
+        assert found.transition_ids is not None
+        segments = phone_segments(found.transition_ids, model.transitions)
+        assert segments.phones.tolist() == phones
+
+
+def test_a_failed_search_says_how_far_it_came(true_model: HmmModel) -> None:
+    words = [true_model.lexicon.word_id[w] for w in ("abc", "abc", "abc")]
+    graph = build(true_model, words)
+    scores = np.zeros((40, true_model.tree.num_pdfs))
+    for pdf_class in range(3):  # the first word's first phone looks so good that all others are pruned
+        scores[:, true_model.tree.pdf_id((true_model.phones.ids["A1_B"],), pdf_class)] = 20.0
+    found = search(true_model, graph, scores, 8.0)
+    assert found.transition_ids is None and found.finite and found.num_frames == 40
+    assert found.score == pytest.approx(800, abs=20) and 0 < found.reached < 1
+    scores[30] = np.inf
+    found = search(true_model, graph, scores, 8.0)
+    assert found.transition_ids is None and not found.finite
+
+
+def test_graphs_of_lexicons_and_trees_of_other_models_are_refused(true_model: HmmModel) -> None:
+    other = Lexicon.from_entries([("a", ("A1",), 1.0)])
+    with pytest.raises(InputError, match="the lexicon belongs to another model"):
+        TrainingGraphBuilder(other, true_model.topology, true_model.tree, true_model.transitions)
+    with pytest.raises(InputError, match=r"word ids 1\.\.99 are not all in the lexicon"):
+        build(true_model, [1, 99])
+    triphone = random_triphone_model(true_model, 3)
+    missing = TransitionModel(true_model.topology, [t for t in triphone.transitions.tuples if t[2] != 0])
+    pdf = next(i for i, t in enumerate(triphone.transitions.tuples) if t[2] == 0)
+    phone = triphone.transitions.tuples[pdf][0]
+    assert phone in true_model.phones.silence  # in every graph
+    with pytest.raises(InputError, match="a pdf that has no transition-id"):
+        TrainingGraphBuilder(true_model.lexicon, true_model.topology, triphone.tree, missing).build([1, 2, 3, 4, 5])
