@@ -1,1 +1,1 @@
-"""N-gram language models: ARPA files, estimation, interpolation, pruning, perplexity."""
+"""N-gram language models: ARPA files, estimation, interpolation, pruning, perplexity, models as integer states."""

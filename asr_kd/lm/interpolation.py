@@ -6,7 +6,7 @@ import numpy as np
 
 from asr_kd.core.errors import InputError
 from asr_kd.lm.backoff import with_backoffs
-from asr_kd.lm.index import score_last_words
+from asr_kd.lm.index import NgramIndex, score_last_words
 from asr_kd.lm.model import BEGIN, END, NgramModel
 from asr_kd.lm.perplexity import score_encoded
 from asr_kd.lm.text import Sentences, encode
@@ -40,11 +40,15 @@ def interpolate(models: Sequence[NgramModel], weights: Sequence[float]) -> Ngram
         with np.errstate(divide="ignore"):
             return np.log(total)
 
-    tables = []
+    shared = NgramIndex([], len(words), new_id[BEGIN])
+    table, tables = np.zeros((1, 0), np.int32), []
     for n in range(max(model.order for model in models)):
-        of_all = [mapping[model.orders[n].words] for model, mapping in zip(models, mappings, strict=True)
-                  if n < model.order]
-        table = np.unique(np.concatenate(of_all), axis=0)
+        of_all = np.concatenate([mapping[model.orders[n].words] for model, mapping in zip(models, mappings, strict=True)
+                                 if n < model.order])
+        histories, last_words = np.divmod(np.unique(shared.find(of_all[:, :-1]) * len(words) + of_all[:, -1]),
+                                          len(words))
+        table = np.column_stack((table[histories], last_words)).astype(np.int32)
+        shared.append(table)
         tables.append((table, score(table)))
     path = " + ".join(f"{weight:.4g} x {model.path}" for model, weight in zip(models, weights, strict=True))
     return with_backoffs(path, words, tables, score)
