@@ -12,7 +12,8 @@ import typer
 from asr_kd.cli import main as main_module
 from asr_kd.cli.main import main
 
-COMMANDS = [["run"], ["status"], ["score"], ["results"], ["validate"], ["prepare", "kaldi"], ["prepare", "demo"]]
+COMMANDS = [["run"], ["status"], ["align"], ["score"], ["results"], ["validate"], ["prepare", "kaldi"],
+            ["prepare", "demo"]]
 
 
 def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,12 +64,14 @@ def test_run_and_run_recipe_share_one_signature() -> None:
         assert command[name].default == function[name].default, name
 
 
-def test_status_and_validate_share_their_functions_signatures() -> None:
-    from asr_kd.cli import status, validate
+def test_commands_share_their_functions_signatures() -> None:
+    from asr_kd.cli import align, status, validate
     from asr_kd.core.run_directory import read_status
     from asr_kd.data.validation import validate_manifest
+    from asr_kd.stages.alignment import align_manifest
 
-    for command, function in ((status.status, read_status), (validate.validate, validate_manifest)):
+    for command, function in ((status.status, read_status), (validate.validate, validate_manifest),
+                              (align.align, align_manifest)):
         shell = {name: p.default for name, p in inspect.signature(command).parameters.items()}
         python = {name: p.default for name, p in inspect.signature(function).parameters.items()}
         assert {k: v for k, v in shell.items() if k not in ("json", "as_json")} == python  # how it is printed
