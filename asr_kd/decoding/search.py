@@ -1,6 +1,7 @@
 """Beam search over a log-likelihood matrix: the best words and a lattice of what competes with them."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numba import njit
@@ -9,7 +10,7 @@ from pydantic import Field
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.decoding.graph import DecodingGraph
-from asr_kd.decoding.rescoring import best_path
+from asr_kd.decoding.rescoring import BestPath, best_path
 from asr_kd.decoding.search_kernel import search
 from asr_kd.lattices.lattice import Lattice
 
@@ -25,7 +26,12 @@ class SearchError(WorkError):
 
 
 class SearchConfig(Config):
-    """Kaldi's names and meanings (`gmm-latgen-faster`); beams are in units of scaled cost."""
+    """Kaldi's names and meanings (`gmm-latgen-faster`); beams are in units of scaled cost.
+
+    lattices: what a decoded split keeps, determinised word lattices or all of the search's states and arcs, hundreds
+    of times larger; word_beam: within it of the best path every word sequence of the search's lattice is in the word
+    lattice (default: lattice_beam).
+    """
 
     beam: float = Field(default=11.0, gt=0)
     max_active: int = Field(default=2500, ge=2)
@@ -34,20 +40,21 @@ class SearchConfig(Config):
     acoustic_scale: float = Field(default=0.083333, gt=0)
     prune_interval: int = Field(default=25, ge=1)
     beam_delta: float = Field(default=0.5, gt=0)
+    lattices: Literal["words", "states"] = "words"
+    word_beam: float | None = Field(default=None, ge=0)
 
 
 @dataclass(frozen=True)
 class SearchResult:
     """The search of one utterance.
 
-    words: of the best path; word_frames: where the graph's arc with each word begins (not an exact word boundary);
-    lattice: all paths within the lattice beam; reached_final: false for a partial result (no final state was active
-    at the end, or no token survived until then); cost: graph + acoustic_scale · acoustic of the best path; frames:
-    frames decoded (fewer than given where no token survived).
+    words: of the best path; best: that path; lattice: all paths within the lattice beam; reached_final: false for a
+    partial result (no final state was active at the end, or no token survived until then); cost: graph +
+    acoustic_scale · acoustic of the best path; frames: frames decoded (fewer than given where no token survived).
     """
 
     words: list[str]
-    word_frames: list[int]
+    best: BestPath
     lattice: Lattice
     reached_final: bool
     cost: float
@@ -70,7 +77,7 @@ def decode(graph: DecodingGraph, log_likelihoods: np.ndarray, config: SearchConf
         states, token_begins, sources, targets, arcs, final_costs, graph.levels, graph.arc_ints, graph.arc_floats,
         graph.transition_ids, scores))
     best = best_path(lattice, 1.0 / config.acoustic_scale, 0.0)
-    return SearchResult([graph.words[word] for word in best.words], best.word_frames, lattice,
+    return SearchResult([graph.words[word] for word in best.words], best, lattice,
                         bool(reached_final), float(cost), int(frames))
 
 

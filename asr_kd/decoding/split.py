@@ -3,23 +3,41 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from asr_kd.core.drops import Drops
-from asr_kd.core.errors import WorkError
+from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.files import atomic_file, read_json, read_lines, write_json
 from asr_kd.core.log import get_logger
 from asr_kd.core.parallel import map_threads
 from asr_kd.decoding.rescoring import word_sequences
 from asr_kd.decoding.search import DecodingGraph, SearchConfig, SearchResult, decode
+from asr_kd.decoding.word_times import WordTime, word_times
+from asr_kd.hmm.model import HmmModel
+from asr_kd.lattices.determinization import determinize_within
+from asr_kd.lattices.lattice import Lattice
 from asr_kd.lattices.store import LatticeStore, LatticeStoreWriter
+from asr_kd.lattices.word_lattice import WordLattice
 
 HYPOTHESES, SUMMARY, WORDS = "hypotheses.jsonl", "summary.json", "words.json"
+_PARTS = ("score", "search", "determinization")
 
 _LOG = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """One utterance: the search's result, what is kept of its lattice, and CPU seconds of each part."""
+
+    result: SearchResult
+    lattice: Lattice | WordLattice
+    beam: float
+    times: list[WordTime] | None
+    seconds: np.ndarray
 
 
 def decode_split(
@@ -31,63 +49,105 @@ def decode_split(
     workers: int | None = None,
     frame_shift: float = 0.01,
     max_dropped: float = 0.05,
+    hmm: HmmModel | None = None,
 ) -> dict[str, Any]:
     """Decode every utterance and write lattices, best words (`hypotheses.jsonl`) and `summary.json` to `folder`.
 
-    `log_likelihoods_of(id)` gives (frames, pdfs), called in the worker threads. An utterance whose scores fail
-    (WorkError) or are not finite is dropped and counted, above the share `max_dropped` WorkError is raised. Returns
-    the summary: drops, partial results, frames, CPU seconds of scores and search, real-time factor of the search.
+    `log_likelihoods_of(id)` gives (frames, pdfs), called in the worker threads. `hmm`, the model of the graph, gives
+    the words their times in frames; a partial result that ends within a word has none (null). An utterance whose
+    scores fail (WorkError) or are not finite is dropped and counted, above the share `max_dropped` WorkError is
+    raised. Returns the summary: drops, partial results, frames, arcs and bytes of the lattices, word lattices whose
+    beam had to shrink, CPU seconds of scores, search and determinisation, real-time factor of each.
     """
     ids = list(ids)
     folder = Path(folder)
     drops = Drops(len(ids), cap=max_dropped)
     partial: list[str] = []
-    frames, search_seconds, score_seconds, arcs = 0, 0.0, 0.0, 0
+    shrunk: dict[str, float] = {}
+    frames, arcs, searched_arcs, seconds = 0, 0, 0, np.zeros(3)
 
     # Compiling the kernels at their first use is no part of the search's time.
-    decode(graph, np.zeros((1, graph.num_pdfs), np.float32), config)
+    silent = np.zeros((1, graph.num_pdfs), np.float32)
+    _kept(decode(graph, silent, config).lattice, config)
 
-    def work(utterance_id: str) -> tuple[SearchResult | WorkError, float, float]:
-        begin = time.thread_time()
-        middle = begin
+    def work(utterance_id: str) -> _Decoded | WorkError:
+        clock = [time.thread_time()]
         try:
             log_likelihoods = log_likelihoods_of(utterance_id)
-            middle = time.thread_time()
-            result: SearchResult | WorkError = decode(graph, log_likelihoods, config)
+            clock.append(time.thread_time())
+            result = decode(graph, log_likelihoods, config)
         except WorkError as error:
-            result = error
-        return result, middle - begin, time.thread_time() - middle
+            return error
+        clock.append(time.thread_time())
+        lattice, beam = _kept(result.lattice, config)
+        clock.append(time.thread_time())
+        return _Decoded(result, lattice, beam, _times(result, hmm), np.diff(clock))
 
     description = {"hmm": graph.hmm_digest, "graph": graph.digest, "search": config.model_dump()}
-    with LatticeStoreWriter(folder, description) as store, atomic_file(folder / HYPOTHESES) as hypotheses:
-        for utterance_id, (result, scoring, searching) in zip(
+    with (LatticeStoreWriter(folder, description, config.lattices) as store,
+          atomic_file(folder / HYPOTHESES) as hypotheses):
+        for utterance_id, found in zip(
                 ids, map_threads(work, ids, workers, description="decoding"), strict=True):
-            score_seconds += scoring
-            search_seconds += searching
-            if isinstance(result, WorkError):
-                drops.drop(utterance_id, getattr(result, "reason", "no log-likelihoods"), str(result))
+            if isinstance(found, WorkError):
+                drops.drop(utterance_id, getattr(found, "reason", "no log-likelihoods"), str(found))
                 continue
-            store.add(utterance_id, result.lattice)
+            seconds += found.seconds
+            store.add(utterance_id, found.lattice)
+            result = found.result
             frames += result.frames
-            arcs += result.lattice.num_arcs
+            arcs += found.lattice.num_arcs
+            searched_arcs += result.lattice.num_arcs
+            if found.beam < _word_beam(config):
+                shrunk[utterance_id] = round(found.beam, 3)
+                _LOG.warning("%s: the word lattice would be too large, its beam is %.2f", utterance_id, found.beam)
             if not result.reached_final:
                 partial.append(utterance_id)
                 _LOG.warning("%s: partial result, no final state was reached", utterance_id)
             hypotheses.write(json.dumps({
                 "id": utterance_id, "words": result.words, "partial": not result.reached_final,
                 "frames": result.frames, "cost": round(result.cost, 4),
-                "word_frames": result.word_frames,
+                "word_times": None if found.times is None else [[w.start, w.frames] for w in found.times],
             }, ensure_ascii=False) + "\n")
+        lattice_bytes = store.num_bytes
     drops.check()
     write_json(folder / WORDS, graph.words)
+    real_time = max(frames * frame_shift, frame_shift)
     summary = {
-        "utterances": drops.as_dict(), "partial": partial, "frames": frames, "lattice_arcs": arcs,
-        "score_cpu_seconds": round(score_seconds, 3), "search_cpu_seconds": round(search_seconds, 3),
-        "search_real_time_factor": round(search_seconds / max(frames * frame_shift, frame_shift), 5),
+        "utterances": drops.as_dict(), "partial": partial, "frames": frames,
+        "lattices": {
+            "kind": config.lattices, "bytes": lattice_bytes, "arcs": arcs, "shrunk_beams": shrunk,
+            "arcs_per_frame": round(arcs / max(frames, 1), 3),
+            "arcs_per_frame_of_search": round(searched_arcs / max(frames, 1), 3),
+        },
+        **{f"{part}_cpu_seconds": round(float(spent), 3) for part, spent in zip(_PARTS, seconds, strict=True)},
+        **{f"{part}_real_time_factor": round(float(spent) / real_time, 5)
+           for part, spent in zip(_PARTS, seconds, strict=True)},
         **description,
     }
     write_json(folder / SUMMARY, summary)
     return summary
+
+
+def _word_beam(config: SearchConfig) -> float:
+    return config.lattice_beam if config.word_beam is None else config.word_beam
+
+
+def _kept(lattice: Lattice, config: SearchConfig) -> tuple[Lattice | WordLattice, float]:
+    """What is stored of a search's lattice, and the beam within which no word sequence is missing."""
+    if config.lattices == "states":
+        return lattice, _word_beam(config)
+    return determinize_within(lattice, _word_beam(config), config.acoustic_scale)
+
+
+def _times(result: SearchResult, hmm: HmmModel | None) -> list[WordTime] | None:
+    if hmm is None:
+        return None
+    try:
+        return word_times(result.best, hmm)
+    except InputError:
+        if result.reached_final:
+            raise
+        return None
 
 
 def rescore_split(

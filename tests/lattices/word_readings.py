@@ -35,7 +35,8 @@ def readings_of(lattice: WordLattice) -> list[tuple[Words, Reading]]:
         for arc in range(lattice.offsets[state], lattice.offsets[state + 1]):
             word = int(lattice.words[arc])
             walk(int(lattice.targets[arc]), (*words, word) if word else words,
-                 graph + float(lattice.graph_costs[arc]), acoustic + float(lattice.acoustic_costs[arc]), (*tids, *lattice.run(arc).tolist()))
+                 graph + float(lattice.graph_costs[arc]), acoustic + float(lattice.acoustic_costs[arc]),
+                 (*tids, *lattice.run(arc).tolist()))
 
     if lattice.num_states:
         walk(0, (), 0.0, 0.0, ())
