@@ -1,18 +1,19 @@
 """fMLLR: for each speaker the affine transform of features that fits them best to a model's Gaussians."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
 from pydantic import Field
 
+from asr_kd.bootstrap.outer_products import symmetric, upper_products, upper_size
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.log import get_logger
 from asr_kd.core.parallel import map_threads
 from asr_kd.features.speaker_transforms import SpeakerFacts, SpeakerTransforms, Supervision
-from asr_kd.hmm.gmm import DiagonalGmms, sum_products
+from asr_kd.hmm.gmm import DiagonalGmms, padded, sum_products
 from asr_kd.hmm.gmm_scores import FeatureSource, gmm_for, gmm_inputs, speakers_of
 from asr_kd.hmm.model import HmmModel
 
@@ -65,12 +66,26 @@ def estimate_fmllr(
     if not np.array_equal(target.offsets, posterior_gmm.offsets):
         raise InputError(f"Gaussian posteriors of {posterior_gmm.num_gaussians} Gaussians do not fit the "
                          f"{target.num_gaussians} of {model.name}: they must pair off")
-    inputs = gmm_inputs(model, features, initial, speakers)
-    speaker_of = speakers_of(features, speakers)
+    result = SpeakerTransforms(*fit_speakers(
+        target, posterior_gmm, gmm_inputs(model, features, initial, speakers), posteriors, utterances,
+        speakers_of(features, speakers), None if initial is None else initial.matrices, silence_pdfs(model), config,
+        workers), supervision, model.gmm_digest)
+    logger.info("fMLLR: %s", result.summary)
+    return result
+
+
+def fit_speakers(
+    target: DiagonalGmms, posterior_gmm: DiagonalGmms, inputs: Callable[[str], np.ndarray],
+    posteriors: Callable[[str], PdfPosteriors], utterances: Iterable[str], speaker_of: Mapping[str, str],
+    initial: Mapping[str, np.ndarray] | None, silence: np.ndarray, config: FmllrConfig, workers: int | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, SpeakerFacts]]:
+    """Speaker -> transform `(dim, dim + 1)` and facts: what `estimate_fmllr` does, for Gaussians of no model yet.
+
+    `inputs(utterance)` is what `initial` transforms (speaker -> matrix) have made of it already; `silence` `(pdfs,)`.
+    """
     of_speaker: dict[str, list[str]] = {}
     for utterance in utterances:
         of_speaker.setdefault(speaker_of[utterance], []).append(utterance)
-    silence = silence_pdfs(model)
 
     def one_speaker(speaker: str) -> tuple[np.ndarray, SpeakerFacts]:
         statistics = FmllrStatistics(target)
@@ -89,14 +104,11 @@ def estimate_fmllr(
             weights = np.where(silence[pdfs], config.silence_weight, 1.0) * weights
             statistics.add(matrix, frames, pdfs, weights, posterior_gmm)
         matrix, facts = statistics.solve(config)
-        return compose(matrix, None if initial is None else initial.matrices[speaker]), facts
+        return compose(matrix, None if initial is None else initial[speaker]), facts
 
     names = sorted(of_speaker)
     found = dict(zip(names, map_threads(one_speaker, names, workers, "fMLLR", "spk"), strict=True))
-    result = SpeakerTransforms({s: m for s, (m, _) in found.items()}, {s: f for s, (_, f) in found.items()},
-                               supervision, model.gmm_digest)
-    logger.info("fMLLR: %s", result.summary)
-    return result
+    return {s: matrix for s, (matrix, _) in found.items()}, {s: facts for s, (_, facts) in found.items()}
 
 
 def alignment_posteriors(alignments: Mapping[str, np.ndarray], model: HmmModel) -> Callable[[str], PdfPosteriors]:
@@ -142,8 +154,8 @@ class FmllrStatistics:
 
     def __post_init__(self) -> None:
         width = self.target.dim + 1
-        self.linear = np.zeros((self.target.dim, _padded(width)))
-        self.quadratic = np.zeros((self.target.dim, _padded(width * (width + 1) // 2)))
+        self.linear = np.zeros((self.target.dim, padded(width)))
+        self.quadratic = np.zeros((self.target.dim, padded(upper_size(width))))
 
     def add(self, matrix: np.ndarray, frames: np.ndarray, pdfs: np.ndarray, weights: np.ndarray,
             posterior_gmm: DiagonalGmms) -> None:
@@ -162,11 +174,10 @@ class FmllrStatistics:
         width = target.dim + 1
         for begin in range(0, len(matrix), _BLOCK):
             part = matrix[begin : begin + _BLOCK]
-            extended = np.zeros((_padded(width), len(part)), dtype=np.float32)
+            extended = np.zeros((padded(width), len(part)), dtype=np.float32)
             extended[: target.dim] = part.T
             extended[target.dim] = 1.0
-            products = np.zeros((self.quadratic.shape[1], len(part)), dtype=np.float32)
-            _outer_products(extended[:width], products)
+            products = upper_products(extended[:width])
             columns = slice(begin, begin + len(part))
             sum_products(np.ascontiguousarray(pulled[:, columns]), extended, self.linear)
             sum_products(np.ascontiguousarray(inverse[:, columns]), products, self.quadratic)
@@ -201,15 +212,7 @@ class FmllrStatistics:
     def matrices(self) -> tuple[np.ndarray, np.ndarray]:
         """The sums as `(dim, dim + 1)` and symmetric `(dim, dim + 1, dim + 1)`."""
         width = self.target.dim + 1
-        upper = np.triu_indices(width)
-        full = np.zeros((self.target.dim, width, width))
-        full[:, upper[0], upper[1]] = self.quadratic[:, : len(upper[0])]
-        full[:, upper[1], upper[0]] = self.quadratic[:, : len(upper[0])]
-        return self.linear[:, :width], full
-
-
-def _padded(rows: int) -> int:
-    return -(-rows // 4) * 4
+        return self.linear[:, :width], symmetric(self.quadratic, width)
 
 
 @njit(nogil=True, cache=True, fastmath={"nsz", "arcp", "contract", "reassoc"})
@@ -245,16 +248,6 @@ def _sum_over_gaussians(matrix, frames, pdfs, weights, offsets, quadratic, const
         for d in range(dim):
             inverse[d, frames[n]] += sums[d]
             pulled[d, frames[n]] += sums[dim + d]
-
-
-@njit(nogil=True, cache=True)
-def _outer_products(extended, products):  # type: ignore[no-untyped-def]
-    k = 0
-    for i in range(len(extended)):
-        for j in range(i, len(extended)):
-            for t in range(extended.shape[1]):
-                products[k, t] = extended[i, t] * extended[j, t]
-            k += 1
 
 
 @njit(nogil=True, cache=True)

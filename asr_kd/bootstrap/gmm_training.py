@@ -1,17 +1,21 @@
 """Expectation-maximisation for DiagonalGmms from frames with known pdfs: statistics, update, splitting."""
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from pydantic import Field
 
+from asr_kd.bootstrap.sorted_frames import AlignedFrames
 from asr_kd.core.config import Config
 from asr_kd.core.parallel import map_threads
-from asr_kd.hmm.gmm import DiagonalGmms, component_scores, extend, shift_by_maximum, sum_products
+from asr_kd.hmm.gmm import DiagonalGmms, component_scores, padded, sum_products
 
-_CHUNK = 1024
-_COPIED = 1 << 14
+_CHUNK = 512
+# pdfs whose statistics one task sums
+_PDFS = 16
 
 
 class GmmConfig(Config):
@@ -36,55 +40,40 @@ class GmmStatistics:
     num_frames: int
 
 
-class AlignedFrames:
-    """Frames sorted by pdf, so that all passes between two alignments read them in order.
+def accumulate(gmms: DiagonalGmms, blocks: Iterable[AlignedFrames], workers: int | None = None) -> GmmStatistics:
+    """Gaussian-level posteriors within each frame's pdf, summed to statistics.
 
-    `frames` is `(n, dim)` float32, kept as `(dim, n)`; `pdf_ids` `(n,)`, a frame with a negative one is left out.
+    The Gaussians score the first `gmms.dim` values of each frame. Where frames have twice as many, the second half is
+    what is summed (Kaldi's `gmm-acc-stats-twofeats`).
     """
-
-    def __init__(self, frames: np.ndarray, pdf_ids: np.ndarray, num_pdfs: int) -> None:
-        order = np.argsort(pdf_ids, kind="stable")
-        order = order[np.searchsorted(pdf_ids[order], 0):]
-        self.frames = np.empty((frames.shape[1], len(order)), dtype=frames.dtype)
-        for begin in range(0, len(order), _COPIED):
-            self.frames[:, begin : begin + _COPIED] = frames[order[begin : begin + _COPIED]].T
-        self.bounds = np.concatenate([[0], np.cumsum(np.bincount(pdf_ids[order], minlength=num_pdfs))])
-
-    @property
-    def num_frames(self) -> int:
-        return int(self.frames.shape[1])
-
-
-def accumulate(gmms: DiagonalGmms, aligned: AlignedFrames, workers: int | None = None) -> GmmStatistics:
-    """Gaussian-level posteriors within each frame's pdf, summed to statistics."""
+    dim = gmms.dim
     occupancy = np.zeros(gmms.num_gaussians)
-    sums = np.zeros((gmms.num_gaussians, -(-2 * gmms.dim // 4) * 4))
+    sums = np.zeros((gmms.num_gaussians, padded(2 * dim)))
+    quadratic, constants = gmms.coefficients
+    total, num_frames = 0.0, 0
+    for block in blocks:
+        if len(block.frames) not in (dim, 2 * dim):
+            raise ValueError(f"frames of {len(block.frames)} values, the Gaussians have dimension {dim}")
 
-    def one_pdf(pdf: int) -> float:
-        quadratic, constants = gmms.of_pdf(pdf)
-        group = slice(gmms.offsets[pdf], gmms.offsets[pdf + 1])
-        all_rows = np.array([0, len(constants)])
-        total = 0.0
-        for begin in range(aligned.bounds[pdf], aligned.bounds[pdf + 1], _CHUNK):
-            extended = extend(aligned.frames[:, begin : min(begin + _CHUNK, aligned.bounds[pdf + 1])])
-            posteriors = component_scores(extended, quadratic, constants)
-            maxima = np.empty((1, posteriors.shape[1]), dtype=np.float32)
-            shift_by_maximum(posteriors, all_rows, maxima)
-            np.exp(posteriors, out=posteriors)
-            normaliser = posteriors.sum(axis=0)
-            posteriors /= normaliser
-            total += float((maxima + np.log(normaliser)).sum(dtype=np.float64))
-            occupancy[group] += posteriors.sum(axis=1, dtype=np.float64)
-            sum_products(posteriors, extended, sums[group])
-        return total
+        def some_pdfs(pdfs: range, block: AlignedFrames = block) -> float:
+            log_likelihood = 0.0
+            for pdf in pdfs:
+                log_likelihood += _accumulate_pdf(
+                    block.frames[:, block.bounds[pdf] : block.bounds[pdf + 1]], dim, quadratic, constants,
+                    gmms.offsets[pdf], gmms.offsets[pdf + 1], occupancy, sums)
+            return log_likelihood
 
-    log_likelihood = sum(map_threads(one_pdf, range(gmms.num_pdfs), workers))
-    return GmmStatistics(occupancy, sums[:, : gmms.dim], sums[:, gmms.dim : 2 * gmms.dim], log_likelihood,
-                         aligned.num_frames)
+        groups = [range(n, min(n + _PDFS, gmms.num_pdfs)) for n in range(0, gmms.num_pdfs, _PDFS)]
+        total += sum(map_threads(some_pdfs, groups, workers))
+        num_frames += block.num_frames
+    return GmmStatistics(occupancy, sums[:, :dim], sums[:, dim : 2 * dim], total, num_frames)
 
 
-def update(gmms: DiagonalGmms, statistics: GmmStatistics, config: GmmConfig) -> DiagonalGmms:
-    """Maximum-likelihood update (Kaldi's `MleDiagGmmUpdate`): rare Gaussians go, but for a pdf's last one."""
+def update(gmms: DiagonalGmms, statistics: GmmStatistics, config: GmmConfig, keep_rare: bool = False) -> DiagonalGmms:
+    """Maximum-likelihood update (Kaldi's `MleDiagGmmUpdate`): rare Gaussians go, but for a pdf's last one.
+
+    With `keep_rare` they stay as they are.
+    """
     pdfs = gmms.pdf_of_gaussian
     occupancy = statistics.occupancy
     totals = np.bincount(pdfs, occupancy, gmms.num_pdfs)[pdfs]
@@ -95,8 +84,8 @@ def update(gmms: DiagonalGmms, statistics: GmmStatistics, config: GmmConfig) -> 
     means = np.where(good[:, None], statistics.first / divisor, gmms.means)
     variances = np.where(good[:, None], statistics.second / divisor - means**2, gmms.variances)
     variances = np.maximum(variances, config.min_variance)
-    keep = good.copy()
-    for pdf in np.flatnonzero(np.bincount(pdfs, good, gmms.num_pdfs) == 0):
+    keep = good | keep_rare
+    for pdf in np.flatnonzero(np.bincount(pdfs, keep, gmms.num_pdfs) == 0):
         keep[gmms.offsets[pdf + 1] - 1] = True
     weights = np.maximum(weights[keep], config.min_gaussian_weight)
     weights /= np.bincount(pdfs[keep], weights, gmms.num_pdfs)[pdfs[keep]]
@@ -148,3 +137,53 @@ def split_targets(occupancy: np.ndarray, num_gaussians: int, power: float, min_c
         total += 1
         heapq.heapreplace(queue, (-scaled[pdf] / sizes[pdf], pdf))
     return sizes
+
+
+@njit(nogil=True, cache=True)
+def posteriors_of(extended, quadratic, constants):  # type: ignore[no-untyped-def]
+    """Posteriors of one pdf's Gaussians, `(gaussians, frames)`, and the summed log-likelihood of the frames."""
+    posteriors = component_scores(extended, quadratic, constants)
+    total = 0.0
+    for t in range(posteriors.shape[1]):
+        best = posteriors[0, t]
+        for g in range(1, len(posteriors)):
+            best = max(best, posteriors[g, t])
+        normaliser = np.float32(0.0)
+        for g in range(len(posteriors)):
+            posteriors[g, t] = np.exp(posteriors[g, t] - best)
+            normaliser += posteriors[g, t]
+        for g in range(len(posteriors)):
+            posteriors[g, t] /= normaliser
+        total += best + np.log(normaliser)
+    return posteriors, total
+
+
+@njit(nogil=True, cache=True)
+def extended_frames(frames, begin, end, rows):  # type: ignore[no-untyped-def]
+    """As `extend` of columns `begin` to `end` of `frames` `(dim, frames)`, with zeros up to `rows` rows."""
+    dim = len(frames)
+    result = np.zeros((rows, end - begin), dtype=np.float32)
+    for d in range(dim):
+        for t in range(end - begin):
+            value = frames[d, begin + t]
+            result[d, t] = value
+            result[dim + d, t] = value * value
+    return result
+
+
+@njit(nogil=True, cache=True)
+def _accumulate_pdf(frames, dim, quadratic, constants, first, last, occupancy, sums):  # type: ignore[no-untyped-def]
+    """Add the statistics of one pdf's frames (columns) to those of its Gaussians, `first` to `last`."""
+    total = 0.0
+    for begin in range(0, frames.shape[1], _CHUNK):
+        end = min(begin + _CHUNK, frames.shape[1])
+        extended = extended_frames(frames[:dim], begin, end, quadratic.shape[1])
+        posteriors, log_likelihood = posteriors_of(extended, quadratic[first:last], constants[first:last])
+        total += log_likelihood
+        for g in range(last - first):
+            for t in range(end - begin):
+                occupancy[first + g] += posteriors[g, t]
+        if len(frames) > dim:
+            extended = extended_frames(frames[dim:], begin, end, quadratic.shape[1])
+        sum_products(posteriors, extended, sums[first:last])
+    return total

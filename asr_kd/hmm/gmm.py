@@ -69,12 +69,6 @@ class DiagonalGmms:
             result[begin : begin + _CHUNK] = maxima.T
         return result
 
-    def of_pdf(self, pdf: int) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients of one pdf's Gaussians for `component_scores`."""
-        quadratic, constants = self.coefficients
-        begin, end = self.offsets[pdf], self.offsets[pdf + 1]
-        return quadratic[begin:end], constants[begin:end]
-
     @cached_property
     def natural_parameters(self) -> tuple[np.ndarray, np.ndarray]:
         """1 / variance and mean / variance, float32 `(gaussians, dim)` each."""
@@ -87,7 +81,7 @@ class DiagonalGmms:
         inverse = 1.0 / self.variances
         constants = (np.log(np.maximum(self.weights, 1e-30))
                      - 0.5 * (self.dim * _LOG_2PI + np.log(self.variances).sum(1) + (self.means**2 * inverse).sum(1)))
-        quadratic = np.zeros((self.num_gaussians, _padded(2 * self.dim)), dtype=np.float32)
+        quadratic = np.zeros((self.num_gaussians, padded(2 * self.dim)), dtype=np.float32)
         quadratic[:, : self.dim] = self.means * inverse
         quadratic[:, self.dim : 2 * self.dim] = -0.5 * inverse
         return quadratic, constants.astype(np.float32)
@@ -96,14 +90,15 @@ class DiagonalGmms:
 def extend(frames: np.ndarray) -> np.ndarray:
     """`[x, x²]` and zeros to a multiple of four rows, float32; `frames` is `(dim, frames)`."""
     dim, num_frames = frames.shape
-    result = np.empty((_padded(2 * dim), num_frames), dtype=np.float32)
+    result = np.empty((padded(2 * dim), num_frames), dtype=np.float32)
     result[:dim] = frames
     np.multiply(result[:dim], result[:dim], out=result[dim : 2 * dim])
     result[2 * dim :] = 0.0
     return result
 
 
-def _padded(dim: int) -> int:
+def padded(dim: int) -> int:
+    """The next multiple of four: what the kernels below take at a time."""
     return -(-dim // 4) * 4
 
 

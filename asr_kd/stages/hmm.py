@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from asr_kd.bootstrap.training import MonophoneConfig, TriphoneConfig, train_monophone, train_triphone
+from asr_kd.bootstrap.monophone import MonophoneConfig, train_monophone
+from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
 from asr_kd.core.config import Config, Name
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import read_manifest

@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_kd.bootstrap.training import MonophoneConfig, TriphoneConfig, train_monophone, train_triphone
+from asr_kd.bootstrap.monophone import MonophoneConfig, train_monophone
 from asr_kd.bootstrap.tree_growing import TreeConfig
+from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
 from asr_kd.core.errors import InputError
 from asr_kd.hmm.align import AlignConfig, align
 from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
