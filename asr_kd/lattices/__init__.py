@@ -1,1 +1,1 @@
-"""The lattice type and its store on disk."""
+"""Lattices: their types and store, Kaldi's files, sums over paths, and what is asked of them (words, errors, confidences)."""

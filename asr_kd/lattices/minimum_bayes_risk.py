@@ -45,8 +45,9 @@ def minimum_bayes_risk(
 
     Paths weigh exp(-(lm_scale · graph + acoustic_scale · acoustic + insertion_penalty · words)). The search begins
     at `words` (default: the best path) and improves them; without `decode_mbr` it leaves them and only gives times
-    and confidences. Times are those of the lattice's arcs, exact where arcs are aligned with words. A lattice
-    without states has no words.
+    and confidences. Times are those of the lattice's arcs, exact where arcs are aligned with words. The lattice should
+    be determinised: where a word sequence has many alignments, their sum weighs more than the words deserve. A
+    lattice without states has no words.
     """
     if lattice.num_states == 0:
         return MinimumBayesRisk([], [], [], 0.0, [])
