@@ -1,1 +1,1 @@
-"""Lattices: their types and store, Kaldi's files, sums over paths, and what is asked of them (words, errors, confidences)."""
+"""Lattices: their types and store, Kaldi's files, sums over paths, words with confidences, oracle errors."""
