@@ -23,7 +23,7 @@ from tests.hmm.toy import DIM, Sampled
 
 MONO = MonophoneConfig(deltas=False, num_passes=20, num_gaussians=40, last_split_pass=12)
 TRI = TriphoneConfig(deltas=False, num_passes=8, realign_passes=[4], num_gaussians=80, last_split_pass=5,
-                     tree=TreeConfig(num_leaves=40, min_gain=20.0))
+                     tree=TreeConfig(num_leaves=40, min_gain=20.0, round_to=1))
 LEXICON = "ab A1 B\nba B A0\nca C A1\nca C B A0\nc C\nabc A1 B C\n"
 NOISES = ("[NOISE]", "<UNK>")
 
