@@ -1,5 +1,7 @@
 """Frame log-likelihoods, what a search over an HMM wants, from a network's posteriors."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +40,17 @@ def log_likelihoods(
             logits = model(_splice(frames, begin, end, card.splice_left, card.splice_right))
             scores[begin:end] = (torch.log_softmax(logits.float(), dim=-1) - log_priors).numpy()
     return scores
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Where utterances are what runs in parallel, a network's products must not want all cores as well."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _splice(frames: Tensor, begin: int, end: int, left: int, right: int) -> Tensor:

@@ -1,9 +1,8 @@
 """Forced alignment of any manifest with any model of ours: what `asr-kd align` does."""
 
-import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from asr_kd.hmm.gmm_scores import gmm_inputs
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.time_marks import Format, write_time_marks
 from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
+from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.features import features_by_recipe
 from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.networks import BUNDLE
@@ -134,7 +134,6 @@ class _Job:
 
     def _network_scores(self, network: Path, scratch: Path) -> tuple[FrameStore, ScoreSource, dict[str, Any]]:
         from asr_kd.models.bundle import load_bundle
-        from asr_kd.models.log_likelihoods import log_likelihoods
 
         folder = _beneath(network, BUNDLE)
         net, card = load_bundle(folder, hmm_digest=self.hmm.digest)
@@ -209,19 +208,6 @@ class _Tally:
         if one.transition_ids is None:
             row["dropped"] = one.reason
         return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-@contextlib.contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Utterances are what runs in parallel, so a network's products must not want all cores as well."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _formats(formats: Sequence[str] | None) -> tuple[Format, ...]:

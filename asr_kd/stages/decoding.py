@@ -1,17 +1,15 @@
 """Stages that build the decoding graph and search it."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import list_files, write_json
+from asr_kd.core.files import atomic_folder, list_files, write_json
 from asr_kd.core.stages import StageContext
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.search import SearchConfig
@@ -21,9 +19,10 @@ from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.graph.hclg import GraphConfig, build_graph
 from asr_kd.hmm.gmm_scores import gmm_for, gmm_scorer
 from asr_kd.hmm.model import HmmModel
+from asr_kd.lexicon.lexicon import Lexicon
 from asr_kd.lm.arpa import read_arpa
 from asr_kd.models.bundle import load_bundle
-from asr_kd.models.log_likelihoods import log_likelihoods
+from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.networks import BUNDLE
 from asr_kd.stages.prepare import find_language_model
@@ -46,6 +45,28 @@ def build(inputs: Mapping[str, Path], config: GraphConfig, output: Path, context
     return build_graph(hmm, read_arpa(find_language_model(inputs["manifests"])), output, config)
 
 
+def build_decoding_graph(
+    model: Path,
+    lm: Path,
+    output: Path,
+    lexicon: Path | None = None,
+    transition_scale: float = 1.0,
+    self_loop_scale: float = 0.1,
+    allow_missing_words: bool = True,
+) -> dict[str, Any]:
+    """HCLG of the HMM model in the folder `model` and the ARPA file `lm`; see `build_graph`. `asr-kd graph`.
+
+    `lexicon` holds other words than the model's own, in its phones; InputError where it has others.
+    """
+    hmm = HmmModel.load(model)
+    if lexicon is not None:
+        hmm = hmm.with_lexicon(Lexicon.read(lexicon, phones=hmm.phones))
+    config = GraphConfig(transition_scale=transition_scale, self_loop_scale=self_loop_scale,
+                         allow_missing_words=allow_missing_words)
+    with atomic_folder(output) as folder:
+        return build_graph(hmm, read_arpa(lm), folder, config)
+
+
 def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, context: StageContext) -> dict[str, Any]:
     """Lattices and best words of each split, by the network's scores where there is one, else by the GMMs'."""
     hmm = HmmModel.load(inputs["hmm"])
@@ -57,7 +78,7 @@ def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, conte
         _refuse_transcripts(store.supervision, store.folder)
         scorer, facts = _scorer(inputs, hmm, store, split)
         frame_shift = store.recipe["frame_shift"] / 1000
-        with _one_thread_an_utterance():
+        with one_torch_thread():
             summary = decode_split(
                 graph, store.ids, scorer, config.search, output / split,
                 frame_shift=frame_shift, max_dropped=config.max_dropped,
@@ -108,14 +129,3 @@ def _gmm_scorer(
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in list_files(folder) if path.name.startswith("model."))
-
-
-@contextlib.contextmanager
-def _one_thread_an_utterance() -> Iterator[None]:
-    """Utterances are what runs in parallel, so a network's products must not want all cores as well."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

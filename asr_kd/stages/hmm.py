@@ -1,20 +1,27 @@
-"""Stages that make targets: monophone and triphone models, alignments."""
+"""Stages that make targets: monophone, triphone and speaker-adapted models, alignments."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from asr_kd.bootstrap.lda_mllt import LdaMlltConfig, train_lda_mllt
 from asr_kd.bootstrap.monophone import MonophoneConfig, train_monophone
+from asr_kd.bootstrap.speaker_adaptive import SpeakerAdaptiveConfig, train_sat
 from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
 from asr_kd.core.config import Config, Name
+from asr_kd.core.errors import InputError
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore
-from asr_kd.hmm.align import AlignConfig, align
-from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
+from asr_kd.features.speaker_transforms import SpeakerTransforms
+from asr_kd.hmm.align import AlignConfig, ScoreSource, align_to_folder, gmm_score_source, matrix_score_source
+from asr_kd.hmm.alignment_store import AlignmentStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
+from asr_kd.models.bundle import load_bundle
+from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
+from asr_kd.stages.networks import BUNDLE
 from asr_kd.stages.prepare import LEXICON
 
 TRANSFORMS = "transforms"
@@ -33,6 +40,20 @@ class TriphoneStageConfig(Config):
 
     split: Name = "train"
     training: TriphoneConfig = TriphoneConfig()
+
+
+class LdaMlltStageConfig(Config):
+    """Triphone training on spliced frames, LDA and MLLT, on one split."""
+
+    split: Name = "train"
+    training: LdaMlltConfig = LdaMlltConfig()
+
+
+class SpeakerAdaptiveStageConfig(Config):
+    """Speaker-adaptive training on one split."""
+
+    split: Name = "train"
+    training: SpeakerAdaptiveConfig = SpeakerAdaptiveConfig()
 
 
 class AlignStageConfig(Config):
@@ -58,25 +79,66 @@ def triphone(
     inputs: Mapping[str, Path], config: TriphoneStageConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
     """An HMM model with a tied-state tree and triphone GMMs."""
-    store = FrameStore.open(inputs["features"] / config.split)
-    mono = HmmModel.load(inputs["hmm"])
-    alignments = AlignmentStore.open(inputs["alignments"], mono)
-    transcripts = _transcripts(inputs["manifests"], config.split, store)
-    model, tree = train_triphone(store, alignments, transcripts, mono, config.training)
+    model, tree = train_triphone(*_aligned(inputs, config.split), config.training)
     model.save(output)
     return {**_size(model), "tree": asdict(tree)}
+
+
+def lda_mllt(
+    inputs: Mapping[str, Path], config: LdaMlltStageConfig, output: Path, context: StageContext
+) -> dict[str, Any]:
+    """An HMM model with triphone GMMs on spliced frames, LDA and MLLT."""
+    model, tree = train_lda_mllt(*_aligned(inputs, config.split), config.training)
+    model.save(output)
+    return {**_size(model), "tree": asdict(tree)}
+
+
+def speaker_adaptive(
+    inputs: Mapping[str, Path], config: SpeakerAdaptiveStageConfig, output: Path, context: StageContext
+) -> dict[str, Any]:
+    """A speaker-adapted HMM model and, in `transforms/SPLIT`, the transforms of the speakers that it was trained on."""
+    model, transforms, tree = train_sat(*_aligned(inputs, config.split), config.training)
+    model.save(output)
+    transforms.save(output / TRANSFORMS / config.split)
+    return {**_size(model), "tree": asdict(tree), "transforms": transforms.summary}
 
 
 def align_split(
     inputs: Mapping[str, Path], config: AlignStageConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
-    """Transition-ids of every frame of a split; what does not align is counted and named."""
+    """Transition-ids of every frame of a split, by a network's scores where there is one, else by the GMMs'.
+
+    What does not align is counted and named with its score.
+    """
     store = FrameStore.open(inputs["features"] / config.split)
     model = HmmModel.load(inputs["hmm"])
     transcripts = _transcripts(inputs["manifests"], config.split, store)
-    alignments, drops = align(model, store, transcripts, config.alignment)
-    write_alignments(output, alignments, model, drops.as_dict())
+    with one_torch_thread():
+        _, drops = align_to_folder(output, model, _scores(inputs, config, model, store), store.ids, transcripts,
+                                   config.alignment)
     return drops.as_dict()
+
+
+def _scores(inputs: Mapping[str, Path], config: AlignStageConfig, model: HmmModel, store: FrameStore) -> ScoreSource:
+    if "network" in inputs:
+        if "transforms" in inputs:
+            raise InputError("transforms are for Gaussians; a network hears features that were adapted before")
+        network, card = load_bundle(inputs["network"] / BUNDLE, hmm_digest=model.digest, feature_recipe=store.recipe)
+        return matrix_score_source(model, lambda u: log_likelihoods(network, card, store[u]), config.alignment)
+    transforms = None
+    if "transforms" in inputs:
+        transforms = SpeakerTransforms.load(inputs["transforms"] / TRANSFORMS / config.split, model.gmm_digest)
+    return gmm_score_source(model, store, config.alignment, transforms)
+
+
+def _aligned(
+    inputs: Mapping[str, Path], split: str
+) -> tuple[FrameStore, AlignmentStore, dict[str, list[str]], HmmModel]:
+    """Features, their alignments, the words, and the model that aligned them."""
+    store = FrameStore.open(inputs["features"] / split)
+    model = HmmModel.load(inputs["hmm"])
+    alignments = AlignmentStore.open(inputs["alignments"], model)
+    return store, alignments, _transcripts(inputs["manifests"], split, store), model
 
 
 def _size(model: HmmModel) -> dict[str, Any]:
