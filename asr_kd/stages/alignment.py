@@ -28,10 +28,10 @@ from asr_kd.hmm.align import (
 from asr_kd.hmm.gmm_scores import gmm_inputs
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.time_marks import Format, write_time_marks
-from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.features import features_by_recipe
 from asr_kd.stages.hmm import TRANSFORMS
+from asr_kd.stages.model_folders import beneath, load_hmm
 from asr_kd.stages.networks import BUNDLE
 
 ALIGNMENTS, SCORES, SUMMARY = "alignments", "scores.jsonl", "summary.json"
@@ -76,7 +76,7 @@ def align_manifest(
     settings = {"beam": beam, "retry_beam": retry_beam, "acoustic_scale": acoustic_scale,
                 "boost_silence": boost_silence, "map_unknown": map_unknown, "max_dropped": max_dropped}
     config = build_config(AlignConfig, Settings(settings, {}))
-    hmm = _model(Path(model), lexicon)
+    hmm = load_hmm(Path(model), lexicon)
     utterances = read_manifest(manifests, split)
     transcripts = {utterance.id: utterance.text.split() for utterance in utterances}
     hmm.lexicon.word_ids(transcripts, map_unknown)
@@ -129,13 +129,13 @@ class _Job:
                                         workers=self.workers)
         transforms = None
         if self.transforms is not None:
-            transforms = SpeakerTransforms.load(_beneath(self.transforms, TRANSFORMS, self.split), self.hmm.gmm_digest)
+            transforms = SpeakerTransforms.load(beneath(self.transforms, TRANSFORMS, self.split), self.hmm.gmm_digest)
         return gmm_score_source(self.hmm, store, self.config, transforms), transforms
 
     def _network_scores(self, network: Path, scratch: Path) -> tuple[FrameStore, ScoreSource, dict[str, Any]]:
         from asr_kd.models.bundle import load_bundle
 
-        folder = _beneath(network, BUNDLE)
+        folder = beneath(network, BUNDLE)
         net, card = load_bundle(folder, hmm_digest=self.hmm.digest)
         facts: dict[str, Any] = {"scores": "network", "network": card.digest}
         if self.adapt or self.transforms is not None:
@@ -180,7 +180,7 @@ class _Job:
                                  "transforms (--transforms), or adapt to the transcripts (--adapt)")
             return features_by_recipe(self.manifests, self.split, recipe, scratch / "features",
                                       self.config.max_dropped)
-        store = FrameStore.open(_beneath(self.features, self.split))
+        store = FrameStore.open(beneath(self.features, self.split))
         if store.recipe != recipe:
             raise InputError(f"{store.folder}: other features than those that {whose} were trained on; give theirs, or "
                              "leave them out to have them computed")
@@ -220,30 +220,6 @@ def _formats(formats: Sequence[str] | None) -> tuple[Format, ...]:
 def _refuse_other_folders(output: Path) -> None:
     if output.exists() and not (output / SUMMARY).is_file() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: exists and is no alignment; give a new folder")
-
-
-def _model(folder: Path, lexicon: Path | None) -> HmmModel:
-    hmm = HmmModel.load(folder)
-    if lexicon is None:
-        return hmm
-    own, phones = hmm.lexicon, hmm.phones
-    settings: dict[str, Any] = {}
-    if own.unknown_word in own.word_id:
-        spoken = own.pronunciations_of[own.word_id[own.unknown_word]][0].phones[0]
-        settings["unknown_phone"] = phones.base(spoken)
-    config = LexiconConfig(
-        position_dependent=phones.position_dependent, silence_phones=sorted({phones.base(p) for p in phones.silence}),
-        optional_silence=phones.symbols[phones.optional_silence], silence_probability=own.silence_probability,
-        unknown_word=own.unknown_word, **settings)
-    return hmm.with_lexicon(Lexicon.read(lexicon, config, phones))
-
-
-def _beneath(folder: Path, *names: str) -> Path:
-    """The folder, or what a stage's folder of this kind has beneath it under these names, as far as they are there."""
-    folder = Path(folder)
-    for name in names:
-        folder = folder / name if (folder / name).is_dir() else folder
-    return folder
 
 
 def _adaptation(transforms: SpeakerTransforms | None) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.graph.hclg import GraphConfig, build_graph
 from asr_kd.hmm.gmm_scores import gmm_for, gmm_scorer
 from asr_kd.hmm.model import HmmModel
-from asr_kd.lexicon.lexicon import Lexicon
 from asr_kd.lm.arpa import read_arpa
 from asr_kd.models.bundle import load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.hmm import TRANSFORMS
+from asr_kd.stages.model_folders import load_hmm
 from asr_kd.stages.networks import BUNDLE
 from asr_kd.stages.prepare import find_language_model
 
@@ -58,9 +58,7 @@ def build_decoding_graph(
 
     `lexicon` holds other words than the model's own, in its phones; InputError where it has others.
     """
-    hmm = HmmModel.load(model)
-    if lexicon is not None:
-        hmm = hmm.with_lexicon(Lexicon.read(lexicon, phones=hmm.phones))
+    hmm = load_hmm(model, lexicon)
     config = GraphConfig(transition_scale=transition_scale, self_loop_scale=self_loop_scale,
                          allow_missing_words=allow_missing_words)
     with atomic_folder(output) as folder:

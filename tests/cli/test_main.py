@@ -12,8 +12,8 @@ import typer
 from asr_kd.cli import main as main_module
 from asr_kd.cli.main import main
 
-COMMANDS = [["run"], ["status"], ["align"], ["score"], ["results"], ["validate"], ["prepare", "kaldi"],
-            ["prepare", "demo"]]
+COMMANDS = [["run"], ["status"], ["align"], ["graph"], ["score"], ["results"], ["validate"], ["prepare", "kaldi"],
+            ["prepare", "demo"], ["lm", "train"], ["lm", "interpolate"], ["lm", "prune"], ["lm", "perplexity"]]
 
 
 def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
