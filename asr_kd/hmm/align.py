@@ -163,32 +163,6 @@ def align_each(
     return map_threads(one, graphs, workers, description)
 
 
-def align_graphs(
-    model: HmmModel,
-    score: Callable[[str, np.ndarray], np.ndarray],
-    graphs: Mapping[str, TrainingGraph],
-    config: AlignConfig,
-    workers: int | None = None,
-    description: str = "align",
-) -> tuple[Alignments, dict[str, str]]:
-    """Alignments along ready graphs, and the reason for each utterance that has none.
-
-    `score(id, pdfs)` is `(frames, len(pdfs))`, unscaled; KeyError means that the utterance has no features.
-    """
-    def source(utterance: str) -> FrameScores:
-        pdfs = graphs[utterance].pdfs
-        return _ChosenFrameScores(score(utterance, pdfs), pdfs)
-
-    alignments: Alignments = {}
-    failures: dict[str, str] = {}
-    for one in align_each(model, source, graphs, config, workers, description):
-        if one.transition_ids is None:
-            failures[one.utterance] = one.reason
-        else:
-            alignments[one.utterance] = one.transition_ids
-    return alignments, failures
-
-
 def build_graphs(model: HmmModel, transcripts: Mapping[str, Sequence[str]], map_unknown: bool = False
                  ) -> TrainingGraphs:
     """The training graph of each transcript; words without pronunciation raise InputError unless mapped."""
@@ -275,21 +249,6 @@ def silence_boost(model: HmmModel, config: AlignConfig) -> np.ndarray:
 def utterance_ids(features: FeatureSource) -> list[str]:
     """The ids of a frame store, or of a mapping; sorted."""
     return sorted(features if isinstance(features, Mapping) else features.ids)
-
-
-@dataclass(frozen=True)
-class _ChosenFrameScores:
-    """FrameScores of some pdfs only, `matrix` `(frames, len(pdfs))`."""
-
-    matrix: np.ndarray
-    pdfs: np.ndarray
-
-    @property
-    def num_frames(self) -> int:
-        return len(self.matrix)
-
-    def __call__(self, pdfs: np.ndarray, begin: int, end: int) -> np.ndarray:
-        return self.matrix[begin:end, np.searchsorted(self.pdfs, pdfs)]
 
 
 class _NotFinite(WorkError):

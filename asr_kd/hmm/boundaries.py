@@ -45,11 +45,17 @@ def windows(alignment: np.ndarray, transitions: TransitionModel) -> np.ndarray:
 
 
 class AlignmentConverter:
-    """Alignments of one model as those of another tree over the same phones and topology (Kaldi's `convert-ali`)."""
+    """Alignments of one model as those of another tree over the same phones and topology (Kaldi's `convert-ali`).
+
+    InputError where the topologies differ.
+    """
 
     def __init__(self, source: TransitionModel, tree: DecisionTree, target: TransitionModel) -> None:
         if tree.context_width != 3:
             raise ValueError("conversion is to triphone trees")
+        if source.topology != target.topology:
+            raise InputError(f"alignments of {source.topology.num_phones} phones cannot be converted to a model of "
+                             f"{target.topology.num_phones} phones with other HMMs; align with the model itself")
         self._source = source
         self._tree = tree
         self._target = target

@@ -11,6 +11,7 @@ from asr_kd.hmm.boundaries import AlignmentConverter, phone_segments, windows
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.transitions import TransitionModel
+from asr_kd.hmm.tree import monophone_tree
 from asr_kd.lexicon.lexicon import Lexicon
 from tests.hmm.toy import random_triphone_model
 
@@ -70,6 +71,14 @@ def test_conversion_keeps_phones_states_and_arcs_and_takes_the_new_pdfs(true_mod
     expected = [target.tree.pdf_id(tuple(w), target.topology.states(w[1])[s].pdf_class)
                 for w, s in zip(windows(alignment, old).tolist(), old.hmm_states[alignment], strict=True)]
     assert new.pdf_ids[converted].tolist() == expected
+
+
+def test_alignments_of_other_hmms_are_not_converted(true_model: HmmModel) -> None:
+    target = random_triphone_model(true_model, 0)
+    topology = standard_topology(true_model.phones, speech_states=2)
+    source = TransitionModel.from_tree(topology, monophone_tree(true_model.phones, topology))
+    with pytest.raises(InputError, match="cannot be converted"):
+        AlignmentConverter(source, target.tree, target.transitions)
 
 
 def test_an_alignment_of_another_model_is_refused(true_model: HmmModel) -> None:
