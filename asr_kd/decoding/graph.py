@@ -18,7 +18,8 @@ class DecodingGraph:
     begins: int32 (states + 1, 2), the first epsilon and the first emitting arc of each state; arc_ints: int32
     (arcs, 4), pdf (-1: epsilon), word, cost's bits, next state; arc_floats: the same memory as float32; levels:
     uint8 (states,), every epsilon arc leads to a higher level; finals: float32 (states,); transition_ids: int32
-    (arcs,). `words[id]` is a word, 0 is none.
+    (arcs,). `words[id]` is a word, 0 is none. The digests are those of the HMM, of the graph's description and of
+    the language model.
     """
 
     path: str
@@ -33,6 +34,7 @@ class DecodingGraph:
     num_pdfs: int
     hmm_digest: str
     digest: str
+    lm_digest: str
 
     @staticmethod
     def load(folder: Path, hmm_digest: str | None = None) -> "DecodingGraph":
@@ -40,7 +42,7 @@ class DecodingGraph:
         description = read_json(folder / "graph.json")
         try:
             built_with, num_pdfs = str(description["hmm"]), int(description["num_pdfs"])
-            content = str(description["fst"])
+            content, lm_digest = str(description["fst"]), str(description.get("lm", ""))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder / 'graph.json'}: not a description of a graph; build the graph again") from error
         if hmm_digest is not None and hmm_digest != built_with:
@@ -54,11 +56,11 @@ class DecodingGraph:
         if hash_file(folder / "HCLG.fst") != content:
             raise InputError(f"{folder / 'HCLG.fst'}: not the graph that graph.json describes; build the graph again")
         return DecodingGraph.from_fst(fst, pdfs, _read_words(folder / "words.txt"),
-                                      num_pdfs, built_with, hash_json(description), str(folder))
+                                      num_pdfs, built_with, hash_json(description), str(folder), lm_digest)
 
     @staticmethod
     def from_fst(fst: Fst, transition_pdfs: np.ndarray, words: list[str], num_pdfs: int, hmm_digest: str = "",
-                 digest: str = "", path: str = "graph") -> "DecodingGraph":
+                 digest: str = "", path: str = "graph", lm_digest: str = "") -> "DecodingGraph":
         """From HCLG and the pdf of each transition-id (`transition_pdfs[0]` is not used)."""
         fst = Fst.from_arcs(fst.start, fst.finals, fst.sources, fst.arcs)
         tids = fst.arcs["ilabel"].astype(np.int32)
@@ -78,7 +80,7 @@ class DecodingGraph:
             raise InputError(f"{path}: a cycle of epsilon arcs; the search needs a graph without")
         memory = arcs.view(np.int32).reshape(-1, 4)
         return DecodingGraph(path, fst.start, begins, memory, memory.view(np.float32), levels.astype(np.uint8),
-                             fst.finals, tids, words, num_pdfs, hmm_digest, digest)
+                             fst.finals, tids, words, num_pdfs, hmm_digest, digest, lm_digest)
 
 
 def _read_words(path: Path) -> list[str]:

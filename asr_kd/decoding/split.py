@@ -83,7 +83,7 @@ def decode_split(
         clock.append(time.thread_time())
         return _Decoded(result, lattice, beam, _times(result, hmm), np.diff(clock))
 
-    description = {"hmm": graph.hmm_digest, "graph": graph.digest, "search": config.model_dump()}
+    description = {"hmm": graph.hmm_digest, "graph": graph.digest, "lm": graph.lm_digest, "search": config.model_dump()}
     with (LatticeStoreWriter(folder, description, config.lattices) as store,
           atomic_file(folder / HYPOTHESES) as hypotheses):
         for utterance_id, found in zip(

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from asr_kd.decoding.rescoring import best_path, best_paths, word_sequences
 from asr_kd.decoding.search import SearchConfig, decode
+from asr_kd.lattices.determinization import determinize
 from tests.decoding.random_graph import NUM_PDFS, WORDS, graph_of, random_fst
 from tests.lattices.random_lattice import paths_of, random_lattice
 
@@ -37,6 +38,20 @@ def test_the_searchs_own_weight_gives_the_searchs_best_path(seed: int) -> None:
     path = best_path(result.lattice, 10.0, 0.0)
     assert path.graph_cost + 0.1 * path.acoustic_cost == pytest.approx(result.cost, abs=1e-3)
     assert [WORDS[word] for word in path.words] == result.words
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6))
+def test_a_determinised_lattice_gives_the_same_words_at_its_own_scale(seed: int) -> None:
+    lattice = random_lattice(seed, frames=5)
+    compact = determinize(lattice, 12.0, 0.1)
+    for penalty in (0.0, 1.0):
+        raw, path = best_path(lattice, 10.0, penalty), best_path(compact, 10.0, penalty)
+        cost, expected = (p.graph_cost + 0.1 * p.acoustic_cost + penalty * len(p.words) for p in (path, raw))
+        assert cost == pytest.approx(expected, abs=1e-3)
+        np.testing.assert_array_equal(path.transition_ids, raw.transition_ids)
+        assert path.words == raw.words
+        assert len(path.word_frames) == len(path.words)
 
 
 def test_a_higher_penalty_never_gives_more_words_and_a_higher_weight_trusts_the_graph_more() -> None:

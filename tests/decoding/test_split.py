@@ -17,7 +17,8 @@ from asr_kd.lattices.store import DATA, LatticeStore
 from tests.decoding.random_graph import NUM_PDFS, TRANSITION_PDFS, WORDS, graph_of, random_fst
 
 IDS = [f"utt{i:02d}" for i in range(30)]
-CONFIG = SearchConfig(acoustic_scale=0.1)
+# Every third arc of these graphs has a word: a wide beam holds very many word sequences.
+CONFIG = SearchConfig(acoustic_scale=0.1, word_beam=1.0)
 
 
 def log_likelihoods_of(utterance_id: str) -> np.ndarray:
@@ -32,10 +33,23 @@ def test_summary_hypotheses_and_lattices_agree(tmp_path: Path) -> None:
     assert summary["utterances"]["kept"] == 30 and summary["utterances"]["dropped"] == {}
     assert summary["frames"] == sum(len(log_likelihoods_of(i)) for i in IDS) == sum(row["frames"] for row in rows)
     assert summary["partial"] == [row["id"] for row in rows if row["partial"]]
-    assert summary["search_cpu_seconds"] > 0
+    assert summary["search_cpu_seconds"] > 0 and summary["determinization_cpu_seconds"] > 0
+    assert summary["lattices"]["bytes"] == (tmp_path / DATA).stat().st_size
+    assert summary["lattices"]["kind"] == LatticeStore.open(tmp_path).kind == "words"
+    assert summary["lattices"]["shrunk_beams"] == {}
+    assert summary["lattices"]["arcs_per_frame"] < summary["lattices"]["arcs_per_frame_of_search"]
     own = rescore_split(tmp_path, [10.0], [0.0])[10.0, 0.0]
     assert own == read_hypotheses(tmp_path)
     assert any(own.values())
+
+
+def test_lattices_of_states_are_kept_by_option_and_give_the_same_words(tmp_path: Path) -> None:
+    graph = graph_of(random_fst(3))
+    whole = CONFIG.model_copy(update={"lattices": "states"})
+    for name, config in (("words", CONFIG), ("states", whole)):
+        decode_split(graph, IDS, log_likelihoods_of, config, tmp_path / name)
+    assert LatticeStore.open(tmp_path / "states").kind == "states"
+    assert rescore_split(tmp_path / "states", [10.0], [0.0]) == rescore_split(tmp_path / "words", [10.0], [0.0])
 
 
 def test_the_number_of_workers_does_not_change_the_lattices(tmp_path: Path) -> None:
