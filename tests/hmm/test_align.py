@@ -25,6 +25,7 @@ from asr_kd.hmm.align import (
 )
 from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.model import HmmModel
+from asr_kd.hmm.viterbi import FrameScores
 from tests.hmm.toy import Sampled
 
 ALL_DROPPED = AlignConfig(max_dropped=1.0)
@@ -98,6 +99,26 @@ def test_a_failed_alignment_leaves_no_folder(true_model: HmmModel, sampled: Samp
         align_to_folder(tmp_path / "ali", true_model, gmm_score_source(true_model, features, config), list(features),
                         sampled.transcripts, config)
     assert not list(tmp_path.iterdir())
+
+
+def test_few_utterances_are_in_memory_at_a_time(true_model: HmmModel, sampled: Sampled, tmp_path: Path) -> None:
+    features = {f"{u}-{copy}": x for u, x in sampled.features.items() for copy in range(3)}
+    transcripts = {f"{u}-{copy}": words for u, words in sampled.transcripts.items() for copy in range(3)}
+    config, begun, done, most = AlignConfig(), 0, 0, 0
+    scores = gmm_score_source(true_model, features, config)
+
+    def source(utterance: str) -> FrameScores:
+        nonlocal begun, most
+        begun += 1
+        most = max(most, begun - done)
+        return scores(utterance)
+
+    def note(_: UtteranceAlignment) -> None:
+        nonlocal done
+        done += 1
+
+    align_to_folder(tmp_path / "ali", true_model, source, list(features), transcripts, config, 2, note)
+    assert begun == done == 180 and most <= 2 * 8 + 1
 
 
 def test_graphs_are_built_when_they_are_used(true_model: HmmModel, sampled: Sampled) -> None:
