@@ -2,7 +2,7 @@
 
 Splits `train`, `dev`, `test` and `adaptation` share no speaker. A speaker is a voice of espeak-ng with an accent,
 pitch, speed and vocal tract of its own, in a room of its own, with noise around. Beside the manifests and the audio
-there are `lexicon.txt` (as espeak-ng says the words), `lm.arpa.gz`, its text `lm.txt`, and `demo.json` with the
+there are `lexicon.txt` (as espeak-ng says the words), `lm.txt` (text for a language model), and `demo.json` with the
 settings and the speakers.
 """
 
@@ -26,7 +26,6 @@ from asr_kd.core.parallel import map_threads
 from asr_kd.data.manifest import Utterance, write_manifest
 from data_prep.demo_grammar import list_words, make_sentence
 from data_prep.demo_lexicon import make_lexicon
-from data_prep.demo_lm import WittenBell
 from data_prep.demo_room import make_noises, make_room_response, put_into_room
 from data_prep.demo_voice import Voice, speak
 from data_prep.prepared import PreparedSplit
@@ -70,8 +69,7 @@ class DemoConfig(Config):
     snr_spread: float = Field(default=5.0, ge=0, le=30)  # dB, standard deviation over utterances
     babble: bool = True
     surprise: float = Field(default=0.02, ge=0, le=1)  # probability that a word is any word
-    lm_order: int = Field(default=3, ge=1, le=5)
-    lm_sentences: int = Field(default=3000, ge=0)  # the LM's text: the train transcripts and as many more
+    lm_sentences: int = Field(default=3000, ge=0)  # lm.txt: the train transcripts and as many more
     sampling_rate: int = Field(default=16000, ge=8000, le=22050)
     audio_format: Literal["flac", "wav"] = "flac"
 
@@ -103,11 +101,8 @@ def prepare_demo(
     for speaker, spoken in zip(speakers, recorded, strict=True):
         utterances[speaker.split] += spoken
     train = [utterance.text.lower().split() for utterance in utterances["train"]]
-    dev = [utterance.text.lower().split() for utterance in utterances["dev"]]
     generator = random.Random(f"{seed} lm")
     text = train + [make_sentence(generator, surprise=config.surprise) for _ in range(config.lm_sentences)]
-    model = WittenBell(_upper(text), _upper([list_words()])[0], config.lm_order)
-    model.write(output / "lm.arpa.gz")
     with atomic_file(output / "lm.txt") as file:
         file.writelines(" ".join(words) + "\n" for words in _upper(text))
     lexicon = make_lexicon(list_words(), train[:1000], sorted(set(config.accents)))
@@ -123,7 +118,6 @@ def prepare_demo(
         "splits": {split: counts.as_dict() for split, counts in prepared.items()},
         "words": len(list_words()),
         "pronunciations": len(lexicon),
-        "lm_perplexity_dev": round(model.perplexity(_upper(dev)), 3),
         "speakers": [asdict(speaker) for speaker in speakers],
     })
     return prepared

@@ -53,11 +53,11 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="The same seed and settings give the same files.")] = 0,
     workers: _Workers = None,
 ) -> None:
-    """A synthetic meeting corpus with lexicon and language model (needs the extra `demo`: espeak-ng).
+    """A synthetic meeting corpus with lexicon and text for a language model (needs the extra `demo`: espeak-ng).
 
     Settings, with defaults: train_speakers=40 dev_speakers=6 test_speakers=10 adaptation_speakers=4 (each also
     *_minutes), accents, slowest, fastest, vocal_tract_spread, reverberation_time, direct_to_reverberant, snr_db,
-    snr_spread, babble, surprise, lm_order, lm_sentences, sampling_rate, audio_format.
+    snr_spread, babble, surprise, lm_sentences, sampling_rate, audio_format.
 
     Example: asr-kd prepare demo --output data/demo --set snr_db=8
     """

@@ -23,9 +23,9 @@ from asr_kd.lm.arpa import read_arpa
 from asr_kd.models.bundle import load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.hmm import TRANSFORMS
+from asr_kd.stages.language_model import find_language_model
 from asr_kd.stages.model_folders import load_hmm
 from asr_kd.stages.networks import BUNDLE
-from asr_kd.stages.prepare import find_language_model
 
 SYSTEM = "system.json"
 Scorer = Callable[[str], np.ndarray]
@@ -40,9 +40,9 @@ class DecodeConfig(Config):
 
 
 def build(inputs: Mapping[str, Path], config: GraphConfig, output: Path, context: StageContext) -> dict[str, Any]:
-    """HCLG of the model, its lexicon and the corpus's language model."""
+    """HCLG of the model, its lexicon and the language model."""
     hmm = HmmModel.load(inputs["hmm"])
-    return build_graph(hmm, read_arpa(find_language_model(inputs["manifests"])), output, config)
+    return build_graph(hmm, read_arpa(find_language_model(inputs)), output, config)
 
 
 def build_decoding_graph(

@@ -28,7 +28,7 @@ class PrepareKaldiConfig(Config):
 
     splits: list[Name] = Field(["train", "dev", "test"], min_length=1)
     lexicon: str
-    language_model: str
+    language_model: str | None = None
     allow_pipes: bool = False
     max_dropped: float = Field(0.05, ge=0, le=1)
 
@@ -36,7 +36,7 @@ class PrepareKaldiConfig(Config):
 def kaldi_files(config: PrepareKaldiConfig, corpus: Path | None) -> list[Path]:
     """The corpus's files that the stage depends on: the splits' tables, lexicon, language model, and all audio."""
     corpus = _need_corpus(corpus)
-    named = [_inside(corpus, config.lexicon), _inside(corpus, config.language_model)]
+    named = [_inside(corpus, name) for name in (config.lexicon, config.language_model) if name is not None]
     tables = [p for split in config.splits for p in list_files(_inside(corpus, split))]
     audio = [p for split in config.splits for p in _audio_files(corpus, corpus / split / "wav.scp")]
     return [*named, *tables, *dict.fromkeys(audio)]
@@ -45,7 +45,7 @@ def kaldi_files(config: PrepareKaldiConfig, corpus: Path | None) -> list[Path]:
 def prepare_kaldi_stage(
     inputs: Mapping[str, Path], config: PrepareKaldiConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
-    """Manifests and whole references of each split, `lexicon.txt` and `lm.arpa.gz`."""
+    """Manifests and whole references of each split, `lexicon.txt` and, where the corpus brings one, `lm.arpa.gz`."""
     corpus = _need_corpus(context.corpus)
     prepared = prepare_kaldi(
         corpus, output, splits=config.splits, allow_pipes=config.allow_pipes, max_dropped=config.max_dropped
@@ -55,15 +55,16 @@ def prepare_kaldi_stage(
             (output / REFERENCES / split).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(corpus / split / name, output / REFERENCES / split / name)
     shutil.copyfile(_inside(corpus, config.lexicon), output / LEXICON)
-    source = _inside(corpus, config.language_model)
-    shutil.copyfile(source, output / (LANGUAGE_MODEL if source.suffix == ".gz" else "lm.arpa"))
+    if config.language_model is not None:
+        source = _inside(corpus, config.language_model)
+        shutil.copyfile(source, output / (LANGUAGE_MODEL if source.suffix == ".gz" else "lm.arpa"))
     return {split: facts.as_dict() for split, facts in prepared.items()}
 
 
 def prepare_demo_stage(
     inputs: Mapping[str, Path], config: DemoConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
-    """The generated corpus: audio, manifests of each split, `lexicon.txt` and `lm.arpa.gz`."""
+    """The generated corpus: audio, manifests of each split, `lexicon.txt`, and text for a language model, `lm.txt`."""
     prepared = prepare_demo(output, config=config)
     return {split: facts.as_dict() for split, facts in prepared.items()}
 
@@ -79,14 +80,6 @@ def read_references(manifests: Path, split: str) -> tuple[dict[str, list[str]], 
         return read_transcripts(folder / "text").words, read_utt2spk(folder / "utt2spk")
     utterances = read_manifest(manifests, split)
     return {u.id: u.text.split() for u in utterances}, {u.id: u.speaker for u in utterances}
-
-
-def find_language_model(manifests: Path) -> Path:
-    """The ARPA file that a preparing stage left."""
-    for name in (LANGUAGE_MODEL, "lm.arpa"):
-        if (manifests / name).is_file():
-            return manifests / name
-    raise InputError(f"{manifests}: no language model there (expected {LANGUAGE_MODEL})")
 
 
 def _need_corpus(corpus: Path | None) -> Path:

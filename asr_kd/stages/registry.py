@@ -2,14 +2,14 @@
 
 from asr_kd.core.stages import StageKind
 from asr_kd.graph.hclg import GraphConfig
-from asr_kd.stages import decoding, features, hmm, networks, prepare, scoring, speaker_adaptation
+from asr_kd.stages import decoding, features, hmm, language_model, networks, prepare, scoring, speaker_adaptation
 
 STAGE_KINDS: dict[str, StageKind] = {
     kind.name: kind
     for kind in (
         StageKind("prepare-kaldi", prepare.PrepareKaldiConfig, prepare.prepare_kaldi_stage,
                   outside=prepare.kaldi_files, version=2),
-        StageKind("prepare-demo", prepare.DemoConfig, prepare.prepare_demo_stage),
+        StageKind("prepare-demo", prepare.DemoConfig, prepare.prepare_demo_stage, version=2),
         StageKind("features", features.FeaturesConfig, features.extract, reads=("manifests",)),
         StageKind("monophone", hmm.MonophoneStageConfig, hmm.monophone, reads=("manifests", "features"),
                   version=2),
@@ -26,7 +26,9 @@ STAGE_KINDS: dict[str, StageKind] = {
                   may_read=("teacher", "teacher_features", "soft_targets"), seeded=True),
         StageKind("soft-targets", networks.SoftTargetsStageConfig, networks.cache_soft_targets,
                   reads=("features", "hmm", "alignments", "teacher")),
-        StageKind("graph", GraphConfig, decoding.build, reads=("manifests", "hmm")),
+        StageKind("language-model", language_model.LanguageModelStageConfig, language_model.train,
+                  reads=("manifests",)),
+        StageKind("graph", GraphConfig, decoding.build, reads=("manifests", "hmm"), may_read=("language_model",)),
         StageKind("first-pass", speaker_adaptation.FirstPassConfig, speaker_adaptation.first_pass,
                   reads=("graph", "features", "hmm")),
         StageKind("adapted-features", speaker_adaptation.AdaptedStageConfig, speaker_adaptation.adapt_features,

@@ -1,6 +1,5 @@
 """The demo corpus: the same from the same seed, disjoint, covered by its lexicon and LM, and sound."""
 
-import gzip
 import json
 import math
 import random
@@ -15,10 +14,11 @@ from asr_kd.core.files import hash_file, list_files
 from asr_kd.data.audio import read_audio
 from asr_kd.data.manifest import Utterance, list_splits, read_manifest
 from asr_kd.data.validation import validate_manifest
+from asr_kd.lm.kneser_ney import estimate
+from asr_kd.lm.perplexity import perplexity as perplexity_of
 from data_prep import demo_voice
 from data_prep.demo import SPLITS, DemoConfig, prepare_demo
 from data_prep.demo_grammar import list_words, make_sentence
-from data_prep.demo_lm import WittenBell
 from data_prep.demo_room import make_noises, make_room_response, put_into_room
 
 SMALL = DemoConfig(
@@ -123,49 +123,17 @@ def test_surprise_raises_the_perplexity() -> None:
     def perplexity(surprise: float) -> float:
         generator = random.Random(0)
         text = [make_sentence(generator, surprise=surprise) for _ in range(1500)]
-        return WittenBell(text[:1200], list_words(), 3).perplexity(text[1200:])
+        return perplexity_of(estimate(text[:1200], 3, list_words()), text[1200:]).perplexity
 
     assert perplexity(0.0) < perplexity(0.05) < perplexity(0.3) < len(list_words())
 
 
-def read_arpa(path: Path) -> tuple[dict[tuple[str, ...], float], dict[tuple[str, ...], float], list[int]]:
-    probabilities, back_off, counts = {}, {}, []
-    for line in gzip.decompress(path.read_bytes()).decode().splitlines():
-        if line.startswith("ngram "):
-            counts.append(int(line.split("=")[1]))
-        elif line[:1] in "-0" and line:
-            fields = line.split("\t")
-            ngram = tuple(fields[1].split())
-            probabilities[ngram] = float(fields[0])
-            if len(fields) == 3:
-                back_off[ngram] = float(fields[2])
-    return probabilities, back_off, counts
-
-
-def test_arpa_gives_the_probabilities_of_the_model_and_they_sum_to_one(tmp_path: Path) -> None:
-    text = [list("abca"), list("abd"), list("ca"), list("aab")]
-    model = WittenBell(text, "abcde", 3)
-    model.write(tmp_path / "lm.gz")
-    probabilities, back_off, counts = read_arpa(tmp_path / "lm.gz")
-    assert counts == [len([n for n in probabilities if len(n) == k]) for k in (1, 2, 3)] and counts[0] == 7
-
-    def score(word: str, history: tuple[str, ...]) -> float:
-        if (*history, word) in probabilities:
-            return probabilities[(*history, word)]
-        return back_off.get(history, 0.0) + score(word, history[1:])
-
-    for history in [("<s>",), ("a", "b"), ("b", "a"), ("e", "a"), ("e", "e"), ("<s>", "c"), ()]:
-        assert sum(model.probability(word, history) for word in model.vocabulary) == pytest.approx(1)
-        for word in model.vocabulary:
-            assert 10 ** score(word, history) == pytest.approx(model.probability(word, history), rel=1e-4)
-
-
-def test_lm_of_the_corpus_covers_the_lexicon(corpus: Path) -> None:
-    probabilities, _, counts = read_arpa(corpus / "lm.arpa.gz")
-    words = {ngram[0] for ngram in probabilities if len(ngram) == 1}
-    assert words == {word.upper() for word in list_words()} | {"<s>", "</s>"}
-    assert len(counts) == 3 and sum(counts) == len(probabilities)
-    assert sum(10**p for ngram, p in probabilities.items() if len(ngram) == 1) == pytest.approx(1, abs=1e-3)
+def test_text_for_a_language_model_has_the_transcripts_and_as_many_sentences_more(corpus: Path) -> None:
+    lines = (corpus / "lm.txt").read_text().splitlines()
+    transcripts = [utterance.text for utterance in read_manifest(corpus, "train")]
+    assert lines[: len(transcripts)] == transcripts
+    assert len(lines) == len(transcripts) + SMALL.lm_sentences
+    assert {word for line in lines for word in line.split()} <= {word.upper() for word in list_words()}
 
 
 def test_reverberation_decays_by_60_dB_in_its_time() -> None:
