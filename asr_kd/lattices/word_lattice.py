@@ -85,8 +85,8 @@ class WordLattice:
         for begins, ends in ((self.begins, self.ends), (self.final_begins, self.final_ends)):
             if (begins < 0).any() or (ends < begins).any() or (ends > tids).any():
                 return "a run of transition-ids lies outside their array"
-        if (self.transition_ids < 1).any():
-            return "a transition-id below 1"
+        if (self.transition_ids < 1).any() or (self.words < 0).any():
+            return "a transition-id below 1 or a negative word"
         if (self.frames[self.targets] - self.frames[sources] != self.ends - self.begins).any():
             return "an arc does not take the frames of its transition-ids"
         final = np.isfinite(self.final_graph_costs)
@@ -95,4 +95,8 @@ class WordLattice:
         costs = (self.graph_costs, self.acoustic_costs, self.final_acoustic_costs, self.final_graph_costs[final])
         if not all(np.isfinite(values).all() for values in costs):
             return "a cost is not finite"
+        if len(np.unique(np.append(self.targets, np.int32(0)))) < states:
+            return "a state that no path reaches"
+        if (np.diff(self.offsets)[~final] == 0).any():
+            return "a dead end: a state that reaches no final state"
         return None

@@ -8,6 +8,7 @@ import pytest
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.rescoring import best_path
 from asr_kd.decoding.search import SearchConfig, decode
+from asr_kd.decoding.word_times import word_times
 from asr_kd.graph.hclg import build_graph
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
@@ -65,6 +66,22 @@ def test_transcripts_come_back_as_words_of_the_same_sound(shared: Path, model: H
         path = best_path(result.lattice, 5.0, 0.0)
         np.testing.assert_array_equal(model.transitions.pdf_ids[path.transition_ids], pdfs)
     assert exact >= 15
+
+
+def test_words_have_the_times_that_the_scores_were_made_with(model: HmmModel, graph: DecodingGraph) -> None:
+    words = ["ABOUT", "THE", "BOY", "AND", "THE", "GIRL"]
+    scores, pdfs = scores_of(model, words, 5)
+    result = decode(graph, scores, SearchConfig(acoustic_scale=0.2))
+    assert result.words == words
+    states = [len(model.topology.states(phone)) for phone in [model.phones.optional_silence, *phones_of(model, words)]]
+    # Frames of each state: a new one begins where the pdf changes (neighbours of one word never share one here).
+    changes = np.concatenate([[0], np.flatnonzero(np.diff(pdfs)) + 1, [len(pdfs)]])
+    assert len(changes) == sum(states) + 1
+    edges = changes[np.concatenate([[0], np.cumsum(states)])]
+    ends = np.cumsum([1, *(len(phones_of(model, [word])) for word in words)])
+    wanted = [(word, edges[begin], edges[end] - edges[begin])
+              for word, begin, end in zip(words, ends[:-1], ends[1:], strict=True)]
+    assert [(w.word, w.start, w.frames) for w in word_times(result.best, model)] == wanted
 
 
 def test_each_hmm_state_is_left_once_and_then_stays(shared: Path, model: HmmModel, graph: DecodingGraph) -> None:
