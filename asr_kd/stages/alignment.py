@@ -14,7 +14,6 @@ from asr_kd.core.config import Settings, build_config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, write_json
 from asr_kd.data.manifest import Utterance, read_manifest
-from asr_kd.features.adapted import AdaptedFeaturesConfig, write_adapted_features
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.hmm.align import (
@@ -25,13 +24,12 @@ from asr_kd.hmm.align import (
     gmm_score_source,
     matrix_score_source,
 )
-from asr_kd.hmm.gmm_scores import gmm_inputs
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.time_marks import Format, write_time_marks
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
-from asr_kd.stages.features import features_by_recipe
 from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.model_folders import beneath, load_hmm
+from asr_kd.stages.model_inputs import Audio, adapted_store, base_recipe
 from asr_kd.stages.networks import BUNDLE
 
 ALIGNMENTS, SCORES, SUMMARY = "alignments", "scores.jsonl", "summary.json"
@@ -80,7 +78,8 @@ def align_manifest(
     utterances = read_manifest(manifests, split)
     transcripts = {utterance.id: utterance.text.split() for utterance in utterances}
     hmm.lexicon.word_ids(transcripts, map_unknown)
-    job = _Job(hmm, config, Path(manifests), split, transcripts, features, network, transforms, adapt, workers)
+    job = _Job(hmm, config, Audio(manifests, split, features, max_dropped), transcripts, network, transforms, adapt,
+               workers)
     with atomic_folder(Path(output)) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         store, source, facts = job.scores(Path(scratch))
         tally = _Tally()
@@ -104,10 +103,8 @@ def align_manifest(
 class _Job:
     hmm: HmmModel
     config: AlignConfig
-    manifests: Path
-    split: str
+    audio: Audio
     transcripts: Mapping[str, Sequence[str]]
-    features: Path | None
     network: Path | None
     transforms: Path | None
     adapt: bool
@@ -118,7 +115,7 @@ class _Job:
         if self.adapt and self.transforms is not None:
             raise InputError("transforms are given and to be estimated as well (--adapt); choose one of them")
         if self.network is None:
-            store = self._store(self.hmm.feature_recipe, "the GMMs", scratch)
+            store = self.audio.store(self.hmm.feature_recipe, "the GMMs", scratch)
             source, transforms = self._gmm_scores(store, scratch)
             return store, source, {"scores": "gmm", "gmm": self.hmm.gmm_digest, **_adaptation(transforms)}
         return self._network_scores(self.network, scratch)
@@ -129,7 +126,8 @@ class _Job:
                                         workers=self.workers)
         transforms = None
         if self.transforms is not None:
-            transforms = SpeakerTransforms.load(beneath(self.transforms, TRANSFORMS, self.split), self.hmm.gmm_digest)
+            folder = beneath(self.transforms, TRANSFORMS, self.audio.split)
+            transforms = SpeakerTransforms.load(folder, self.hmm.gmm_digest)
         return gmm_score_source(self.hmm, store, self.config, transforms), transforms
 
     def _network_scores(self, network: Path, scratch: Path) -> tuple[FrameStore, ScoreSource, dict[str, Any]]:
@@ -139,10 +137,13 @@ class _Job:
         net, card = load_bundle(folder, hmm_digest=self.hmm.digest)
         facts: dict[str, Any] = {"scores": "network", "network": card.digest}
         if self.adapt or self.transforms is not None:
-            store, transforms = self._adapted_store(folder, card.feature_recipe, scratch)
+            base = self.audio.store(base_recipe(folder, card.feature_recipe, self.hmm), "the GMMs", scratch)
+            _, transforms = self._gmm_scores(base, scratch)
+            assert transforms is not None
+            store = adapted_store(card.feature_recipe, self.hmm, base, transforms, scratch)
             facts |= _adaptation(transforms)
         else:
-            store = self._store(card.feature_recipe, f"the network {folder}", scratch)
+            store = self.audio.store(card.feature_recipe, f"the network {folder}", scratch)
 
         def matrix(utterance: str) -> np.ndarray:
             if utterance not in store:
@@ -150,41 +151,6 @@ class _Job:
             return log_likelihoods(net, card, store[utterance])
 
         return store, matrix_score_source(self.hmm, matrix, self.config), facts
-
-    def _adapted_store(self, network: Path, recipe: Mapping[str, Any], scratch: Path
-                       ) -> tuple[FrameStore, SpeakerTransforms]:
-        """The fMLLR features that a network hears, by transforms given or supervised by the transcripts."""
-        if recipe.get("kind") != "fmllr":
-            raise InputError(f"{network}: hears features of kind {recipe.get('kind')!r}, which are not adapted to "
-                             "speakers; leave out the transforms")
-        if recipe["gmm"] != self.hmm.gmm_digest:
-            raise InputError(f"{network}: hears features adapted to the GMMs {recipe['gmm'][:8]}, the model "
-                             f"{self.hmm.name} has the GMMs {self.hmm.gmm_digest[:8]}; take the model that its "
-                             "features were made with")
-        base = self._store(recipe["base"], "the GMMs", scratch)
-        _, transforms = self._gmm_scores(base, scratch)
-        assert transforms is not None
-        config = AdaptedFeaturesConfig(
-            **{name: recipe[name] for name in AdaptedFeaturesConfig.model_fields if name in recipe},
-            store_dtype="float32")
-        adapted = gmm_inputs(self.hmm, base, transforms)
-        store = write_adapted_features(base, adapted, self.hmm.gmm_digest, transforms.supervision,
-                                       scratch / "adapted", config)
-        return store, transforms
-
-    def _store(self, recipe: Mapping[str, Any] | None, whose: str, scratch: Path) -> FrameStore:
-        """The features given, of this recipe; else made from the audio."""
-        if self.features is None:
-            if recipe is not None and recipe.get("kind") == "fmllr":
-                raise InputError(f"{whose} hear features adapted to speakers; give them (--features), speaker "
-                                 "transforms (--transforms), or adapt to the transcripts (--adapt)")
-            return features_by_recipe(self.manifests, self.split, recipe, scratch / "features",
-                                      self.config.max_dropped)
-        store = FrameStore.open(beneath(self.features, self.split))
-        if store.recipe != recipe:
-            raise InputError(f"{store.folder}: other features than those that {whose} were trained on; give theirs, or "
-                             "leave them out to have them computed")
-        return store
 
 
 class _Tally:

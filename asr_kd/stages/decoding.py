@@ -25,6 +25,7 @@ from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.language_model import find_language_model
 from asr_kd.stages.model_folders import load_hmm
+from asr_kd.stages.model_inputs import refuse_transcripts
 from asr_kd.stages.networks import BUNDLE
 
 SYSTEM = "system.json"
@@ -73,25 +74,19 @@ def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, conte
     real_time_factors: dict[str, float] = {}
     for split in config.splits:
         store = FrameStore.open(inputs["features"] / split)
-        _refuse_transcripts(store.supervision, store.folder)
+        refuse_transcripts(store.supervision, store.folder)
         scorer, facts = _scorer(inputs, hmm, store, split)
         frame_shift = store.recipe["frame_shift"] / 1000
         with one_torch_thread():
             summary = decode_split(
                 graph, store.ids, scorer, config.search, output / split,
-                frame_shift=frame_shift, max_dropped=config.max_dropped,
+                frame_shift=frame_shift, max_dropped=config.max_dropped, hmm=hmm,
             )
-        cpu_seconds = summary["score_cpu_seconds"] + summary["search_cpu_seconds"]
-        real_time_factors[split] = round(cpu_seconds / (summary["frames"] * frame_shift), 4)
+        parts = (f"{part}_real_time_factor" for part in ("score", "search", "determinization"))
+        real_time_factors[split] = round(sum(summary[part] for part in parts), 4)
         summaries[split] = summary
     write_json(output / SYSTEM, {**facts, "real_time_factor": real_time_factors})
     return summaries
-
-
-def _refuse_transcripts(supervision: str | None, folder: Path) -> None:
-    if supervision == "transcript":
-        raise InputError(f"{folder}: speaker transforms that were estimated from transcripts; what is decoded to be "
-                         "scored must not know them: estimate them by a first pass")
 
 
 def _scorer(
@@ -102,7 +97,7 @@ def _scorer(
         transforms = None
         if "transforms" in inputs:
             transforms = SpeakerTransforms.load(inputs["transforms"] / TRANSFORMS / split, hmm.gmm_digest)
-            _refuse_transcripts(transforms.supervision, inputs["transforms"])
+            refuse_transcripts(transforms.supervision, inputs["transforms"])
         return _gmm_scorer(inputs["hmm"], hmm, store, transforms)
     if "transforms" in inputs:
         raise InputError("transforms are for Gaussians; a network hears features that were adapted before")

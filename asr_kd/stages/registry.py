@@ -34,7 +34,7 @@ STAGE_KINDS: dict[str, StageKind] = {
         StageKind("adapted-features", speaker_adaptation.AdaptedStageConfig, speaker_adaptation.adapt_features,
                   reads=("features", "hmm"), may_read=("train_transforms", "transforms")),
         StageKind("decode", decoding.DecodeConfig, decoding.decode,
-                  reads=("graph", "features", "hmm"), may_read=("network", "transforms")),
+                  reads=("graph", "features", "hmm"), may_read=("network", "transforms"), version=2),
         StageKind("score", scoring.ScoreConfig, scoring.score_systems, reads=("manifests",), reads_any=True,
                   publishes="counts", version=2),
     )

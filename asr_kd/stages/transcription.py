@@ -1,0 +1,154 @@
+"""Decoding of any manifest with any model of ours: what `asr-kd decode` does."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from asr_kd.core.config import Settings, build_config
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import atomic_folder, write_json
+from asr_kd.decoding.graph import DecodingGraph
+from asr_kd.decoding.outputs import n_best_split, timed_words, write_n_best, write_timed_words
+from asr_kd.decoding.search import SearchConfig
+from asr_kd.decoding.split import decode_split, rescore_split
+from asr_kd.features.frame_store import FrameStore
+from asr_kd.features.speaker_transforms import SpeakerTransforms
+from asr_kd.hmm.gmm_scores import gmm_scorer
+from asr_kd.hmm.model import HmmModel
+from asr_kd.models.bundle import load_bundle
+from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
+from asr_kd.scoring.transcripts import write_transcripts
+from asr_kd.stages.decoding import Scorer
+from asr_kd.stages.hmm import TRANSFORMS
+from asr_kd.stages.model_folders import beneath
+from asr_kd.stages.model_inputs import Audio, adapted_store, base_recipe, refuse_transcripts
+from asr_kd.stages.networks import BUNDLE
+from asr_kd.stages.speaker_adaptation import FirstPassConfig, first_pass_transforms
+
+HYPOTHESES, WORDS, N_BEST, DECODING = "text", "words.ctm", "n_best.jsonl", "decoding.json"
+
+
+def decode_manifest(
+    manifests: Path,
+    split: str,
+    model: Path,
+    graph: Path,
+    output: Path,
+    features: Path | None = None,
+    network: Path | None = None,
+    transforms: Path | None = None,
+    adapt: bool = True,
+    beam: float = 11.0,
+    max_active: int = 2500,
+    lattice_beam: float = 6.0,
+    acoustic_scale: float = 0.083333,
+    lm_weight: float | None = None,
+    insertion_penalty: float = 0.0,
+    n_best: int = 0,
+    lattices: Literal["words", "states"] = "words",
+    max_dropped: float = 0.05,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Decode a split of a manifest folder with the HMM model `model` and its graph; returns `decoding.json`'s content.
+
+    `output` gets the lattices, `text` (id and best words, what `asr-kd score` takes), `words.ctm` (times and
+    confidences), with `n_best` above 0 `n_best.jsonl`, and `decoding.json`; a folder that an earlier decoding wrote is
+    replaced, any other refused. LM weight (default: 1 / acoustic_scale) and insertion penalty per word apply to all of
+    these; the lattices can be rescored with others.
+
+    Scores are those of the model's Gaussians or of the bundle `network`. `features` is a frame store of the scoring
+    model's recipe; without it features are computed from the audio. Where Gaussians or network are for features
+    adapted to speakers, those are adapted to by `transforms` or, with `adapt`, in a first pass of our own.
+
+    InputError for what does not belong together and for transforms supervised by transcripts; WorkError where more
+    than the share `max_dropped` of the utterances cannot be decoded.
+    """
+    _refuse_other_folders(Path(output))
+    search = build_config(SearchConfig, Settings({
+        "beam": beam, "max_active": max_active, "lattice_beam": lattice_beam, "acoustic_scale": acoustic_scale,
+        "lattices": lattices}, {}))
+    if lattices == "states" and n_best:
+        raise InputError("n-best lists are made of word lattices; decode with lattices of words")
+    hmm = HmmModel.load(model)
+    searched = DecodingGraph.load(graph, hmm.digest)
+    job = _Job(hmm, searched, Audio(manifests, split, features, max_dropped), network, transforms, adapt)
+    weight = 1 / acoustic_scale if lm_weight is None else lm_weight
+    if weight <= 0:
+        raise InputError(f"LM weight {weight}: expected a number above 0")
+    with atomic_folder(Path(output)) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch, one_torch_thread():
+        store, scorer, facts = job.scores(Path(scratch))
+        frame_shift = store.recipe["frame_shift"] / 1000
+        summary = decode_split(searched, store.ids, scorer, search, folder, workers, frame_shift, max_dropped, hmm)
+        hypotheses = rescore_split(folder, [weight], [insertion_penalty], workers)[weight, insertion_penalty]
+        write_transcripts(folder / HYPOTHESES, hypotheses)
+        if lattices == "words":
+            timed = timed_words(folder, hmm, weight, insertion_penalty, frame_shift, workers)
+            write_timed_words(folder / WORDS, timed)
+        if n_best:
+            write_n_best(folder / N_BEST, n_best_split(folder, n_best, weight, insertion_penalty, workers, hmm))
+        summary |= {"split": split, "model": hmm.digest, **facts, "lm_weight": weight,
+                    "insertion_penalty": insertion_penalty, "seconds": round(summary["frames"] * frame_shift, 3)}
+        write_json(folder / DECODING, summary)
+    return summary
+
+
+@dataclass(frozen=True)
+class _Job:
+    hmm: HmmModel
+    graph: DecodingGraph
+    audio: Audio
+    network: Path | None
+    transforms: Path | None
+    adapt: bool
+
+    def scores(self, scratch: Path) -> tuple[FrameStore, Scorer, dict[str, Any]]:
+        """The features scored, their scores, and what to say of them."""
+        if self.network is not None:
+            return self._network_scores(self.network, scratch)
+        store = self.audio.store(self.hmm.feature_recipe, "the GMMs", scratch)
+        transforms = self._speaker_transforms(store) if self.hmm.is_speaker_adapted else None
+        facts = {"scores": "gmm", "gmm": self.hmm.gmm_digest, **_adaptation(transforms)}
+        return store, gmm_scorer(self.hmm, store, transforms), facts
+
+    def _network_scores(self, network: Path, scratch: Path) -> tuple[FrameStore, Scorer, dict[str, Any]]:
+        folder = beneath(network, BUNDLE)
+        net, card = load_bundle(folder, hmm_digest=self.hmm.digest)
+        facts: dict[str, Any] = {"scores": "network", "network": card.digest}
+        if self.audio.features is None and card.feature_recipe.get("kind") == "fmllr":
+            base = self.audio.store(base_recipe(folder, card.feature_recipe, self.hmm), "the GMMs", scratch)
+            transforms = self._speaker_transforms(base)
+            if transforms is None:
+                raise InputError(f"{folder}: hears features adapted to speakers; give transforms or let it adapt")
+            store = adapted_store(card.feature_recipe, self.hmm, base, transforms, scratch)
+            facts |= _adaptation(transforms)
+        else:
+            store = self.audio.store(card.feature_recipe, f"the network {folder}", scratch)
+            refuse_transcripts(store.supervision, store.folder)
+
+        def scorer(utterance: str) -> np.ndarray:
+            return log_likelihoods(net, card, store[utterance])
+
+        return store, scorer, facts
+
+    def _speaker_transforms(self, store: FrameStore) -> SpeakerTransforms | None:
+        if self.transforms is not None:
+            folder = beneath(self.transforms, TRANSFORMS, self.audio.split)
+            transforms = SpeakerTransforms.load(folder, self.hmm.gmm_digest)
+            refuse_transcripts(transforms.supervision, folder)
+            return transforms
+        return first_pass_transforms(self.hmm, self.graph, store, FirstPassConfig()) if self.adapt else None
+
+
+def _adaptation(transforms: SpeakerTransforms | None) -> dict[str, Any]:
+    if transforms is None:
+        return {}
+    return {"transforms": {"supervision": transforms.supervision, **transforms.summary,
+                           "fallbacks": transforms.fallbacks}}
+
+
+def _refuse_other_folders(output: Path) -> None:
+    if output.exists() and not (output / DECODING).is_file() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output}: exists and is no decoding; give a new folder")
