@@ -12,9 +12,9 @@ import typer
 from asr_kd.cli import main as main_module
 from asr_kd.cli.main import main
 
-COMMANDS = [["run"], ["status"], ["align"], ["graph"], ["decode"], ["score"], ["results"], ["validate"],
-            ["prepare", "kaldi"], ["prepare", "demo"], ["lm", "train"], ["lm", "interpolate"], ["lm", "prune"],
-            ["lm", "perplexity"]]
+COMMANDS = [["run"], ["status"], ["align"], ["graph"], ["decode"], ["rescore"], ["score"], ["results"], ["validate"],
+            ["prepare", "kaldi"], ["prepare", "demo"],
+            ["lm", "train"], ["lm", "interpolate"], ["lm", "prune"], ["lm", "perplexity"]]
 
 
 def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
