@@ -109,6 +109,12 @@ class Lexicon:
             table[pronunciation.word].append(pronunciation)
         return table
 
+    def with_probabilities(self, probabilities: Sequence[float], silence_probability: float | None = None) -> "Lexicon":
+        """The same words with other probabilities, one for each of `pronunciations`, and of optional silence."""
+        entries = [(self.words[p.word], p.phones, float(probability))
+                   for p, probability in zip(self.pronunciations, probabilities, strict=True)]
+        return Lexicon(self.phones, entries, silence_probability or self.silence_probability, self.unknown_word)
+
     @property
     def num_disambiguation(self) -> int:
         """Largest n of the symbols `#n`: those after pronunciations, and one more for optional silence.
