@@ -1,1 +1,1 @@
-"""Units of speech: phones with their positions and stresses, and the pronunciations of words."""
+"""Units of speech and pronunciations of words: phones, graphemes, lexicon files, and where missing entries come from."""

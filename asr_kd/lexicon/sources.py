@@ -1,6 +1,6 @@
 """Where pronunciations come from: the corpus's lexicon, the CMU dictionary, spelling, or a trained guess."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,11 +44,11 @@ class LexiconSourceConfig(Config):
 
 @dataclass(frozen=True)
 class LexiconReport:
-    """Where the words' pronunciations came from. `needed` words were asked for: `from_file + from_cmudict + spelt +
-    len(guessed) + len(unknown) + special = needed`; `words` and `pronunciations` are those of the whole lexicon,
+    """Where the words' pronunciations came from. `asked` words were asked for: `from_file + from_cmudict + spelt +
+    special + len(guessed) + len(unknown) = asked`; `words` and `pronunciations` are those of the whole lexicon,
     `merged` is how many pronunciations stripping made equal to another, `units` the speech phones or graphemes."""
 
-    needed: int
+    asked: int
     from_file: int
     from_cmudict: int
     spelt: int
@@ -62,52 +62,57 @@ class LexiconReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON values; of lists of words the first hundred."""
-        return {"needed": self.needed, "from_file": self.from_file, "from_cmudict": self.from_cmudict,
+        return {"asked": self.asked, "from_file": self.from_file, "from_cmudict": self.from_cmudict,
                 "spelt": self.spelt, "special": self.special, "guessed": len(self.guessed),
                 "unknown": len(self.unknown), "words": self.words, "pronunciations": self.pronunciations,
                 "merged": self.merged, "units": len(self.units), "guessed_words": list(self.guessed[:100]),
                 "unknown_words": list(self.unknown[:100])}
 
 
-def build_lexicon(words: Iterable[str], config: LexiconSourceConfig | None = None, file: Path | None = None
-                  ) -> tuple[list[Entry], LexiconReport]:
-    """The lexicon of a corpus with the given words, to be written by `write_lexicon`, and where it came from.
+def build_lexicon(words: Iterable[str], config: LexiconSourceConfig | None = None, file: Path | None = None,
+                  wanted: Iterable[str] = ()) -> tuple[list[Entry], LexiconReport]:
+    """The lexicon of a corpus, to be written by `write_lexicon`, and where it came from.
 
-    All of `file` is in it, whatever the words. InputError names what is missing (the first ten words, and how many),
-    a phone that the dictionary does not have, a word that cannot be spelt.
+    `words` must have a pronunciation (those that training needs); `wanted` ones are only left out where there is none
+    to be had (a language model's, the test set's). All of `file` is in the lexicon, whatever the words. InputError
+    names what is missing (the first ten words, and how many), a phone that the dictionary does not have, a word that
+    cannot be spelt.
     """
     config = config or LexiconSourceConfig()
-    needed = sorted(set(words) - set(RESERVED_WORDS))
+    needed = set(words) - set(RESERVED_WORDS)
+    asked = sorted(needed | set(wanted) - set(RESERVED_WORDS))
     special = _special_words(config)
-    from_file = _by_word(read_lexicon(file)) if file is not None and config.source != "graphemes" else {}
     if config.source == "file" and file is None:
         raise InputError("the corpus names no lexicon; name one, or take its pronunciations from source: cmudict or "
                          "from source: graphemes")
-    found = dict(from_file)
-    rest = [word for word in needed if word not in found]
+    from_file = _by_word(read_lexicon(file)) if file is not None and config.source != "graphemes" else {}
+    rest = [word for word in asked if word not in from_file]
     silent = {word: [Entry(word, (special[word],))] for word in rest if word in special}
     rest = [word for word in rest if word not in silent]
     other: dict[str, list[Entry]] = {}
+    guessed: dict[str, list[Entry]] = {}
+    refusal = ""
     if config.source == "graphemes":
-        other = _spelt(rest, config)
+        other, refusal = _spelt(rest, needed, config.graphemes)
     elif config.source == "cmudict":
         _check_phones(from_file, config, file)
         other = look_up(rest)
     rest = [word for word in rest if word not in other]
-    guessed: dict[str, list[Entry]] = {}
     if rest and config.missing == "g2p" and config.source != "graphemes":
         guessed = _guessed(rest, from_file, config)
         rest = [word for word in rest if word not in guessed]
-    if rest and config.missing != "unknown":
-        raise InputError(_refusal(rest, config, file))
+    refused = [word for word in rest if word in needed]
+    if refused and config.missing != "unknown":
+        raise InputError(refusal or _refusal(refused, config, file))
     if rest:
         logger.warning("%s without pronunciation left out of the lexicon", _named(rest))
-    before = [entry for part in (found, silent, other, guessed) for entries in part.values() for entry in entries]
+    parts = (from_file, silent, other, guessed)
+    before = [entry for part in parts for entries in part.values() for entry in entries]
     entries = merge_pronunciations(before, _stripped(config))
     units = sorted({p for entry in entries for p in entry.phones} - set(config.silence_phones))
     spelt = config.source == "graphemes"
     report = LexiconReport(
-        needed=len(needed), from_file=sum(word in from_file for word in needed),
+        asked=len(asked), from_file=sum(word in from_file for word in asked),
         from_cmudict=0 if spelt else len(other), spelt=len(other) if spelt else 0, special=len(silent),
         guessed=tuple(sorted(guessed)), unknown=tuple(rest), words=len({entry.word for entry in entries}),
         pronunciations=len(entries), merged=len(before) - len(entries), units=tuple(units))
@@ -141,19 +146,20 @@ def _special_words(config: LexiconSourceConfig) -> dict[str, str]:
     return {**{w: p for w, p in known.items() if p in config.silence_phones}, **config.special_words}
 
 
-def _spelt(words: Sequence[str], config: LexiconSourceConfig) -> dict[str, list[Entry]]:
-    """Words by their letters; those that cannot be spelt are refused by name, or left out by option."""
+def _spelt(words: Sequence[str], needed: Set[str], config: GraphemeConfig) -> tuple[dict[str, list[Entry]], str]:
+    """Words by their letters, and what is said of needed ones that cannot be spelt."""
     found: dict[str, list[Entry]] = {}
     faults: dict[str, str] = {}
     for word in words:
         try:
-            found[word] = [Entry(word, spell(word, config.graphemes))]
+            found[word] = [Entry(word, spell(word, config))]
         except InputError as error:
             faults[word] = str(error)
-    if faults and config.missing != "unknown":
-        raise InputError(f"{_named(list(faults))} cannot be spelt: {next(iter(faults.values()))}; or leave such words "
-                         "out by missing: unknown")
-    return found
+    refused = [word for word in faults if word in needed]
+    if not refused:
+        return found, ""
+    return found, (f"{_named(refused)} cannot be spelt: {faults[refused[0]]}; or leave such words out by missing: "
+                   "unknown")
 
 
 def _guessed(words: Sequence[str], from_file: Mapping[str, list[Entry]], config: LexiconSourceConfig

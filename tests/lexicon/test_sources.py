@@ -2,6 +2,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
 from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
@@ -21,7 +23,7 @@ def test_a_corpuss_lexicon_is_taken_whole(tmp_path: Path) -> None:
     path = write(tmp_path)
     entries, report = build_lexicon(["AN", "CAT"], file=path)
     assert entries == read_lexicon(path)
-    assert (report.needed, report.from_file, report.words, report.pronunciations) == (2, 2, 4, 5)
+    assert (report.asked, report.from_file, report.words, report.pronunciations) == (2, 2, 4, 5)
 
 
 def test_words_without_pronunciation_are_counted_and_the_first_ten_named(tmp_path: Path) -> None:
@@ -39,9 +41,27 @@ def test_words_without_pronunciation_are_left_out_by_option(tmp_path: Path) -> N
     assert report.as_dict()["unknown"] == 1
 
 
+def test_words_that_are_only_wanted_are_never_refused(tmp_path: Path) -> None:
+    _, report = build_lexicon(["AN"], file=write(tmp_path), wanted=["CAT", "DOG"])
+    assert (report.asked, report.from_file, report.unknown) == (3, 2, ("DOG",))
+    entries, report = build_lexicon(["no"], LexiconSourceConfig(source="graphemes"), wanted=["yes", "R2"])
+    assert [entry.word for entry in entries] == ["no", "yes"] and report.unknown == ("R2",)
+    with pytest.raises(InputError, match=r"^1 word \('DOG'\) not in"):
+        build_lexicon(["AN", "DOG"], file=write(tmp_path), wanted=["COW"])
+
+
+@given(st.sets(st.text("abc1", min_size=1, max_size=3)), st.sets(st.text("abc1", min_size=1, max_size=3)))
+def test_every_word_asked_for_is_accounted_for(needed: set[str], wanted: set[str]) -> None:
+    config = LexiconSourceConfig(source="graphemes", missing="unknown")
+    entries, report = build_lexicon(needed, config, wanted=wanted)
+    assert report.from_file + report.from_cmudict + report.spelt + report.special + len(report.guessed) + len(
+        report.unknown) == report.asked == len(needed | wanted)
+    assert {e.word for e in entries} | set(report.unknown) == needed | wanted
+
+
 def test_symbols_of_language_models_are_no_words(tmp_path: Path) -> None:
     _, report = build_lexicon(["<s>", "</s>", "<eps>", "AN"], file=write(tmp_path))
-    assert report.needed == 1
+    assert report.asked == 1
 
 
 def test_special_words_have_the_phone_of_a_silence(tmp_path: Path) -> None:
@@ -99,7 +119,7 @@ def test_the_cmu_dictionary_serves_words_of_any_case() -> None:
     entries, report = build_lexicon(["READ", "She\u2019s", "cat"], LexiconSourceConfig(source="cmudict"))
     assert [(e.word, " ".join(e.phones)) for e in entries] == [
         ("READ", "R EH1 D"), ("READ", "R IY1 D"), ("She\u2019s", "SH IY1 Z"), ("cat", "K AE1 T")]
-    assert report.from_cmudict == report.needed == 3
+    assert report.from_cmudict == report.asked == 3
     with pytest.raises(InputError, match=r"1 word \('blorft'\) not in the CMU dictionary"):
         build_lexicon(["cat", "blorft"], LexiconSourceConfig(source="cmudict"))
 
