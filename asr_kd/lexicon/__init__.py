@@ -1,1 +1,1 @@
-"""Units of speech and pronunciations of words: phones, graphemes, lexicon files, and where missing entries come from."""
+"""Units of speech and pronunciations of words: phones, graphemes, lexicon files, and where other entries come from."""
