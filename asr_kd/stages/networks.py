@@ -123,7 +123,7 @@ def _objective(
         return CrossEntropy(), None
     if "teacher" not in inputs:
         raise InputError("distillation needs the input 'teacher' (and may read its 'soft_targets')")
-    heard = _heard_by_teacher(inputs, config, store)
+    heard = heard_by_teacher(inputs, config, store)
     teacher, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
     if "soft_targets" not in inputs:
         if heard is not store:
@@ -140,7 +140,7 @@ def _objective(
     return CachedObjective(config.distillation, targets.digest), targets
 
 
-def _heard_by_teacher(inputs: Mapping[str, Path], config: NetworkStageConfig, store: FrameStore) -> FrameStore:
+def heard_by_teacher(inputs: Mapping[str, Path], config: NetworkStageConfig, store: FrameStore) -> FrameStore:
     """The features of the same frames that the teacher hears: the student's own, or the input teacher_features."""
     if "teacher_features" not in inputs:
         return store

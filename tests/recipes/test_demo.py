@@ -17,7 +17,7 @@ from asr_kd.stages.registry import STAGE_KINDS
 pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra 'demo'")
 
 ROOT = Path(__file__).parents[2]
-SYSTEMS = ("gmm-tri", "teacher-ce", "hdnn128-ce", "hdnn128-kd")
+SYSTEMS = ("gmm-tri", "gmm-sat", "teacher-ce", "hdnn128-ce", "hdnn128-kd")
 
 
 def command(run_dir: Path, *options: str) -> list[str]:
@@ -75,6 +75,61 @@ def test_results_are_made_from_the_counts(finished_run: tuple[Path, str], tmp_pa
     student = next(row for row in rows if row["id"] == "hdnn128-kd" and row["split"] == "test")
     assert {"hdnn128-ce", "teacher-ce"} <= set(student["versus"])
     assert "hdnn128-kd" in (recipe / "RESULTS.md").read_text()
+
+
+def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    line = [sys.executable, "-m", "asr_kd.cli.main", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_the_commands_say_of_a_network_on_adapted_features_what_the_recipe_says(
+    finished_run: tuple[Path, str], tmp_path: Path
+) -> None:
+    """From the audio on, transforms by a first pass: the recipe's lattices, so the recipe's words."""
+    folder = finished_run[0]
+    search = read_recipe(ROOT / "recipes/demo", STAGE_KINDS, fast=True, seed=1).stage("decode-student-kd").config
+    scale = search.model_dump()["search"]["acoustic_scale"]
+    done = run("decode", "--manifests", folder / "prepare", "--split", "dev", "--model", folder / "sat", "--graph",
+               folder / "graph", "--network", folder / "student-kd-seed1", "--acoustic-scale", scale, "--n-best", 2,
+               "--output", tmp_path / "decoded")
+    assert done.returncode == 0, done.stderr
+    by_recipe = [json.loads(line) for line in
+                 (folder / "decode-student-kd-seed1/dev/hypotheses.jsonl").read_text().splitlines()]
+    by_command = dict(line.split(maxsplit=1) if " " in line else (line, "")
+                      for line in (tmp_path / "decoded/text").read_text().splitlines())
+    assert by_command.keys() == {row["id"] for row in by_recipe}
+    same = sum(by_command[row["id"]].split() == row["words"] for row in by_recipe)
+    assert same >= 0.9 * len(by_recipe)  # the stored features have 16 bits, the command's 32
+    done = run("rescore", "--lattices", tmp_path / "decoded", "--output", tmp_path / "rescored", "--lm-weight",
+               1 / scale, "--old-lm", folder / "lm/lm.arpa.gz", "--new-lm", folder / "lm/lm.arpa.gz", "--kaldi")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "rescored/text").read_text() == (tmp_path / "decoded/text").read_text()
+    assert {"lattices.ark", "lattices.scp"} <= {path.name for path in (tmp_path / "rescored").iterdir()}
+
+
+@pytest.mark.slow
+def test_alignment_adapted_to_the_transcripts_by_the_command(finished_run: tuple[Path, str], tmp_path: Path) -> None:
+    folder = finished_run[0]
+    done = run("align", "--manifests", folder / "prepare", "--split", "dev", "--model", folder / "sat", "--adapt",
+               "--output", tmp_path / "aligned")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "aligned/words.ctm").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["transforms", "features"])
+def test_what_knows_the_transcripts_is_not_decoded_to_be_scored(
+    finished_run: tuple[Path, str], tmp_path: Path, what: str
+) -> None:
+    folder = finished_run[0]
+    known = {"transforms": ["--transforms", folder / "sat"],
+             "features": ["--features", folder / "fmllr", "--network", folder / "student-kd-seed1"]}[what]
+    done = run("decode", "--manifests", folder / "prepare", "--split", "train", "--model", folder / "sat", "--graph",
+               folder / "graph", *known, "--output", tmp_path / "decoded")
+    assert done.returncode == 2
+    assert "estimated from transcripts" in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "decoded").exists()
 
 
 @pytest.mark.slow

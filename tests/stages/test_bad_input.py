@@ -10,6 +10,7 @@ import soundfile
 
 from asr_kd.cli.main import main
 from asr_kd.core.errors import InputError
+from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
@@ -18,9 +19,11 @@ from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import monophone_tree
 from asr_kd.lexicon.lexicon import Lexicon
+from asr_kd.models.architecture import NetworkConfig
 from asr_kd.scoring.wer import count_errors_by_speaker, pool
-from asr_kd.stages.networks import aligned_pdf_ids
+from asr_kd.stages.networks import NetworkStageConfig, aligned_pdf_ids, heard_by_teacher
 from asr_kd.stages.prepare import read_references
+from asr_kd.stages.speaker_adaptation import AdaptedStageConfig, adapt_features
 
 ROOT = Path(__file__).parents[2]
 
@@ -202,3 +205,24 @@ def test_a_full_disk_is_said_and_with_room_the_run_goes_on(
     assert not list((small_disk / "run").glob(".*.tmp*"))
     (small_disk / "filler").unlink()
     assert main(arguments) == 0
+
+
+def test_a_teacher_that_heard_other_audio_is_refused(store: FrameStore, tmp_path: Path) -> None:
+    with FrameStoreWriter(tmp_path / "heard/train", 3, "float32", {"kind": "fmllr"}) as writer:
+        writer.add("u1", "s1", np.zeros((6, 3), np.float32))
+        writer.add("u2", "s1", np.ones((5, 3), np.float32))
+    config = NetworkStageConfig(network=NetworkConfig(architecture="dnn", hidden_dim=8, num_layers=2))
+    with pytest.raises(InputError, match="not the same utterances and frames"):
+        heard_by_teacher({"teacher_features": tmp_path / "heard"}, config, store)
+    assert heard_by_teacher({}, config, store) is store
+
+
+def test_transforms_of_one_split_from_two_inputs_are_refused(hmm: HmmModel, tmp_path: Path) -> None:
+    for name in ("supervised", "own"):
+        (tmp_path / name / "transforms/dev").mkdir(parents=True)
+    hmm.save(tmp_path / "hmm")
+    inputs = {"hmm": tmp_path / "hmm", "features": tmp_path, "train_transforms": tmp_path / "supervised",
+              "transforms": tmp_path / "own"}
+    context = StageContext("fmllr", 1, None, tmp_path, "run", "asr-kd run")
+    with pytest.raises(InputError, match="transforms of the same split"):
+        adapt_features(inputs, AdaptedStageConfig(), tmp_path / "out", context)
