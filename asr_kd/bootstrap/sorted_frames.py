@@ -104,6 +104,8 @@ class SortedFrames:
         self.close()
 
     def _write(self, block: AlignedFrames) -> None:
+        if block.num_frames == 0:
+            return
         self._bounds.append(block.bounds)
         self.occupancy += np.diff(block.bounds)
         self._file.write(block.frames.data.cast("B"))

@@ -34,7 +34,8 @@ logger = get_logger(__name__)
 class TrainingConfig(Config):
     """What all trainings share; `beam` and the like as in AlignConfig.
 
-    `max_dropped`: the share of utterances that may fail to align in any pass.
+    `max_dropped`: the share of utterances that may fail to align in the last realignment; models of earlier passes are
+    still poor, what they fail to align is only logged.
     """
 
     num_passes: int = Field(default=35, gt=0)
@@ -162,13 +163,16 @@ class Trainer:
         self._update_transitions()
 
     def _count_failures(self, number: int, failures: Mapping[str, str]) -> None:
+        """Failures of the realignment of pass `number` (0: of the first alignments)."""
+        last = max((n for n in self.config.realign_passes if 0 < n < self.config.num_passes), default=0)
         drops = Drops(len(self._graphs), cap=self.config.max_dropped)
         for utterance, reason in failures.items():
             drops.drop(utterance, reason)
         if failures:
             logger.info("%s pass %d: %d of %d utterances not aligned: %s", self._name, number, len(failures),
                         drops.total, drops.by_reason)
-        drops.check()
+        if number == last or drops.kept == 0:
+            drops.check()
 
     def _update_transitions(self) -> None:
         transitions = self.model.transitions

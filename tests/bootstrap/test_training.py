@@ -6,7 +6,7 @@ import pytest
 from asr_kd.bootstrap.monophone import MonophoneConfig, train_monophone
 from asr_kd.bootstrap.tree_growing import TreeConfig
 from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
-from asr_kd.core.errors import InputError
+from asr_kd.core.errors import InputError, WorkError
 from asr_kd.hmm.align import AlignConfig, align
 from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
 from asr_kd.hmm.boundaries import phone_segments
@@ -118,3 +118,18 @@ def test_real_speech_trains_and_aligns(shared: Path) -> None:
     unseen = [group for group in model.phones.root_groups if not seen & set(group)]
     assert triphone.tree.num_pdfs == report.num_pdfs == report.num_seen_pdfs + len(unseen)
     assert report.leaves_split == 150 and report.gain_per_frame > 1
+
+
+def test_utterances_that_do_not_align_are_capped_in_the_last_realignment(sampled: Sampled, lexicon: Lexicon) -> None:
+    """Every third utterance has another one's words: too many words for its frames, so no alignment in any pass."""
+    wrong = dict(sampled.transcripts)
+    for utterance in sorted(wrong)[::3]:
+        wrong[utterance] = ["abc"] * (len(sampled.features[utterance]) // 9 + 1)
+    config = MONO.model_copy(update={"num_passes": 4, "realign_passes": [1, 2]})
+    with pytest.raises(WorkError, match="20 of 60 utterances dropped.*fewer frames"):
+        train_monophone(sampled.features, wrong, lexicon, config)
+    allowed = config.model_copy(update={"max_dropped": 0.4})
+    assert train_monophone(sampled.features, wrong, lexicon, allowed).gmm is not None
+    nothing = {u: ["abc"] * 1000 for u in sampled.features}
+    with pytest.raises(WorkError, match="60 of 60"):
+        train_monophone(sampled.features, nothing, lexicon, allowed)
