@@ -1,4 +1,4 @@
-"""`asr-kd prepare CORPUS`: one sub-command a corpus."""
+"""`asr-kd prepare CORPUS`, one sub-command a corpus, and `asr-kd prepare lexicon`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,9 +11,10 @@ _Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers (def
 
 
 def register(app: typer.Typer) -> None:
-    corpora = typer.Typer(no_args_is_help=True, help="Make manifests of a corpus.")
+    corpora = typer.Typer(no_args_is_help=True, help="Make manifests of a corpus, and a lexicon of its words.")
     corpora.command("kaldi")(kaldi)
     corpora.command("demo")(demo)
+    corpora.command("lexicon")(lexicon)
     app.add_typer(corpora, name="prepare")
 
 
@@ -68,6 +69,35 @@ def demo(
     for assignment in config or []:
         settings = settings.with_override(assignment)
     _show(prepare_demo(output, config=build_config(DemoConfig, settings), seed=seed, workers=workers).values())
+
+
+def lexicon(
+    manifests: Annotated[Path, typer.Option(help="Folder of manifests.")],
+    output: Annotated[Path, typer.Option(help="The lexicon's file.")],
+    lexicon: Annotated[Path | None, typer.Option(help="The corpus's own lexicon, where it brings one.")] = None,
+    split: Annotated[str, typer.Option(help="The split whose words must have a pronunciation.")] = "train",
+    config: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting (see below); repeat it.")
+    ] = None,
+) -> None:
+    """Pronunciations of the words of a corpus: its own, CMU's, guessed, or spelt.
+
+    Settings, with defaults: source=file (or cmudict, graphemes), missing=refuse (or g2p, unknown), g2p_variants=1,
+    stress=keep (or strip), graphemes.KEY for spelling, special_words.WORD=PHONE.
+
+    Example: asr-kd prepare lexicon --manifests data/mine --output data/lexicon.txt --set source=cmudict
+    """
+    from asr_kd.core.config import Settings, build_config
+    from asr_kd.lexicon.sources import LexiconSourceConfig
+    from asr_kd.stages.prepare import make_lexicon
+
+    settings = Settings({}, {})
+    for assignment in config or []:
+        settings = settings.with_override(assignment)
+    report = make_lexicon(manifests, output, lexicon, split, build_config(LexiconSourceConfig, settings))
+    typer.echo(f"{output}: {report['words']} words, {report['pronunciations']} pronunciations, {report['units']} units")
+    typer.echo(f"of {report['asked']} words: {report['from_file']} from the file, {report['from_cmudict']} from CMU's, "
+               f"{report['spelt']} spelt, {report['guessed']} guessed, {report['unknown']} left out")
 
 
 def _show(splits: Iterable[object]) -> None:

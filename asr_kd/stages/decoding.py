@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from asr_kd.bootstrap.pronunciation_probabilities import estimate_pronunciation_probabilities
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, list_files, write_json
 from asr_kd.core.stages import StageContext
+from asr_kd.data.manifest import list_splits, read_manifest
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.search import SearchConfig
 from asr_kd.decoding.split import decode_split
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.graph.hclg import GraphConfig, build_graph
+from asr_kd.hmm.alignment_store import AlignmentStore
 from asr_kd.hmm.gmm_scores import gmm_for, gmm_scorer
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lm.arpa import read_arpa
@@ -41,8 +44,16 @@ class DecodeConfig(Config):
 
 
 def build(inputs: Mapping[str, Path], config: GraphConfig, output: Path, context: StageContext) -> dict[str, Any]:
-    """HCLG of the model, its lexicon and the language model."""
+    """HCLG of the model, its lexicon and the language model.
+
+    With `alignments` of training speech, pronunciations and silence get the probabilities that those speak of.
+    """
     hmm = HmmModel.load(inputs["hmm"])
+    if "alignments" in inputs:
+        alignments = AlignmentStore.open(inputs["alignments"], hmm)
+        transcripts = {u.id: u.text.split() for split in list_splits(inputs["manifests"])
+                       for u in read_manifest(inputs["manifests"], split)}
+        hmm = hmm.with_lexicon(estimate_pronunciation_probabilities(hmm, alignments, transcripts, map_unknown=True)[0])
     return build_graph(hmm, read_arpa(find_language_model(inputs)), output, config)
 
 

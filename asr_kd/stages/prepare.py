@@ -11,7 +11,10 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import list_files
 from asr_kd.core.stages import StageContext
-from asr_kd.data.manifest import read_manifest
+from asr_kd.data.manifest import list_splits, read_manifest
+from asr_kd.lexicon.lexicon_file import write_lexicon
+from asr_kd.lexicon.sources import LexiconSourceConfig, build_lexicon
+from asr_kd.lm.arpa import read_arpa
 from asr_kd.scoring.transcripts import read_transcripts, read_utt2spk
 from data_prep.demo import DemoConfig, prepare_demo
 from data_prep.kaldi import prepare_kaldi
@@ -24,10 +27,17 @@ REFERENCES, _REFERENCE = "references", ("text", "utt2spk")
 
 
 class PrepareKaldiConfig(Config):
-    """A corpus of Kaldi data directories; paths are relative to the corpus folder."""
+    """A corpus of Kaldi data directories; paths are relative to the corpus folder.
+
+    Without `pronunciations` the lexicon is taken as it is. With it, words of the split `train` must have one, from the
+    lexicon (if the corpus brings one) or elsewhere; words of other splits and of the language model get one where it
+    can be found.
+    """
 
     splits: list[Name] = Field(["train", "dev", "test"], min_length=1)
-    lexicon: str
+    train: Name = "train"
+    lexicon: str | None = None
+    pronunciations: LexiconSourceConfig | None = None
     language_model: str | None = None
     allow_pipes: bool = False
     max_dropped: float = Field(0.05, ge=0, le=1)
@@ -54,11 +64,52 @@ def prepare_kaldi_stage(
         for name in _REFERENCE:
             (output / REFERENCES / split).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(corpus / split / name, output / REFERENCES / split / name)
-    shutil.copyfile(_inside(corpus, config.lexicon), output / LEXICON)
+    facts = {split: of_split.as_dict() for split, of_split in prepared.items()} | _make_lexicon(corpus, config, output)
     if config.language_model is not None:
         source = _inside(corpus, config.language_model)
         shutil.copyfile(source, output / (LANGUAGE_MODEL if source.suffix == ".gz" else "lm.arpa"))
-    return {split: facts.as_dict() for split, facts in prepared.items()}
+    return facts
+
+
+def _make_lexicon(corpus: Path, config: PrepareKaldiConfig, output: Path) -> dict[str, Any]:
+    file = None if config.lexicon is None else _inside(corpus, config.lexicon)
+    if config.pronunciations is None:
+        if file is None:
+            raise InputError("the recipe names no lexicon; name one under `lexicon`, or say under `pronunciations` "
+                             "where pronunciations come from (cmudict, graphemes)")
+        shutil.copyfile(file, output / LEXICON)
+        return {}
+    words = {split: {word for u in read_manifest(output, split) for word in u.text.split()} for split in config.splits}
+    if config.train not in words:
+        raise InputError(f"the split {config.train!r} whose words need pronunciations is not among the splits "
+                         f"{', '.join(config.splits)}")
+    wanted = set().union(*words.values())
+    if config.language_model is not None:
+        wanted |= set(read_arpa(_inside(corpus, config.language_model)).words) - {"<s>", "</s>", "<unk>", "<UNK>"}
+    entries, report = build_lexicon(words[config.train], config.pronunciations, file, wanted=wanted)
+    write_lexicon(output / LEXICON, entries)
+    return {"lexicon": report.as_dict()}
+
+
+def make_lexicon(
+    manifests: Path,
+    output: Path,
+    lexicon: Path | None = None,
+    split: str = "train",
+    settings: LexiconSourceConfig | None = None,
+) -> dict[str, Any]:
+    """Write a lexicon of every word in a manifest folder to the file `output`; returns where it came from.
+
+    Words of `split` must get a pronunciation (InputError names those that do not, unless the settings say otherwise),
+    those of other splits get one where it can be found. `lexicon` is the corpus's own, where it brings one.
+    """
+    words = {name: {word for u in read_manifest(manifests, name) for word in u.text.split()}
+             for name in list_splits(manifests)}
+    if split not in words:
+        raise InputError(f"{manifests}: no split {split!r}; there are: {', '.join(words)}")
+    entries, report = build_lexicon(words[split], settings, lexicon, wanted=set().union(*words.values()))
+    write_lexicon(output, entries)
+    return report.as_dict()
 
 
 def prepare_demo_stage(

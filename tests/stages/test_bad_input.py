@@ -226,3 +226,13 @@ def test_transforms_of_one_split_from_two_inputs_are_refused(hmm: HmmModel, tmp_
     context = StageContext("fmllr", 1, None, tmp_path, "run", "asr-kd run")
     with pytest.raises(InputError, match="transforms of the same split"):
         adapt_features(inputs, AdaptedStageConfig(), tmp_path / "out", context)
+
+
+def test_a_corpus_without_a_lexicon_is_spelt(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = corpus.parent / "recipe/recipe.yaml"
+    recipe.write_text(RECIPE.replace("lexicon: lexicon.txt, ", ""))
+    code, message = run(corpus, capsys)
+    assert code == 2 and "the recipe names no lexicon" in message
+    recipe.write_text(RECIPE.replace("lexicon: lexicon.txt, ", "pronunciations: {source: graphemes}, "))
+    assert run(corpus, capsys)[0] == 0
+    assert "A 1 " in (corpus.parent / "run/prepare/lexicon.txt").read_text()
