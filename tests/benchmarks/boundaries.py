@@ -106,7 +106,7 @@ def report(comparison: Comparison) -> str:
             matched = offsets[chosen & ~np.isnan(offsets)] * 1000
             lines.append(f"{name:<22}{chosen.sum():>8}"
                          + "".join(f"{100 * comparison.share_within(t, chosen):>10.2f}" for t in TOLERANCES)
-                         + f"{matched.mean():>+9.1f}{np.median(matched):>+8.0f}")
+                         + (f"{matched.mean():>+9.1f}{np.median(matched):>+8.0f}" if len(matched) else ""))
     for where, (own, theirs) in comparison.silence.items():
         lines.append(f"silence at the {where}: {own:.1f} s, reference {theirs:.1f} s" if where != "inside"
                      else f"silence inside: {own:.1f} s, reference {theirs:.1f} s")

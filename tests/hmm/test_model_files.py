@@ -1,11 +1,14 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from asr_kd.core.errors import InputError
+from asr_kd.features.front_end import FrontEnd
 from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
+from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon
 from tests.hmm.toy import random_triphone_model
@@ -124,3 +127,59 @@ def test_ids_beyond_the_model_are_not_written(true_model: HmmModel, tmp_path: Pa
     with pytest.raises(InputError, match="not of the model"):
         write_alignments(tmp_path / "ali", {"u": np.array([10**6])}, true_model)
     assert not (tmp_path / "ali").exists()
+
+
+def with_front_end(model: HmmModel, seed: int = 0, adapted: bool = True) -> HmmModel:
+    """The model behind a random front end; adapted: with a second set of Gaussians."""
+    generator = np.random.default_rng(seed)
+    assert model.gmm is not None
+    moved = DiagonalGmms(model.gmm.offsets, model.gmm.weights, model.gmm.means + 1, model.gmm.variances)
+    return replace(model, front_end=FrontEnd(0, 1, 1, generator.standard_normal((model.gmm.dim, 12))),
+                   speaker_independent_gmm=moved if adapted else None)
+
+
+def test_front_end_and_both_sets_of_gaussians_come_back(true_model: HmmModel, tmp_path: Path) -> None:
+    model = with_front_end(true_model)
+    model.save(tmp_path / "m")
+    again = HmmModel.load(tmp_path / "m")
+    assert again.is_speaker_adapted and again.gmm_digest == model.gmm_digest and again.digest == true_model.digest
+    x = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+    np.testing.assert_array_equal(again.front_end(x), model.front_end(x))
+    assert again.speaker_independent_gmm is not None and model.speaker_independent_gmm is not None
+    np.testing.assert_array_equal(again.speaker_independent_gmm.means, model.speaker_independent_gmm.means)
+
+
+def test_gmm_digest_tells_what_scores_frames_and_nothing_else(true_model: HmmModel) -> None:
+    gmm = true_model.gmm
+    assert gmm is not None
+    counts = np.full(true_model.transitions.num_transition_ids + 1, 50)
+    different = [
+        true_model, replace(true_model, gmm=None), with_front_end(true_model, adapted=False),
+        replace(true_model, gmm=DiagonalGmms(gmm.offsets, gmm.weights, gmm.means, gmm.variances * 2)),
+        replace(true_model, transitions=true_model.transitions.reestimated(counts)),
+        replace(true_model, feature_recipe={"kind": "other"})]
+    assert len({model.gmm_digest for model in different}) == len(different)
+    assert replace(true_model, speaker_independent_gmm=gmm).gmm_digest == true_model.gmm_digest
+    other_words = true_model.with_lexicon(Lexicon.from_entries([("cab", ("C", "A1", "B"), 1.0), ("a", ("A0",), 1.0)]))
+    assert other_words.gmm_digest == true_model.gmm_digest
+
+
+def test_a_model_of_an_older_format_says_so_in_one_line(folder: Path) -> None:
+    path = folder / "model.json"
+    value = json.loads(path.read_text())
+    value["format"] = 1
+    path.write_text(json.dumps(value))
+    with pytest.raises(InputError, match=r"model.json: a model of format 1, expected one of format 2; train it again$"):
+        HmmModel.load(folder)
+    path.write_text("[]")
+    with pytest.raises(InputError, match="no model, expected one of format 2"):
+        HmmModel.load(folder)
+
+
+def test_exchanged_gaussians_are_refused(true_model: HmmModel, folder: Path, tmp_path: Path) -> None:
+    gmm = true_model.gmm
+    assert gmm is not None
+    replace(true_model, gmm=DiagonalGmms(gmm.offsets, gmm.weights, gmm.means + 1, gmm.variances)).save(tmp_path / "o")
+    (folder / "model.safetensors").write_bytes((tmp_path / "o/model.safetensors").read_bytes())
+    with pytest.raises(InputError, match="model.safetensors: not the numbers that model.json describes"):
+        HmmModel.load(folder)
