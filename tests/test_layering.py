@@ -10,25 +10,28 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each room with all the rooms that it may import, itself apart.
 _HMM = {"core", "data", "features", "lexicon"}
-_BOOTSTRAP = {"hmm", *_HMM}
+_ALIGNMENT = {"hmm", *_HMM}
+_BOOTSTRAP = {"alignment", *_ALIGNMENT}
 _GRAPH = {"hmm", "lm", *_HMM}
 _TRAINING = {"models", "core", "data", "features"}
 _DISTILLATION = {"training", *_TRAINING}
 _SEQUENCE = {"lattices", "distillation", *_DISTILLATION}
-_DECODING = {"graph", "lattices", "models", *_GRAPH}
+_DECODING = {"graph", "alignment", "lattices", "models", *_GRAPH}
 _ADAPTATION = {"sequence", "decoding", "scoring", *_SEQUENCE, *_DECODING}
 _BUDGET = {"adaptation", *_ADAPTATION}
-_STAGES = {"budget", "report", "bootstrap", *_BUDGET}
+_STAGES = {"budget", "report", "bootstrap", "kaldi_lattices", *_BUDGET}
 ALLOWED: dict[str, set[str]] = {
     "core": set(),
     "data": {"core"},
     "features": {"core", "data"},
     "lexicon": {"core", "data"},
     "hmm": _HMM,
+    "alignment": _ALIGNMENT,
     "bootstrap": _BOOTSTRAP,
     "lm": {"core", "data"},
     "graph": _GRAPH,
     "lattices": {"core"},
+    "kaldi_lattices": {"core", "lattices"},
     "models": {"core"},
     "training": _TRAINING,
     "distillation": _DISTILLATION,

@@ -5,10 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr_kd.bootstrap.fmllr import FmllrConfig, alignment_posteriors, estimate_fmllr
-from asr_kd.core.drops import Drops
-from asr_kd.features.speaker_transforms import SpeakerTransforms
-from asr_kd.hmm.align import (
+from asr_kd.alignment.align import (
     AlignConfig,
     Alignments,
     ScoreSource,
@@ -17,6 +14,9 @@ from asr_kd.hmm.align import (
     gmm_score_source,
     utterance_ids,
 )
+from asr_kd.bootstrap.fmllr import FmllrConfig, alignment_posteriors, estimate_fmllr
+from asr_kd.core.drops import Drops
+from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.hmm.gmm_scores import FeatureSource
 from asr_kd.hmm.model import HmmModel
 

@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from asr_kd.alignment.align import build_graphs, utterance_ids
+from asr_kd.alignment.viterbi import equal_alignment
 from asr_kd.bootstrap.trainer import Trainer, TrainingConfig, num_frames
 from asr_kd.core.errors import InputError
 from asr_kd.features.front_end import FrontEnd
-from asr_kd.hmm.align import build_graphs, utterance_ids
 from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.gmm_scores import FeatureSource
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import monophone_tree
-from asr_kd.hmm.viterbi import equal_alignment
 from asr_kd.lexicon.lexicon import Lexicon
 
 # Where the flat start takes mean and variance from.

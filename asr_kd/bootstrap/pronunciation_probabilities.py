@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asr_kd.alignment.boundaries import phone_segments
+from asr_kd.alignment.word_segments import word_segments
 from asr_kd.core.errors import InputError
-from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.model import HmmModel
-from asr_kd.hmm.word_segments import word_segments
 from asr_kd.lexicon.lexicon import Lexicon
 
 

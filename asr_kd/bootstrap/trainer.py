@@ -6,15 +6,7 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from asr_kd.bootstrap.gmm_training import GmmConfig, accumulate, split, update
-from asr_kd.bootstrap.sorted_frames import SortedFrames
-from asr_kd.core.config import Config
-from asr_kd.core.drops import Drops
-from asr_kd.core.errors import InputError
-from asr_kd.core.log import get_logger
-from asr_kd.core.progress import progress
-from asr_kd.features.affine import apply_affine
-from asr_kd.hmm.align import (
+from asr_kd.alignment.align import (
     TOO_SHORT,
     AlignConfig,
     Alignments,
@@ -23,7 +15,15 @@ from asr_kd.hmm.align import (
     build_graphs,
     silence_boost,
 )
-from asr_kd.hmm.alignment_store import AlignmentStore
+from asr_kd.alignment.alignment_store import AlignmentStore
+from asr_kd.bootstrap.gmm_training import GmmConfig, accumulate, split, update
+from asr_kd.bootstrap.sorted_frames import SortedFrames
+from asr_kd.core.config import Config
+from asr_kd.core.drops import Drops
+from asr_kd.core.errors import InputError
+from asr_kd.core.log import get_logger
+from asr_kd.core.progress import progress
+from asr_kd.features.affine import apply_affine
 from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.gmm_scores import FeatureSource
 from asr_kd.hmm.model import HmmModel

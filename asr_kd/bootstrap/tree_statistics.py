@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from asr_kd.hmm.boundaries import windows
+from asr_kd.alignment.boundaries import windows
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.lexicon.phones import PhoneTable
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
+from asr_kd.alignment.align import Alignments, utterance_ids
+from asr_kd.alignment.boundaries import AlignmentConverter
 from asr_kd.bootstrap.gmm_training import split
 from asr_kd.bootstrap.questions import phone_questions
 from asr_kd.bootstrap.trainer import Trainer, TrainingConfig, check_alignments
@@ -14,8 +16,6 @@ from asr_kd.bootstrap.tree_statistics import accumulate_tree_statistics
 from asr_kd.core.errors import InputError
 from asr_kd.core.log import get_logger
 from asr_kd.features.front_end import FrontEnd
-from asr_kd.hmm.align import Alignments, utterance_ids
-from asr_kd.hmm.boundaries import AlignmentConverter
 from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.gmm_scores import FeatureSource
 from asr_kd.hmm.model import HmmModel

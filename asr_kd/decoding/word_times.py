@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from asr_kd.alignment.boundaries import phone_segments
+from asr_kd.alignment.word_segments import word_segments
 from asr_kd.decoding.rescoring import BestPath
-from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.model import HmmModel
-from asr_kd.hmm.word_segments import word_segments
 
 
 @dataclass(frozen=True, slots=True)

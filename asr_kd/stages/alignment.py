@@ -9,14 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from asr_kd.bootstrap.adapted_alignment import adapted_score_source
-from asr_kd.core.config import Settings, build_config
-from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_folder, write_json
-from asr_kd.data.manifest import Utterance, read_manifest
-from asr_kd.features.frame_store import FrameStore
-from asr_kd.features.speaker_transforms import SpeakerTransforms
-from asr_kd.hmm.align import (
+from asr_kd.alignment.align import (
     AlignConfig,
     ScoreSource,
     UtteranceAlignment,
@@ -24,8 +17,15 @@ from asr_kd.hmm.align import (
     gmm_score_source,
     matrix_score_source,
 )
+from asr_kd.alignment.time_marks import Format, write_time_marks
+from asr_kd.bootstrap.adapted_alignment import adapted_score_source
+from asr_kd.core.config import Settings, build_config
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import atomic_folder, write_json
+from asr_kd.data.manifest import Utterance, read_manifest
+from asr_kd.features.frame_store import FrameStore
+from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.hmm.model import HmmModel
-from asr_kd.hmm.time_marks import Format, write_time_marks
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.model_folders import beneath, load_hmm

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.bootstrap.pronunciation_probabilities import estimate_pronunciation_probabilities
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
@@ -19,7 +20,6 @@ from asr_kd.decoding.split import decode_split
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.graph.hclg import GraphConfig, build_graph
-from asr_kd.hmm.alignment_store import AlignmentStore
 from asr_kd.hmm.gmm_scores import gmm_for, gmm_scorer
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lm.arpa import read_arpa

@@ -5,6 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from asr_kd.alignment.align import AlignConfig, ScoreSource, align_to_folder, gmm_score_source, matrix_score_source
+from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.bootstrap.lda_mllt import LdaMlltConfig, train_lda_mllt
 from asr_kd.bootstrap.monophone import MonophoneConfig, train_monophone
 from asr_kd.bootstrap.speaker_adaptive import SpeakerAdaptiveConfig, train_sat
@@ -15,8 +17,6 @@ from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
-from asr_kd.hmm.align import AlignConfig, ScoreSource, align_to_folder, gmm_score_source, matrix_score_source
-from asr_kd.hmm.alignment_store import AlignmentStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
 from asr_kd.models.bundle import load_bundle

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.core.config import Config, Name, build_config, read_settings
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_bytes, write_json
@@ -17,7 +18,6 @@ from asr_kd.core.stages import StageContext
 from asr_kd.distillation.objective import CachedObjective, DistillationConfig, TeacherObjective
 from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
 from asr_kd.features.frame_store import FrameStore
-from asr_kd.hmm.alignment_store import AlignmentStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.architecture import NetworkConfig, build_network
 from asr_kd.models.bundle import ModelCard, alignment_priors, load_bundle, save_bundle

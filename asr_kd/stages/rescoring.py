@@ -9,7 +9,7 @@ from asr_kd.decoding.lm_rescoring import rescore_lm_split
 from asr_kd.decoding.outputs import n_best_split, oracle_split, timed_words, write_n_best, write_timed_words
 from asr_kd.decoding.split import rescore_split
 from asr_kd.hmm.model import HmmModel
-from asr_kd.lattices.kaldi_archive import write_lattices
+from asr_kd.kaldi_lattices.archive import write_lattices
 from asr_kd.lattices.store import LatticeStore
 from asr_kd.lm.arpa import read_arpa
 from asr_kd.scoring.transcripts import read_transcripts, write_transcripts

@@ -18,12 +18,12 @@ import threading
 import time
 from pathlib import Path
 
+from asr_kd.alignment.align import AlignConfig, align_to_folder, build_graphs, gmm_score_source
+from asr_kd.alignment.time_marks import write_time_marks
 from asr_kd.core.parallel import available_cores
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
-from asr_kd.hmm.align import AlignConfig, align_to_folder, build_graphs, gmm_score_source
 from asr_kd.hmm.model import HmmModel
-from asr_kd.hmm.time_marks import write_time_marks
 
 KALDI = 14 / 2.88  # CPU s per hour of speech: align_si.sh with a triphone model (../shared/golden/README.md)
 HOURS, CORES = 80, 16

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from asr_kd.alignment.boundaries import phone_segments
 from asr_kd.core.files import read_lines
-from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.model import HmmModel
 
 SILENCE = ("SIL", "SPN")
@@ -135,11 +135,11 @@ def segments_of(model: HmmModel, alignments: Mapping[str, np.ndarray], frame_shi
 
 def main() -> None:
     """Align (or read alignments), compare, print."""
+    from asr_kd.alignment.align import align
+    from asr_kd.alignment.alignment_store import AlignmentStore
     from asr_kd.bootstrap.adapted_alignment import align_adapted
     from asr_kd.data.manifest import read_manifest
     from asr_kd.features.frame_store import FrameStore
-    from asr_kd.hmm.align import align
-    from asr_kd.hmm.alignment_store import AlignmentStore
 
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

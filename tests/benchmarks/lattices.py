@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from asr_kd.kaldi_lattices.archive import read_lattices, read_word_lattices, write_lattices
 from asr_kd.lattices.chains import join_chains
-from asr_kd.lattices.kaldi_archive import read_lattices, read_word_lattices, write_lattices
 from asr_kd.lattices.lattice import Lattice
 from asr_kd.lattices.minimum_bayes_risk import minimum_bayes_risk
 from asr_kd.lattices.oracle import lattice_statistics, oracle_errors

@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import norm
 
+from asr_kd.alignment.align import align
 from asr_kd.bootstrap.fmllr import (
     FmllrConfig,
     FmllrStatistics,
@@ -16,7 +17,6 @@ from asr_kd.bootstrap.fmllr import (
 from asr_kd.core.errors import InputError
 from asr_kd.features.affine import apply_affine
 from asr_kd.features.speaker_transforms import SpeakerTransforms
-from asr_kd.hmm.align import align
 from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.model import HmmModel
 from tests.hmm.test_gmm import random_gmms

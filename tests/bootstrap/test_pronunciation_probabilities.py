@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from asr_kd.alignment.align import align
 from asr_kd.bootstrap.pronunciation_probabilities import estimate_pronunciation_probabilities
 from asr_kd.core.errors import InputError
-from asr_kd.hmm.align import align
 from asr_kd.hmm.model import HmmModel
 from tests.hmm.toy import sample_speech
 

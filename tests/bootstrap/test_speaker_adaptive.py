@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asr_kd.alignment.align import AlignConfig, Alignments, align
+from asr_kd.alignment.boundaries import phone_segments
 from asr_kd.bootstrap.adapted_alignment import align_adapted
 from asr_kd.bootstrap.fmllr import FmllrConfig, compose
 from asr_kd.bootstrap.lda_mllt import LdaMlltConfig, train_lda_mllt
@@ -15,8 +17,6 @@ from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
 from asr_kd.core.errors import InputError
 from asr_kd.features.affine import apply_affine
 from asr_kd.features.speaker_transforms import SpeakerTransforms
-from asr_kd.hmm.align import AlignConfig, Alignments, align
-from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.model import HmmModel
 from tests.hmm.toy import DIM, Sampled, sample_speech
 

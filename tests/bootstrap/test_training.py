@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asr_kd.alignment.align import AlignConfig, align
+from asr_kd.alignment.alignment_store import AlignmentStore, write_alignments
+from asr_kd.alignment.boundaries import phone_segments
 from asr_kd.bootstrap.monophone import MonophoneConfig, train_monophone
 from asr_kd.bootstrap.tree_growing import TreeConfig
 from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
 from asr_kd.core.errors import InputError, WorkError
-from asr_kd.hmm.align import AlignConfig, align
-from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
-from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon
 from tests.hmm.toy import Sampled, random_triphone_model, sample_speech

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from asr_kd.alignment.align import AlignConfig, align
 from asr_kd.bootstrap.monophone import train_monophone
 from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.config import mfcc_config
 from asr_kd.features.extract import extract_features
 from asr_kd.features.frame_store import FrameStore
-from asr_kd.hmm.align import AlignConfig, align
 from asr_kd.lexicon.lexicon import Lexicon
 from data_prep.kaldi import prepare_kaldi
 

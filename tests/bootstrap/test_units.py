@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asr_kd.alignment.align import AlignConfig, align
+from asr_kd.alignment.boundaries import phone_segments
 from asr_kd.bootstrap.monophone import MonophoneConfig, train_monophone
 from asr_kd.bootstrap.tree_growing import TreeConfig
 from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
@@ -12,8 +14,6 @@ from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.rescoring import best_path
 from asr_kd.decoding.search import SearchConfig, decode
 from asr_kd.graph.hclg import build_graph
-from asr_kd.hmm.align import AlignConfig, align
-from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
 from asr_kd.lexicon.lexicon_file import write_lexicon

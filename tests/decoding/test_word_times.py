@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asr_kd.alignment.align import AlignConfig, align_log_likelihoods
+from asr_kd.alignment.boundaries import phone_segments
+from asr_kd.alignment.word_segments import word_segments
 from asr_kd.core.errors import InputError
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.n_best import n_best
 from asr_kd.decoding.search import SearchConfig, decode
 from asr_kd.decoding.word_times import word_times
 from asr_kd.graph.hclg import build_graph
-from asr_kd.hmm.align import AlignConfig, align_log_likelihoods
-from asr_kd.hmm.boundaries import phone_segments
-from asr_kd.hmm.word_segments import word_segments
 from asr_kd.lattices.determinization import determinize
 from tests.graph.toy import Toy
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asr_kd.alignment.alignment_store import AlignmentStore, write_alignments
 from asr_kd.core.errors import InputError
 from asr_kd.features.front_end import FrontEnd
-from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
 from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon

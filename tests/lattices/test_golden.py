@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asr_kd.lattices.kaldi_archive import read_lattices, read_word_lattices, write_lattices
+from asr_kd.kaldi_lattices.archive import read_lattices, read_word_lattices, write_lattices
 from asr_kd.lattices.lattice import Lattice
 from asr_kd.lattices.minimum_bayes_risk import minimum_bayes_risk
 from asr_kd.lattices.oracle import lattice_statistics, oracle_errors
 from asr_kd.lattices.posteriors import arc_posteriors, frame_posteriors
 from asr_kd.lattices.word_lattice import WordLattice
-from tests.lattices.test_kaldi_archive import assert_equal
+from tests.kaldi_lattices.test_archive import assert_equal
 
 UTTERANCES = ["000930005", "001570024", "010610015", "012920007", "020140004", "024480016"]
 SCALE = 0.1

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from asr_kd.alignment.align import AlignConfig, align_log_likelihoods
+from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.cli.main import main
 from asr_kd.core.errors import InputError
 from asr_kd.data.ctm import read_ctm
 from asr_kd.data.manifest import read_manifest, write_manifest
 from asr_kd.features.frame_store import FrameStore
-from asr_kd.hmm.align import AlignConfig, align_log_likelihoods
-from asr_kd.hmm.alignment_store import AlignmentStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.bundle import load_bundle, save_bundle
 from asr_kd.models.dnn import DNN

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr_kd.alignment.alignment_store import AlignmentStore, write_alignments
 from asr_kd.cli.main import main
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
-from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.transitions import TransitionModel

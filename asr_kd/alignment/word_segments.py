@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asr_kd.alignment.boundaries import PhoneSegments
 from asr_kd.core.errors import InputError
-from asr_kd.hmm.boundaries import PhoneSegments
 from asr_kd.lexicon.lexicon import Lexicon, Pronunciation
 
 

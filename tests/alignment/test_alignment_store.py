@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr_kd.alignment.alignment_store import AlignmentStore, AlignmentWriter, write_alignments
 from asr_kd.core.errors import InputError
-from asr_kd.hmm.alignment_store import AlignmentStore, AlignmentWriter, write_alignments
 from asr_kd.hmm.model import HmmModel
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from asr_kd.kaldi_lattices.unsorted import LatticeFault, UnsortedLattice
 from asr_kd.lattices.lattice import Lattice
-from asr_kd.lattices.unsorted import LatticeFault, UnsortedLattice
 from asr_kd.lattices.word_lattice import WordLattice
 
 _COSTS = r"([^\s,_]{1,40}),([^\s,_]{1,40})(?:,((?:\d+(?:_\d+)*)?))?"

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_kd.core.errors import InputError, WorkError
-from asr_kd.hmm import viterbi
-from asr_kd.hmm.align import (
+from asr_kd.alignment import viterbi
+from asr_kd.alignment.align import (
     MISSING,
     NO_PATH,
     NO_SCORES,
@@ -23,9 +22,10 @@ from asr_kd.hmm.align import (
     gmm_score_source,
     utterance_ids,
 )
-from asr_kd.hmm.boundaries import phone_segments
+from asr_kd.alignment.boundaries import phone_segments
+from asr_kd.alignment.viterbi import FrameScores
+from asr_kd.core.errors import InputError, WorkError
 from asr_kd.hmm.model import HmmModel
-from asr_kd.hmm.viterbi import FrameScores
 from tests.hmm.toy import Sampled
 
 ALL_DROPPED = AlignConfig(max_dropped=1.0)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asr_kd.alignment.training_graph_kernel import HmmArrays, LexiconArrays, StateArrays, TreeArrays, build_arrays
 from asr_kd.core.errors import InputError
 from asr_kd.hmm.topology import Topology
-from asr_kd.hmm.training_graph_kernel import HmmArrays, LexiconArrays, StateArrays, TreeArrays, build_arrays
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import DecisionTree
 from asr_kd.lexicon.lexicon import Lexicon

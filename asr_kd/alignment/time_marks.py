@@ -8,13 +8,13 @@ from typing import Literal
 
 import numpy as np
 
+from asr_kd.alignment.boundaries import phone_segments
+from asr_kd.alignment.word_segments import word_segments
 from asr_kd.core.errors import InputError
 from asr_kd.core.progress import progress
 from asr_kd.data.ctm import CtmWord, ctm_line
 from asr_kd.data.textgrid import textgrid_text
-from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.model import HmmModel
-from asr_kd.hmm.word_segments import word_segments
 
 Format = Literal["ctm", "textgrid", "ids"]
 

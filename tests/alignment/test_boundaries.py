@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr_kd.alignment.boundaries import AlignmentConverter, phone_segments, windows
 from asr_kd.core.errors import InputError
-from asr_kd.hmm.boundaries import AlignmentConverter, phone_segments, windows
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.transitions import TransitionModel

@@ -13,9 +13,9 @@ import struct
 import numpy as np
 from numba import njit
 
-from asr_kd.lattices.byte_stream import ByteStream
+from asr_kd.kaldi_lattices.byte_stream import ByteStream
+from asr_kd.kaldi_lattices.unsorted import LatticeFault, UnsortedLattice
 from asr_kd.lattices.lattice import Lattice
-from asr_kd.lattices.unsorted import LatticeFault, UnsortedLattice
 from asr_kd.lattices.word_lattice import WordLattice
 
 MAGIC = struct.pack("<i", 2125659606)

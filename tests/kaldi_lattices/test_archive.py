@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
-from asr_kd.lattices.kaldi_archive import read_lattices, read_word_lattices, write_lattices
-from asr_kd.lattices.kaldi_text import lattice_text
+from asr_kd.kaldi_lattices.archive import read_lattices, read_word_lattices, write_lattices
+from asr_kd.kaldi_lattices.text_form import lattice_text
 from asr_kd.lattices.lattice import Lattice
 from asr_kd.lattices.word_lattice import WordLattice
 from tests.lattices.random_lattice import random_lattice

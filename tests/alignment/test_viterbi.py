@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr_kd.alignment.align import MatrixFrameScores
+from asr_kd.alignment.boundaries import phone_segments
+from asr_kd.alignment.training_graph import TrainingGraph, TrainingGraphBuilder
+from asr_kd.alignment.viterbi import BestPath, best_path, equal_alignment, fewest_frames
 from asr_kd.core.errors import InputError
-from asr_kd.hmm.align import MatrixFrameScores
-from asr_kd.hmm.boundaries import phone_segments
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.topology import standard_topology
-from asr_kd.hmm.training_graph import TrainingGraph, TrainingGraphBuilder
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import monophone_tree
-from asr_kd.hmm.viterbi import BestPath, best_path, equal_alignment, fewest_frames
 from asr_kd.lexicon.lexicon import Lexicon
 from tests.hmm.toy import random_triphone_model
 

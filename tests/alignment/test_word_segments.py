@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr_kd.alignment.boundaries import PhoneSegments
+from asr_kd.alignment.word_segments import WordSegments, word_segments
 from asr_kd.core.errors import InputError
-from asr_kd.hmm.boundaries import PhoneSegments
-from asr_kd.hmm.word_segments import WordSegments, word_segments
 from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
 
 # Words that begin or end with others, homophones, pronunciations that are phones of silence.

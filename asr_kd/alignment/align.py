@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from asr_kd.alignment.alignment_store import AlignmentStore, AlignmentWriter
+from asr_kd.alignment.training_graph import TrainingGraph, TrainingGraphBuilder, TrainingGraphs
+from asr_kd.alignment.viterbi import BestPath, FrameScores, best_path, fewest_frames
 from asr_kd.core.config import Config
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.log import get_logger
 from asr_kd.core.parallel import map_threads
 from asr_kd.features.speaker_transforms import SpeakerTransforms
-from asr_kd.hmm.alignment_store import AlignmentStore, AlignmentWriter
 from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.gmm_scores import FeatureSource, gmm_for, gmm_inputs
 from asr_kd.hmm.model import HmmModel
-from asr_kd.hmm.training_graph import TrainingGraph, TrainingGraphBuilder, TrainingGraphs
-from asr_kd.hmm.viterbi import BestPath, FrameScores, best_path, fewest_frames
 
 logger = get_logger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numba import njit
 
-from asr_kd.hmm.training_graph import TrainingGraph
+from asr_kd.alignment.training_graph import TrainingGraph
 
 _NONE = np.float32(-1e30)
 # Frames that are scored at once: so few that not many states can be reached meanwhile.

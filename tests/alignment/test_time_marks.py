@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from praatio import textgrid
 
+from asr_kd.alignment.align import Alignments, align
+from asr_kd.alignment.alignment_store import AlignmentStore, write_alignments
+from asr_kd.alignment.time_marks import time_marks, write_time_marks
+from asr_kd.alignment.viterbi import equal_alignment
 from asr_kd.core.errors import InputError
 from asr_kd.data.ctm import read_ctm
-from asr_kd.hmm.align import Alignments, align
-from asr_kd.hmm.alignment_store import AlignmentStore, write_alignments
 from asr_kd.hmm.model import HmmModel
-from asr_kd.hmm.time_marks import time_marks, write_time_marks
-from asr_kd.hmm.viterbi import equal_alignment
-from tests.hmm.test_viterbi import build
+from tests.alignment.test_viterbi import build
 from tests.hmm.toy import Sampled
 
 

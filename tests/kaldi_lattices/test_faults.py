@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
-from asr_kd.lattices.kaldi_archive import read_lattices, read_word_lattices, write_lattices
+from asr_kd.kaldi_lattices.archive import read_lattices, read_word_lattices, write_lattices
+from tests.kaldi_lattices.test_archive import COMPACT_BYTES, FORMS
 from tests.lattices.random_lattice import random_lattice
 from tests.lattices.random_word_lattice import labelled_paths, random_word_lattice
-from tests.lattices.test_kaldi_archive import COMPACT_BYTES, FORMS
 
 GOOD = "a \n0\t1\t5\t1\t1,2\n1\n\n"
 

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, read_lines
-from asr_kd.lattices import kaldi_binary, kaldi_text
-from asr_kd.lattices.byte_stream import ByteStream, line_at, open_stream
+from asr_kd.kaldi_lattices import binary_form, text_form
+from asr_kd.kaldi_lattices.byte_stream import ByteStream, line_at, open_stream
+from asr_kd.kaldi_lattices.unsorted import LatticeFault, UnsortedLattice, sorted_lattice, sorted_word_lattice
 from asr_kd.lattices.chains import join_chains
 from asr_kd.lattices.lattice import Lattice
-from asr_kd.lattices.unsorted import LatticeFault, UnsortedLattice, sorted_lattice, sorted_word_lattice
 from asr_kd.lattices.word_lattice import WordLattice
 
 _KEY_LIMIT = 4096
@@ -68,8 +68,8 @@ def write_lattices(
                 raise InputError(f"{path}: {utterance_id}: {fault}")
             file.write(utterance_id.encode() + b" ")
             lines.append(f"{utterance_id} {{}}:{file.tell()}\n")
-            file.write(f"\n{kaldi_text.lattice_text(lattice)}\n".encode() if text
-                       else kaldi_binary.lattice_bytes(lattice))
+            file.write(f"\n{text_form.lattice_text(lattice)}\n".encode() if text
+                       else binary_form.lattice_bytes(lattice))
     if scp is not None:
         scp = Path(scp)
         archive = path.name if scp.parent.resolve() == path.parent.resolve() else str(path.resolve())
@@ -143,16 +143,16 @@ def _read_key(stream: ByteStream) -> str | None:
 def _read_lattice(stream: ByteStream, key: str, convert: Callable[[UnsortedLattice], _Kind]) -> _Kind:
     begin, is_text = stream.position, False
     try:
-        mark = stream.look(len(kaldi_binary.MAGIC))
-        if mark == kaldi_binary.MAGIC:
-            return convert(kaldi_binary.parse_lattice(stream))
+        mark = stream.look(len(binary_form.MAGIC))
+        if mark == binary_form.MAGIC:
+            return convert(binary_form.parse_lattice(stream))
         is_text = mark[:1].isspace()
-        if kaldi_binary.MAGIC.startswith(mark):
+        if binary_form.MAGIC.startswith(mark):
             raise LatticeFault("cut off: the file ends here")
         if not is_text:
             raise LatticeFault("neither Kaldi's text form of a lattice (a new line) nor its binary form (OpenFst's "
                                "magic number)")
-        return convert(kaldi_text.parse_lattice(_text_lines(stream)))
+        return convert(text_form.parse_lattice(_text_lines(stream)))
     except LatticeFault as fault:
         where = f": byte {begin}"
         if is_text:

@@ -1,0 +1,1 @@
+"""Kaldi's lattice archives, text and binary, read and written."""
