@@ -69,6 +69,8 @@ def measure(arguments: argparse.Namespace, share: float) -> dict[str, object]:
     transcripts = {u.id: u.text.split() for u in chosen}
     lexicon = Lexicon.read(arguments.manifests / "lexicon.txt")
     workers, divide = arguments.workers, arguments.divide
+    # The utterances of the other shares have features but no transcript.
+    rest_left_out = AlignConfig(max_dropped=1.0)
     seconds: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[], Result]) -> Result:
@@ -79,13 +81,14 @@ def measure(arguments: argparse.Namespace, share: float) -> dict[str, object]:
 
     mono = timed("mono", lambda: train_monophone(
         store, transcripts, lexicon, MonophoneConfig(num_gaussians=1000 // divide), workers, store.recipe))
-    aligned, _ = timed("mono", lambda: align(mono, store, transcripts, AlignConfig(boost_silence=1.25), workers))
+    aligned, _ = timed("mono", lambda: align(mono, store, transcripts, AlignConfig(
+        boost_silence=1.25, max_dropped=1.0), workers))
     tri, _ = timed("tri", lambda: train_triphone(store, aligned, transcripts, mono, TriphoneConfig(
         num_gaussians=9000 // divide, tree=TreeConfig(num_leaves=1000 // divide)), workers))
-    aligned, _ = timed("tri", lambda: align(tri, store, transcripts, None, workers))
+    aligned, _ = timed("tri", lambda: align(tri, store, transcripts, rest_left_out, workers))
     mllt, _ = timed("mllt", lambda: train_lda_mllt(store, aligned, transcripts, tri, LdaMlltConfig(
         num_gaussians=10000 // divide, tree=TreeConfig(num_leaves=1200 // divide)), workers))
-    aligned, _ = timed("mllt", lambda: align(mllt, store, transcripts, None, workers))
+    aligned, _ = timed("mllt", lambda: align(mllt, store, transcripts, rest_left_out, workers))
     timed("sat", lambda: train_sat(store, aligned, transcripts, mllt, SpeakerAdaptiveConfig(
         num_gaussians=12000 // divide, tree=TreeConfig(num_leaves=1200 // divide)), workers))
     frames = sum(end - begin for begin, end in (store.bounds(u) for u in transcripts))
