@@ -71,13 +71,14 @@ def score(
     measured = confidence or mapping is not None or fit is not None
     system = _score_system(part, part.hypotheses, drawn, measured, mapping)
     other = _score_system(part, part.against, drawn, measured, mapping) if part.against else None
+    fitted = None if fit is None else fit_calibration(
+        word_confidences(part, part.hypotheses), text_filter=text_filter.label, alignment=alignment
+    )
     part.export(trn, "trn")
     part.export(text, "text")
     part.write_alignments(alignments)
-    if fit is not None:
-        write_calibration(fit, fit_calibration(
-            word_confidences(part, part.hypotheses), text_filter=text_filter.label, alignment=alignment
-        ))
+    if fit is not None and fitted is not None:
+        write_calibration(fit, fitted)
     return Score(
         system=system,
         against=other,

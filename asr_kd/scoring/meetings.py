@@ -45,6 +45,7 @@ def cp_errors(reference: Streams, hypothesis: Streams) -> MeetingErrors:
     found = cp_word_error_rate(
         {speaker: " ".join(words) for speaker, words in reference.items()},
         {stream: " ".join(words) for stream, words in hypothesis.items()},
+        reference_sort=False, hypothesis_sort=False,
     )
     counts = ErrorCounts(found.length, found.substitutions, found.deletions, found.insertions)
     return MeetingErrors(counts, tuple(found.assignment))

@@ -55,8 +55,7 @@ class SystemCounts:
 
     `frame_accuracy` in percent, `bytes` of the model on disk, `run` the run directory's name, `utterances`
     scored, `partial` where not the whole split was, `alignment` and `text_filter` (name-version) by which words were
-    compared, `baseline` and `teacher` the ids of its own CE baseline
-    and of its teacher.
+    compared, `baseline` and `teacher` the ids of its own CE baseline and of its teacher.
     """
 
     id: Name

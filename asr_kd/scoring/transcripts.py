@@ -81,6 +81,12 @@ def write_transcripts(
             file.write(line + "\n")
 
 
+def write_utt2spk(path: Path, speakers: Mapping[str, str]) -> None:
+    """Write Kaldi's utt2spk sorted by utterance, atomically."""
+    with atomic_file(Path(path)) as file:
+        file.writelines(f"{utterance} {speaker}\n" for utterance, speaker in sorted(speakers.items()))
+
+
 def trn_id(utterance: str, speaker: str | None) -> str:
     """`spk-utt`, as sclite finds the speaker in it; an id that begins so already, or has no speaker, stays."""
     return utterance if speaker is None or utterance.startswith(f"{speaker}-") else f"{speaker}-{utterance}"

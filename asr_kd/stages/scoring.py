@@ -14,7 +14,7 @@ from asr_kd.core.stages import StageContext
 from asr_kd.decoding.split import rescore_split
 from asr_kd.scoring.alignments import format_alignments
 from asr_kd.scoring.system_counts import SystemCounts, write_counts
-from asr_kd.scoring.transcripts import write_transcripts
+from asr_kd.scoring.transcripts import write_transcripts, write_utt2spk
 from asr_kd.scoring.weights import INSERTION_PENALTIES, LM_WEIGHTS, choose_weights
 from asr_kd.scoring.wer import count_errors_by_speaker, total_errors
 from asr_kd.stages.decoding import SYSTEM
@@ -41,23 +41,31 @@ class ScoreConfig(Config):
 def score_systems(
     inputs: Mapping[str, Path], config: ScoreConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
-    """For each system `counts/ID.SEED.SPLIT.json`, its words and alignments; and the errors of every weight tried."""
+    """For each system `counts/ID.SEED.SPLIT.json`, its words and alignments; and the errors of every weight tried.
+
+    `references/SPLIT` has what was counted against as Kaldi's `text` and `utt2spk`, as `asr-kd score` takes it.
+    """
     missing = sorted(set(config.systems) - set(inputs))
     if missing:
         raise InputError(f"systems {', '.join(missing)} are scored, but no input has that name")
     references = {split: read_references(inputs["manifests"], split) for split in {*config.splits, config.choose_on}}
+    for split, (texts, speakers) in references.items():
+        write_transcripts(output / "references" / split / "text", texts)
+        write_utt2spk(output / "references" / split / "utt2spk", speakers)
     summary: dict[str, dict[str, Any]] = {}
     for system, relations in config.systems.items():
         decoded = inputs[system]
-        grid = _errors_by_weights(references[config.choose_on][0], decoded / config.choose_on, config)
+        tried = rescore_split(decoded / config.choose_on, config.lm_weights, config.insertion_penalties)
+        grid = {pair: total_errors(references[config.choose_on][0], words) for pair, words in tried.items()}
         weight, penalty = choose_weights(grid)
         write_json(output / "weights" / f"{system}.json", [
             {"lm_weight": w, "insertion_penalty": p, "errors": errors} for (w, p), errors in sorted(grid.items())
         ])
         summary[system] = {"lm_weight": weight, "insertion_penalty": penalty}
+        facts = read_json(decoded / SYSTEM)
         for split in config.splits:
-            words = rescore_split(decoded / split, [weight], [penalty])[weight, penalty]
-            facts = read_json(decoded / SYSTEM)
+            found = tried if split == config.choose_on else rescore_split(decoded / split, [weight], [penalty])
+            words = found[weight, penalty]
             counts = _score_split(*references[split], words, output, SystemCounts(
                 id=system, seed=context.seed, split=split, speakers={}, command=context.command,
                 run=context.run_name, lm_weight=weight, insertion_penalty=penalty,
@@ -81,10 +89,3 @@ def _score_split(
     (output / "alignments").mkdir(exist_ok=True)
     (output / "alignments" / f"{name}.txt").write_text("\n".join(blocks), encoding="utf-8")
     return counts
-
-
-def _errors_by_weights(
-    references: Mapping[str, list[str]], decoded: Path, config: ScoreConfig
-) -> dict[tuple[float, float], int]:
-    found = rescore_split(decoded, config.lm_weights, config.insertion_penalties)
-    return {weights: total_errors(references, words) for weights, words in found.items()}
