@@ -7,8 +7,12 @@ import numpy as np
 from numba import njit
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import hash_file, hash_json, read_json, read_lines
+from asr_kd.core.files import hash_file, hash_json, read_json, read_lines, write_json
 from asr_kd.graph.fst import Fst
+from asr_kd.hmm.model import HmmModel
+from asr_kd.lexicon.lexicon import Lexicon
+
+LEXICON = "lexicon.json"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class DecodingGraph:
             pdfs = np.load(folder / "transition_pdfs.npy", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise InputError(f"{folder / 'transition_pdfs.npy'}: missing or damaged; build the graph again") from error
+        if pdfs.ndim != 1 or pdfs.dtype.kind != "i":
+            raise InputError(f"{folder / 'transition_pdfs.npy'}: damaged; build the graph again")
         fst = Fst.read(folder / "HCLG.fst")
         if hash_file(folder / "HCLG.fst") != content:
             raise InputError(f"{folder / 'HCLG.fst'}: not the graph that graph.json describes; build the graph again")
@@ -81,6 +87,28 @@ class DecodingGraph:
         memory = arcs.view(np.int32).reshape(-1, 4)
         return DecodingGraph(path, fst.start, begins, memory, memory.view(np.float32), levels.astype(np.uint8),
                              fst.finals, tids, words, num_pdfs, hmm_digest, digest, lm_digest)
+
+
+def write_lexicon(folder: Path, lexicon: Lexicon) -> None:
+    """Write the lexicon that a graph was built with, or that utterances were decoded with, beside what it made."""
+    write_json(Path(folder) / LEXICON, lexicon.as_json())
+
+
+def with_lexicon_of(folder: Path, hmm: HmmModel, words: list[str]) -> HmmModel:
+    """`hmm` with the lexicon of a graph's folder, or of a decoding, of which `words` is the table.
+
+    InputError: a lexicon that is damaged, that has other words than the table, or other phones than the model.
+    """
+    path = Path(folder) / LEXICON
+    if path.is_file():
+        try:
+            hmm = hmm.with_lexicon(Lexicon.from_json(read_json(path), hmm.phones))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise InputError(f"{path}: damaged lexicon; make the folder again") from error
+    if [word for word in words if word != "#0"] != hmm.lexicon.words:
+        raise InputError(f"{folder}: made with another lexicon than "
+                         f"{path.name if path.is_file() else 'that of the model'}; make the folder again")
+    return hmm
 
 
 def _read_words(path: Path) -> list[str]:

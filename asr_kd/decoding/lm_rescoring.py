@@ -1,5 +1,6 @@
 """Word lattices with the costs of another language model, without searching again."""
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import read_json, write_json
+from asr_kd.core.files import write_json
 from asr_kd.core.parallel import map_threads
-from asr_kd.decoding.split import WORDS
+from asr_kd.decoding.graph import LEXICON
+from asr_kd.decoding.split import WORDS, open_decoded
 from asr_kd.graph.grammar_fst import build_grammar
-from asr_kd.lattices.store import LatticeStore, LatticeStoreWriter
+from asr_kd.lattices.store import LatticeStoreWriter
 from asr_kd.lattices.word_lattice import WordLattice
 from asr_kd.lm.model import NgramModel
 
@@ -138,11 +140,10 @@ def rescore_lm_split(
     before and after, and the ids of utterances of which `new` leaves nothing (they keep a lattice without states).
     InputError: another `old` than the graph's, missing or damaged files, lattices of states.
     """
-    store = LatticeStore.open(folder)
+    store, words = open_decoded(folder)
     decoded_with = store.description.get("lm")
     if decoded_with and decoded_with != old.digest:
         raise InputError(f"{folder}: decoded with the language model {decoded_with}, but {old.path} is {old.digest}")
-    words = read_json(Path(folder) / WORDS)
     before, after = GrammarScores(old, words), GrammarScores(new, words)
     emptied: list[str] = []
     arcs = [0, 0]
@@ -159,6 +160,8 @@ def rescore_lm_split(
             if lattice.num_states and not rescored.num_states:
                 emptied.append(utterance_id)
     write_json(Path(output) / WORDS, words)
+    if (Path(folder) / LEXICON).is_file():
+        shutil.copyfile(Path(folder) / LEXICON, Path(output) / LEXICON)
     return {"utterances": len(store), "arcs_before": arcs[0], "arcs_after": arcs[1], "emptied": emptied}
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_file, read_json
+from asr_kd.core.files import atomic_file
 from asr_kd.core.parallel import map_threads
 from asr_kd.data.ctm import CtmWord, write_ctm
+from asr_kd.decoding.graph import with_lexicon_of
 from asr_kd.decoding.n_best import n_best
 from asr_kd.decoding.rescoring import best_path
-from asr_kd.decoding.split import WORDS
+from asr_kd.decoding.split import open_decoded
 from asr_kd.decoding.word_times import word_times
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lattices.minimum_bayes_risk import minimum_bayes_risk
@@ -29,7 +30,9 @@ def n_best_split(
     and, given the model `hmm`, word_times: [start, frames] in frames (None where a partial result ends within a word).
     InputError: missing or damaged files, lattices of states.
     """
-    store, words = _opened(folder)
+    store, words = _word_lattices(folder)
+    if hmm is not None:
+        hmm = _with_its_lexicon(folder, store, words, hmm)
 
     def work(utterance_id: str) -> dict[str, Any]:
         hypotheses = []
@@ -59,8 +62,7 @@ def write_n_best(path: Path, rows: Iterator[dict[str, Any]]) -> int:
 
 
 def timed_words(
-    folder: Path, hmm: HmmModel, lm_weight: float, insertion_penalty: float = 0.0, frame_shift: float = 0.01,
-    workers: int | None = None,
+    folder: Path, hmm: HmmModel, lm_weight: float, insertion_penalty: float = 0.0, workers: int | None = None
 ) -> Iterator[list[CtmWord]]:
     """For each utterance of a decoded folder its best words, with times in seconds and confidences.
 
@@ -68,9 +70,9 @@ def timed_words(
     times are those of the words' own phones. An utterance whose path is cut off within a word has the times of the
     arcs that its words stand on. InputError: missing or damaged files, lattices of states, another model's lattices.
     """
-    store, words = _opened(folder)
-    if store.description.get("hmm") != hmm.digest:
-        raise InputError(f"{folder}: decoded with HMM {store.description.get('hmm')}, but the model is {hmm.digest}")
+    store, words = _word_lattices(folder)
+    hmm = _with_its_lexicon(folder, store, words, hmm)
+    frame_shift = float(store.description.get("frame_shift", 0.01))
 
     def work(utterance_id: str) -> list[CtmWord]:
         lattice = store.word_lattice(utterance_id)
@@ -102,8 +104,8 @@ def oracle_split(
 
     InputError: missing or damaged files.
     """
-    store = LatticeStore.open(folder)
-    number = {word: i for i, word in enumerate(read_json(Path(folder) / WORDS))}
+    store, words = open_decoded(folder)
+    number = {word: i for i, word in enumerate(words)}
 
     def work(utterance_id: str) -> OracleErrors:
         reference = [number.get(word, -1) for word in references[utterance_id]]
@@ -115,8 +117,19 @@ def oracle_split(
     return dict(zip(ids, map_threads(work, ids, workers, description="oracle"), strict=True))
 
 
-def _opened(folder: Path) -> tuple[LatticeStore, list[str]]:
-    store = LatticeStore.open(folder)
+def check_model(folder: Path, store: LatticeStore, hmm: HmmModel) -> None:
+    """InputError with both names where the lattices of a decoded folder are another model's."""
+    if store.description.get("hmm") != hmm.digest:
+        raise InputError(f"{folder}: decoded with HMM {store.description.get('hmm')}, but the model is {hmm.digest}")
+
+
+def _word_lattices(folder: Path) -> tuple[LatticeStore, list[str]]:
+    store, words = open_decoded(folder)
     if store.kind != "words":
         raise InputError(f"{folder}: lattices of states; decode with `lattices: words`")
-    return store, read_json(Path(folder) / WORDS)
+    return store, words
+
+
+def _with_its_lexicon(folder: Path, store: LatticeStore, words: list[str], hmm: HmmModel) -> HmmModel:
+    check_model(folder, store, hmm)
+    return with_lexicon_of(folder, hmm, words)

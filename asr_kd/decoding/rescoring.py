@@ -1,11 +1,13 @@
 """Best paths of a lattice under other LM weights and word insertion penalties, without searching again."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 
+from asr_kd.core.errors import InputError
 from asr_kd.lattices.lattice import Lattice
 from asr_kd.lattices.word_lattice import WordLattice
 
@@ -76,6 +78,14 @@ def word_sequences(
 ) -> list[list[str]]:
     """The words of the best path for each (lm_weight, insertion_penalty)."""
     return [[words[word] for word in path.words] for path in best_paths(lattice, weights)]
+
+
+def check_weights(lm_weight: float, insertion_penalty: float) -> None:
+    """InputError where paths cannot be compared with these."""
+    if not (math.isfinite(lm_weight) and lm_weight > 0):
+        raise InputError(f"LM weight {lm_weight:g}: expected a number above 0")
+    if not math.isfinite(insertion_penalty):
+        raise InputError(f"insertion penalty {insertion_penalty:g}: expected a finite number")
 
 
 @njit(nogil=True, cache=True)

@@ -11,9 +11,10 @@ import numpy as np
 
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError, WorkError
-from asr_kd.core.files import atomic_file, read_json, read_lines, write_json
+from asr_kd.core.files import atomic_file, hash_json, read_json, write_json
 from asr_kd.core.log import get_logger
 from asr_kd.core.parallel import map_threads
+from asr_kd.decoding.graph import write_lexicon
 from asr_kd.decoding.rescoring import word_sequences
 from asr_kd.decoding.search import DecodingGraph, SearchConfig, SearchResult, decode
 from asr_kd.decoding.word_times import WordTime, word_times
@@ -53,8 +54,9 @@ def decode_split(
 ) -> dict[str, Any]:
     """Decode every utterance and write lattices, best words (`hypotheses.jsonl`) and `summary.json` to `folder`.
 
-    `log_likelihoods_of(id)` gives (frames, pdfs), called in the worker threads. `hmm`, the model of the graph, gives
-    the words their times in frames; a partial result that ends within a word has none (null). An utterance whose
+    `log_likelihoods_of(id)` gives (frames, pdfs), called in the worker threads. `hmm`, the model of the graph with the
+    graph's lexicon (`with_lexicon_of`), which is kept with the lattices, gives the words their times in frames; a
+    partial result that ends within a word has none (null). An utterance whose
     scores fail (WorkError) or are not finite is dropped and counted, above the share `max_dropped` WorkError is
     raised. Returns the summary: drops, partial results, frames, arcs and bytes of the lattices, word lattices whose
     beam had to shrink, CPU seconds of scores, search and determinisation, real-time factor of each.
@@ -83,7 +85,8 @@ def decode_split(
         clock.append(time.thread_time())
         return _Decoded(result, lattice, beam, _times(result, hmm), np.diff(clock))
 
-    description = {"hmm": graph.hmm_digest, "graph": graph.digest, "lm": graph.lm_digest, "search": config.model_dump()}
+    description = {"hmm": graph.hmm_digest, "graph": graph.digest, "lm": graph.lm_digest,
+                   "words": hash_json(graph.words), "frame_shift": frame_shift, "search": config.model_dump()}
     with (LatticeStoreWriter(folder, description, config.lattices) as store,
           atomic_file(folder / HYPOTHESES) as hypotheses):
         for utterance_id, found in zip(
@@ -111,6 +114,8 @@ def decode_split(
         lattice_bytes = store.num_bytes
     drops.check()
     write_json(folder / WORDS, graph.words)
+    if hmm is not None:
+        write_lexicon(folder, hmm.lexicon)
     real_time = max(frames * frame_shift, frame_shift)
     summary = {
         "utterances": drops.as_dict(), "partial": partial, "frames": frames,
@@ -150,6 +155,15 @@ def _times(result: SearchResult, hmm: HmmModel | None) -> list[WordTime] | None:
         return None
 
 
+def open_decoded(folder: Path) -> tuple[LatticeStore, list[str]]:
+    """The lattices that `decode_split` kept, and the words by id. InputError: missing or damaged files."""
+    store = LatticeStore.open(folder)
+    words = read_json(Path(folder) / WORDS)
+    if store.description.get("words", hash_json(words)) != hash_json(words):
+        raise InputError(f"{Path(folder) / WORDS}: not the words of the lattices beside it; decode again")
+    return store, words
+
+
 def rescore_split(
     folder: Path,
     lm_weights: Sequence[float],
@@ -160,8 +174,7 @@ def rescore_split(
 
     Nothing is searched again. Utterances that were dropped are absent. InputError: damaged or missing files.
     """
-    store = LatticeStore.open(folder)
-    words = read_json(Path(folder) / WORDS)
+    store, words = open_decoded(folder)
     weights = [(weight, penalty) for weight in lm_weights for penalty in insertion_penalties]
 
     def work(utterance_id: str) -> list[list[str]]:
@@ -173,9 +186,3 @@ def rescore_split(
         for weight, sequence in zip(weights, sequences, strict=True):
             results[weight][utterance_id] = sequence
     return results
-
-
-def read_hypotheses(folder: Path) -> dict[str, list[str]]:
-    """Utterance -> best words at the search's own weights, as `decode_split` wrote them."""
-    rows = [json.loads(line) for _, line in read_lines(Path(folder) / HYPOTHESES)]
-    return {row["id"]: row["words"] for row in rows}

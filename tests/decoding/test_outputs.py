@@ -8,7 +8,7 @@ import pytest
 
 from asr_kd.core.errors import InputError
 from asr_kd.data.ctm import read_ctm
-from asr_kd.decoding.graph import DecodingGraph
+from asr_kd.decoding.graph import LEXICON, DecodingGraph, with_lexicon_of, write_lexicon
 from asr_kd.decoding.lm_rescoring import rescore_lm_split
 from asr_kd.decoding.outputs import (
     n_best_split,
@@ -18,10 +18,11 @@ from asr_kd.decoding.outputs import (
     write_timed_words,
 )
 from asr_kd.decoding.search import SearchConfig
-from asr_kd.decoding.split import HYPOTHESES, decode_split, read_hypotheses, rescore_split
+from asr_kd.decoding.split import HYPOTHESES, decode_split, rescore_split
 from asr_kd.graph.fst import Fst
 from asr_kd.graph.hclg import build_graph
 from asr_kd.lattices.store import LatticeStore
+from asr_kd.lexicon.lexicon import Lexicon
 from asr_kd.lm.arpa import read_arpa
 from tests.graph.toy import ARPA, Toy
 
@@ -45,6 +46,10 @@ def decoded(toy: Toy, tmp_path: Path) -> Path:
 def rows_of(decoded: Path) -> dict[str, dict[str, object]]:
     rows = [json.loads(line) for line in (decoded / HYPOTHESES).read_text().splitlines()]
     return {row["id"]: row for row in rows}
+
+
+def words_of(decoded: Path) -> dict[str, list[str]]:
+    return rescore_split(decoded, [10.0], [0.0])[10.0, 0.0]
 
 
 def test_hypotheses_and_ctm_have_the_same_times(decoded: Path, toy: Toy, tmp_path: Path) -> None:
@@ -78,7 +83,7 @@ def test_a_result_cut_off_within_a_word_has_no_exact_times(toy: Toy, tmp_path: P
 
 def test_n_best_lists_begin_with_the_best_words(decoded: Path, toy: Toy, tmp_path: Path) -> None:
     assert write_n_best(tmp_path / "n_best.jsonl", n_best_split(decoded, 5, 10.0, hmm=toy.hmm)) == len(IDS)
-    best = read_hypotheses(decoded)
+    best = words_of(decoded)
     for line in (tmp_path / "n_best.jsonl").read_text().splitlines():
         row = json.loads(line)
         assert row["hypotheses"][0]["words"] == best[row["id"]]
@@ -89,7 +94,7 @@ def test_n_best_lists_begin_with_the_best_words(decoded: Path, toy: Toy, tmp_pat
 
 
 def test_oracle_errors_are_none_for_words_of_the_lattice_and_deletions_for_what_is_absent(decoded: Path) -> None:
-    best = read_hypotheses(decoded)
+    best = words_of(decoded)
     found = oracle_split(decoded, {**best, "absent": ["A", "B"], "utt0": [*best["utt0"], "unheard"]})
     assert found["absent"].deletions == found["absent"].errors == 2
     assert found["utt0"].errors == 1
@@ -103,6 +108,28 @@ def test_another_model_is_refused_with_both_names(decoded: Path, toy: Toy) -> No
     (decoded / "lattices.json").write_text(json.dumps(store))
     with pytest.raises(InputError, match=f"decoded with HMM treeB, but the model is {model.digest}"):
         list(timed_words(decoded, model, 10.0))
+
+
+def test_words_of_a_graph_with_another_lexicon_have_their_times(decoded: Path, toy: Toy, tmp_path: Path) -> None:
+    lexicon = toy.hmm.lexicon
+    entries = [(lexicon.words[p.word], p.phones, p.probability) for p in lexicon.pronunciations]
+    fewer = toy.hmm.with_lexicon(Lexicon(lexicon.phones, [e for e in entries if e[0] != "A"]))
+    build_graph(fewer, toy.model, tmp_path / "graph")
+    write_lexicon(tmp_path / "graph", fewer.lexicon)
+    graph = DecodingGraph.load(tmp_path / "graph", toy.hmm.digest)
+    model = with_lexicon_of(tmp_path / "graph", toy.hmm, graph.words)
+    assert model.lexicon.digest == fewer.lexicon.digest != lexicon.digest
+    decode_split(graph, IDS, lambda i: scores_of(toy, i), CONFIG, tmp_path / "fewer", frame_shift=0.02, hmm=model)
+    rows = rows_of(tmp_path / "fewer")
+    times = {i: [[round(50 * w.start), round(50 * w.duration)] for w in words]
+             for i, words in zip(rows, timed_words(tmp_path / "fewer", toy.hmm, 10.0), strict=True)}
+    assert times == {i: row["word_times"] for i, row in rows.items()} and any(times.values())
+
+    rescore_lm_split(tmp_path / "fewer", toy.model, toy.model, tmp_path / "rescored")
+    assert len(list(timed_words(tmp_path / "rescored", toy.hmm, 10.0))) == len(IDS)
+    (tmp_path / "graph" / LEXICON).unlink()
+    with pytest.raises(InputError, match="made with another lexicon"):
+        with_lexicon_of(tmp_path / "graph", toy.hmm, graph.words)
 
 
 def test_lattices_of_states_have_no_n_best(toy: Toy, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.files import hash_file, write_json
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.search import SearchConfig
-from asr_kd.decoding.split import HYPOTHESES, decode_split, read_hypotheses, rescore_split
+from asr_kd.decoding.split import HYPOTHESES, decode_split, open_decoded, rescore_split
 from asr_kd.graph.fst import Fst
 from asr_kd.graph.hclg import write_words
 from asr_kd.lattices.store import DATA, LatticeStore
@@ -39,7 +39,7 @@ def test_summary_hypotheses_and_lattices_agree(tmp_path: Path) -> None:
     assert summary["lattices"]["shrunk_beams"] == {}
     assert summary["lattices"]["arcs_per_frame"] < summary["lattices"]["arcs_per_frame_of_search"]
     own = rescore_split(tmp_path, [10.0], [0.0])[10.0, 0.0]
-    assert own == read_hypotheses(tmp_path)
+    assert own == {row["id"]: row["words"] for row in rows}
     assert any(own.values())
 
 
@@ -50,6 +50,14 @@ def test_lattices_of_states_are_kept_by_option_and_give_the_same_words(tmp_path:
         decode_split(graph, IDS, log_likelihoods_of, config, tmp_path / name)
     assert LatticeStore.open(tmp_path / "states").kind == "states"
     assert rescore_split(tmp_path / "states", [10.0], [0.0]) == rescore_split(tmp_path / "words", [10.0], [0.0])
+
+
+def test_words_that_are_not_those_of_the_lattices_are_refused(tmp_path: Path) -> None:
+    decode_split(graph_of(random_fst(3)), IDS[:2], log_likelihoods_of, CONFIG, tmp_path)
+    assert open_decoded(tmp_path)[1] == WORDS
+    write_json(tmp_path / "words.json", WORDS[:2])
+    with pytest.raises(InputError, match="not the words of the lattices"):
+        rescore_split(tmp_path, [10.0], [0.0])
 
 
 def test_the_number_of_workers_does_not_change_the_lattices(tmp_path: Path) -> None:
@@ -72,7 +80,7 @@ def test_utterances_without_usable_scores_are_dropped_by_reason(tmp_path: Path) 
     summary = decode_split(graph_of(random_fst(3)), IDS, broken, CONFIG, tmp_path, max_dropped=0.1)
     assert summary["utterances"]["dropped"] == {"log-likelihoods not finite": 1, "no log-likelihoods": 1}
     assert summary["utterances"]["kept"] == 28
-    assert "utt07" not in read_hypotheses(tmp_path) and "utt11" not in LatticeStore.open(tmp_path)
+    assert "utt07" not in (tmp_path / HYPOTHESES).read_text() and "utt11" not in LatticeStore.open(tmp_path)
 
 
 def test_too_many_drops_fail(tmp_path: Path) -> None:
