@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+_SHOWN = 10
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -40,5 +42,9 @@ def rescore(
         typer.echo(json_module.dumps(summary, indent=1, ensure_ascii=False))
         return
     typer.echo(f"{output}: {summary['utterances']} utterances")
+    emptied = summary.get("lm", {}).get("emptied", [])
+    if emptied:
+        typer.echo(f"{len(emptied)} without words, for the new language model lacks a word on every path: "
+                   f"{', '.join(emptied[:_SHOWN])}{', ...' if len(emptied) > _SHOWN else ''}")
     if "oracle" in summary:
         typer.echo("oracle: WER {wer:.2f} % of {words} words".format(**summary["oracle"]))

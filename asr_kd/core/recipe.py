@@ -14,6 +14,7 @@ from asr_kd.core.stages import Stage, StageKind
 
 # A stage's name is that of its folder in the run directory.
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SEED_FOLDER = re.compile(r"-seed\d+$")
 _TAKEN_NAMES = {"logs"}
 
 
@@ -141,6 +142,8 @@ def _stage(
 
     if not _STAGE_NAME.fullmatch(name):
         raise fail((), "expected letters, digits, '_' and '-' as a stage's name")
+    if _SEED_FOLDER.search(name):
+        raise fail((), "a name that ends so is the folder of another stage's seed; name the stage otherwise")
     if entry.run not in kinds:
         raise fail(("run",), f"unknown kind of stage {entry.run!r}; {nearest_name(entry.run, list(kinds))}")
     kind = kinds[entry.run]

@@ -17,6 +17,10 @@ from asr_kd.lattices.lattice import Lattice
 __all__ = ["DecodingGraph", "SearchConfig", "SearchError", "SearchResult", "decode"]
 
 
+# Costs are sums in single precision: beyond this they could overflow, and infinity - infinity is no cost.
+_LARGEST = 1e30
+
+
 class SearchError(WorkError):
     """One utterance cannot be searched; `reason` is a short fixed phrase for counting."""
 
@@ -65,7 +69,7 @@ def decode(graph: DecodingGraph, log_likelihoods: np.ndarray, config: SearchConf
     """Search the best paths of `graph` for log_likelihoods (frames, pdfs).
 
     Frame-synchronous token passing as Kaldi's LatticeFasterDecoder. InputError: another number of pdfs than
-    the graph's. SearchError: no frames, values that are not finite.
+    the graph's. SearchError: no frames, values that are not finite (or beyond 1e30).
     """
     config = config or SearchConfig()
     scores = _checked(graph, log_likelihoods)
@@ -87,9 +91,9 @@ def _checked(graph: DecodingGraph, log_likelihoods: np.ndarray) -> np.ndarray:
                          f"{graph.num_pdfs} pdfs; decode with the graph of this model")
     if len(log_likelihoods) == 0:
         raise SearchError("no frames", "the utterance is shorter than a frame")
-    finite = np.isfinite(log_likelihoods)
-    if not finite.all():
-        frame, pdf = np.argwhere(~finite)[0]
+    usable = np.abs(log_likelihoods) < _LARGEST
+    if not usable.all():
+        frame, pdf = np.argwhere(~usable)[0]
         raise SearchError("log-likelihoods not finite", f"frame {frame}, pdf {pdf} has {log_likelihoods[frame, pdf]}; "
                           "the model or its input is broken")
     return np.ascontiguousarray(log_likelihoods, np.float32)

@@ -104,7 +104,7 @@ class LatticeStore:
         try:
             if index["version"] != _VERSION:
                 raise InputError(f"{folder}: lattices of version {index['version']}, expected {_VERSION}; decode again")
-            entries = {i: _Entry(*values) for i, values in index["lattices"].items()}
+            entries = {i: _Entry(*map(int, values)) for i, values in index["lattices"].items()}
             size, description, kind = int(index["bytes"]), dict(index["description"]), index["kind"]
             if kind not in _KINDS:
                 raise ValueError(kind)

@@ -305,6 +305,7 @@ def test_changed_content_of_an_outside_file_is_noticed(tmp_path: Path) -> None:
         (("  noise:\n", "  ../noise:\n"), "recipe.yaml:11: stages.../noise: expected letters"),
         (("  noise:\n", "  '':\n"), "expected letters, digits, '_' and '-' as a stage's name"),
         (("  noise:\n", "  logs:\n"), "stages.logs: the run directory has a folder of that name already"),
+        (("  noise:\n", "  other-seed1:\n"), "stages.other-seed1: a name that ends so is the folder of another"),
         (("  noise:\n", "  shown:\n"), "stages.shown: the run directory has a folder of that name already"),
     ],
 )

@@ -108,7 +108,7 @@ def test_long_utterances_keep_their_precision() -> None:
     assert result.words == [] and result.lattice.num_arcs == 20_000
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 def test_scores_that_are_not_finite_are_refused(value: float) -> None:
     scores = np.zeros((3, NUM_PDFS), np.float32)
     scores[1, 2] = value
