@@ -104,9 +104,11 @@ def _share_frames(path: list[tuple[int, int]], loop_ids: np.ndarray, num_frames:
 class _Search:
     """What the search carries from chunk to chunk of frames.
 
-    `alive` holds the scores of the states in the present frame and the one before; only the states `low` to `high`
-    can have any. `back` is, chunk by chunk, for each frame and each state of its window by which arc it was entered:
-    0 by its self-loop, n by the n-th of its arcs. Frame t's window begins with state `lows[t]`, at `back_begins[t]`.
+    `alive` holds the scores of the states in the present frame and the one before, less the best of the frame before
+    that (`taken_off` sums these: single precision could not tell the hypotheses of an hour apart); only the states
+    `low` to `high` can have any. `back` is, chunk by chunk, for each frame and each state of its window by which arc it
+    was entered: 0 by its self-loop, n by the n-th of its arcs. Frame t's window begins with state `lows[t]`, at
+    `back_begins[t]`.
     """
 
     def __init__(self, graph: TrainingGraph, logs: np.ndarray, num_frames: int, beam: np.float32) -> None:
@@ -125,8 +127,14 @@ class _Search:
         self._back: list[np.ndarray] = []
         self._back_size = 0
         self._num_frames = 0
-        self.score = 0.0
+        self._best = 0.0
+        self._taken_off = 0.0
         self.reached = 0.0
+
+    @property
+    def score(self) -> float:
+        """The log-probability of the best hypothesis in the last frame."""
+        return self._taken_off + self._best
 
     def reachable_pdfs(self, num_frames: int) -> np.ndarray:
         """Indices of the pdfs that hypotheses may need in the next frames; `advance` expects just their scores."""
@@ -137,7 +145,7 @@ class _Search:
         """Go through the frames of `scores` `(frames, reachable pdfs)`, which begin with frame `begin`."""
         graph = self._graph
         width = self._reach[1] - self._reach[0] + 1
-        back, self._low, self._high, best, furthest = _advance(
+        back, self._low, self._high, best, taken_off, furthest = _advance(
             scores, begin, self._columns, self._beam, self._alive, self._low, self._high, graph.state_pdf,
             self._loop_weights, graph.begins, graph.sources, self._arc_weights, graph.starts, graph.start_weights,
             self._lowest, self._highest, self._lows, self._back_begins,
@@ -145,7 +153,8 @@ class _Search:
         self._back.append(back)
         self._back_size += len(back)
         self._num_frames = begin + len(scores)
-        self.score = float(best)
+        self._best = float(best)
+        self._taken_off += taken_off
         self.reached = (furthest + 1) / graph.num_states
 
     def finish(self) -> BestPath:
@@ -153,13 +162,13 @@ class _Search:
         if frames == 0:
             return BestPath(None, self.score, 0, self.reached)
         last = self._alive[(frames - 1) % 2][graph.ends]
-        totals = np.where(last >= np.float32(self.score) - self._beam, last + self._end_weights, _NONE)
+        totals = np.where(last >= np.float32(self._best) - self._beam, last + self._end_weights, _NONE)
         end = int(totals.argmax())
         if totals[end] < _NONE / 2:
             return BestPath(None, self.score, frames, self.reached)
         ids = _trace(np.concatenate(self._back), self._back_begins, self._lows, graph.begins, graph.sources,
                      graph.transition_ids, graph.loop_ids, int(graph.ends[end]), int(graph.end_ids[end]))
-        return BestPath(ids, float(totals[end]), frames)
+        return BestPath(ids, self._taken_off + float(totals[end]), frames)
 
 
 @njit(nogil=True, cache=True)
@@ -202,6 +211,7 @@ def _advance(scores, begin, columns, beam, alive, low, high, state_pdf, loop_wei
              starts, start_weights, lowest, highest, lows, back_begins, back, back_size):
     none = np.float32(-1e30)
     used = 0
+    taken_off = 0.0
     for k in range(scores.shape[0]):
         t = begin + k
         current = alive[(t - 1) % 2]
@@ -214,6 +224,7 @@ def _advance(scores, begin, columns, beam, alive, low, high, state_pdf, loop_wei
         best = none
         for i in range(low, high + 1):
             best = max(best, current[i])
+        taken_off += best
         floor = best - beam
         while low < high and current[low] < floor:
             current[low] = none
@@ -222,8 +233,7 @@ def _advance(scores, begin, columns, beam, alive, low, high, state_pdf, loop_wei
             current[high] = none
             high -= 1
         for i in range(low, high + 1):
-            if current[i] < floor:
-                current[i] = none
+            current[i] = none if current[i] < floor else current[i] - best
         # Arcs lead a bounded way up and down: only a window of states can be alive in a frame.
         new_low = lowest[low]
         new_high = highest[high]
@@ -251,7 +261,7 @@ def _advance(scores, begin, columns, beam, alive, low, high, state_pdf, loop_wei
     furthest = high
     while furthest > low and last[furthest] < best - beam:
         furthest -= 1
-    return back[:used].copy(), low, high, best, furthest
+    return back[:used].copy(), low, high, best, taken_off, furthest
 
 
 @njit(nogil=True, cache=True)

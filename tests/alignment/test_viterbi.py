@@ -118,6 +118,23 @@ def test_a_narrow_beam_loses_the_path_and_a_wide_one_keeps_it(true_model: HmmMod
     assert search(true_model, graph, scores, 500.0).transition_ids is not None
 
 
+def test_an_hour_is_aligned_as_exactly_as_a_minute(true_model: HmmModel) -> None:
+    words = [true_model.lexicon.word_id["ab"]] * 2
+    generator = np.random.default_rng(0)
+    graph = build(true_model, words)
+    # The sum of an hour's scores leaves single precision no fractions.
+    frames = 360_000
+    scores = generator.normal(-60, 0.5, (frames, true_model.tree.num_pdfs)).astype(np.float32)
+    found = search(true_model, graph, scores, 200.0)
+    assert found.transition_ids is not None
+    logs = true_model.transitions.scaled_log_probs(1.0, 0.1)
+    pdfs = true_model.transitions.pdf_ids[found.transition_ids]
+    worth = scores[np.arange(frames), pdfs].sum(dtype=np.float64) + logs[found.transition_ids].sum()
+    strings = {tuple(phones): log_prob for phones, log_prob in phone_strings(true_model.lexicon, words)}
+    spelt = tuple(phone_segments(found.transition_ids, true_model.transitions).phones.tolist())
+    assert found.score == pytest.approx(worth + strings[spelt], abs=2.0)
+
+
 def test_no_frames_have_no_path(true_model: HmmModel) -> None:
     graph = build(true_model, [true_model.lexicon.word_id["c"]])
     assert search(true_model, graph, np.zeros((0, true_model.tree.num_pdfs)), 10.0).transition_ids is None
