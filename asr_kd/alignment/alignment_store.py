@@ -101,6 +101,8 @@ class AlignmentStore(Mapping[str, np.ndarray]):
         numbers = path.with_name(_NUMBERS)
         if not isinstance(description, dict) or description.get("format") != _FORMAT:
             raise InputError(f"{path}: not alignments of format {_FORMAT}; align again")
+        if not _is_complete(description):
+            raise InputError(f"{path}: damaged: not what an alignment writes there; align again")
         if model is not None and model.digest != description["model_digest"]:
             raise InputError(f"{folder}: aligned with the model {description['model_digest'][:8]}, not with "
                              f"{model.name}; align again with this one")
@@ -140,6 +142,12 @@ class AlignmentStore(Mapping[str, np.ndarray]):
     @cached_property
     def _index(self) -> dict[str, int]:
         return {utterance: i for i, utterance in enumerate(self.ids)}
+
+
+def _is_complete(description: dict[str, Any]) -> bool:
+    utterances = description.get("utterances")
+    return (isinstance(utterances, dict) and all(isinstance(frames, int) for frames in utterances.values())
+            and {"model_digest", "content", "drops"} <= description.keys())
 
 
 def _write_header(file: IO[bytes], num_frames: int) -> None:

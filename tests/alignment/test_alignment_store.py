@@ -1,4 +1,6 @@
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +68,18 @@ def test_numbers_that_were_touched_are_refused(true_model: HmmModel, tmp_path: P
     np.save(path, np.ones(30, np.float32))
     with pytest.raises(InputError, match="not the 30 frames"):
         AlignmentStore.open(tmp_path / "ali")
+
+
+@pytest.mark.parametrize("change", [
+    {"utterances": ["u"]}, {"utterances": {"u": "30"}}, {"content": None, "drops": ...}, {"utterances": ...},
+    {"content": ...}, {"model_digest": ...}])
+def test_an_index_that_is_not_one_is_refused(true_model: HmmModel, tmp_path: Path, change: dict[str, Any]) -> None:
+    write_alignments(tmp_path / "ali", {"u": np.ones(30, np.int32)}, true_model)
+    path = tmp_path / "ali/alignments.json"
+    description = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({key: value for key, value in description.items() if value is not ...}))
+    with pytest.raises(InputError, match="alignments.json: damaged"):
+        AlignmentStore.open(tmp_path / "ali", true_model)
 
 
 def test_alignments_are_mapped_not_loaded(true_model: HmmModel, tmp_path: Path) -> None:
