@@ -58,9 +58,12 @@ def accumulate_lda(
             sum_products(spliced, spliced, squares)
         return LdaStatistics(counts, sums, squares[: sums.shape[1], : sums.shape[1]])
 
-    found = list(map_threads(one_task, tasks, workers))
-    return LdaStatistics(*(np.sum([getattr(s, name) for s in found if s.sums.size], axis=0)
-                           for name in ("counts", "sums", "squares")))
+    # One after the other: a class has a row of sums in each task, and long corpora have many tasks.
+    found = map_threads(one_task, tasks, workers)
+    total = next(found)
+    for one in found:
+        total = LdaStatistics(total.counts + one.counts, total.sums + one.sums, total.squares + one.squares)
+    return total
 
 
 def lda_transform(statistics: LdaStatistics, dim: int) -> np.ndarray:
