@@ -84,9 +84,9 @@ def train(
         name = "text" if number == 0 else f"extra {number}"
         print(f"{name}: {part.sentences} sentences, {part.words} words, {part.oov} outside the vocabulary; "
               f"n-grams {_counts(part.ngrams)}; weight {part.weight:.4f}")
-        for n, discounts in enumerate(part.discounts, 1):
-            if discounts.is_fallback:
-                print(f"{name}: {n}-grams: too little text for discounts of its own; 0.5, 1 and 1.5 taken")
+        orders = [f"{n}-grams" for n, discounts in enumerate(part.discounts, 1) if discounts.is_fallback]
+        if orders:
+            print(f"{name}: too little text for discounts of their own ({', '.join(orders)}); 0.5, 1 and 1.5 taken")
         if part.dev is not None and len(report.components) > 1:
             print(f"{name}: {_describe(part.dev)}")
     if report.dev_unpruned is not None and report.ngrams != report.ngrams_unpruned:

@@ -1,5 +1,6 @@
 """Sentences from files, and sentences as word ids."""
 
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from asr_kd.lm.model import BEGIN, END
 
 Sentences = Iterable[Sequence[str]]
 _MARKERS = {BEGIN, END}
+# CMU's way to number a word's further pronunciations.
+_VARIANT = re.compile(r"(.+)\(\d+\)")
 _NO_WORDS = {*_MARKERS, "<eps>"}
 
 
@@ -55,7 +58,7 @@ def read_vocabulary(path: Path) -> list[str]:
                           if (fields := line.split()) and not line.startswith(";;;"))
     found = [word for word in words
              if word not in _NO_WORDS and not (word.startswith("#") and word[1:].isdigit())
-             and not (word.endswith(")") and word.rpartition("(")[0] in words)]
+             and not ((variant := _VARIANT.fullmatch(word)) and variant[1] in words)]
     if not found:
         raise InputError(f"{path}: no word in it; expected one a line, or a lexicon")
     return found

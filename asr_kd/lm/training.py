@@ -89,13 +89,19 @@ def train_language_model(
     """A model of `text`, or a mixture with one model for each extra text, pruned if `config` says so.
 
     vocabulary: closed list of words, that each model gives a probability; None: the words of all texts. Mixture
-    weights: config.weights, else those with the least perplexity on `dev`. Raises InputError for texts without words,
-    extra texts with neither weights nor `dev`, weights that do not fit, and a `dev` of unknown words only.
+    weights: config.weights, else those with the least perplexity on `dev`. Raises InputError for texts without words
+    or without one of the vocabulary, extra texts with neither weights nor `dev`, weights that do not fit, and a `dev`
+    of unknown words only.
     """
     config = config or LanguageModelConfig()
     dev = None if dev is None else list(dev)
     weights = _check_weights(config, len(extra) + 1, dev is not None)
     texts = encode([text, *extra], vocabulary, unknown_word=config.unknown_word, min_count=config.min_word_count)
+    for number, one in enumerate(texts, 1):
+        if one.oov == one.words:
+            which = f"text {number} of {len(texts)}" if len(texts) > 1 else "the text"
+            raise InputError(f"none of the {one.words} words of {which} is in the vocabulary of the language model; is "
+                             "it of another language, or written in other letters?")
     estimated = [estimate_encoded(one, config.order, config.min_counts) for one in texts]
     models = [model for model, _ in estimated]
     if weights is None:

@@ -61,7 +61,7 @@ def test_train_writes_a_model_and_says_how_good_it_is(files: Path, capsys: pytes
     assert f"development text: perplexity {perplexity(model, dev).perplexity:.2f} (" in out
     assert "2 sentences, 5 words, 0 outside the vocabulary (0.00 %)" in out
     assert "text: 3 sentences, 10 words, 0 outside the vocabulary" in out
-    assert "1-grams: too little text for discounts of its own" in out
+    assert "text: too little text for discounts of their own (1-grams, 2-grams, 3-grams)" in out
     mixed = run_json(capsys, *train, "--extra", files / "extra.txt", "--output", files / "mixed.arpa", "--order", 2)
     assert len(mixed["components"]) == 2 and len(mixed["ngrams"]) == 2  # type: ignore[arg-type]
     assert read_arpa(files / "mixed.arpa").order == 2

@@ -53,6 +53,11 @@ def test_a_vocabulary_is_a_word_list_or_a_lexicon(tmp_path: Path, content: str) 
     assert read_vocabulary(tmp_path / "words") == ["A", "B"]
 
 
+def test_only_numbered_words_are_further_pronunciations(tmp_path: Path) -> None:
+    (tmp_path / "words").write_text("A\nA(2)\nA(hem)\nB(1)\n")
+    assert read_vocabulary(tmp_path / "words") == ["A", "A(hem)", "B(1)"]
+
+
 def test_an_empty_vocabulary_is_refused(tmp_path: Path) -> None:
     (tmp_path / "words").write_text("<eps> 0\n")
     with pytest.raises(InputError, match="words: no word in it"):

@@ -80,6 +80,8 @@ def test_leaving_speakers_out_raises_their_perplexity(shared: Path) -> None:
     (dict(text=TEXT, extra=[[]], dev=TEXT), "text 2 of 2 of the language model has no words"),
     (dict(text=TEXT, extra=[EXTRA]), "extra texts need a development text that chooses their weights, or weights"),
     (dict(text=TEXT, vocabulary=[]), "the vocabulary of the language model is empty"),
+    (dict(text=TEXT, vocabulary=["q"]), "none of the .* words of the text is in the vocabulary"),
+    (dict(text=TEXT, extra=[[["q"]]], dev=TEXT, vocabulary=["a"]), "none of the 1 words of text 2 of 2"),
     (dict(text=TEXT, dev=[["x"]]), "knows no word of the text"),
     (dict(text=TEXT, dev=[]), "has no words"),
     (dict(text=TEXT, config=LanguageModelConfig(weights=[0.5, 0.5])), r"2 interpolation weights \(0.5, 0.5\) for 1"),
