@@ -1,7 +1,6 @@
 """Speaker-adapted features of another frame store's utterances: fMLLR values, normalised per speaker."""
 
 from collections.abc import Callable
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,7 @@ def write_adapted_features(
     store: FrameStore, adapted: Callable[[str], np.ndarray], gmm_digest: str, supervision: str, folder: Path,
     config: AdaptedFeaturesConfig | None = None,
 ) -> FrameStore:
-    """Write `adapted(id)`, `(frames, dim)`, of every utterance of `store` to a new store, in the same order.
+    """Write `adapted(id)`, `(frames, dim)`, of every utterance of `store` to a new store, speaker by speaker.
 
     `gmm_digest` identifies the GMMs that the transforms belong to: it becomes part of the recipe, so that networks
     refuse features of other GMMs. `supervision` says what the transforms were estimated from, see FrameStore.
@@ -35,9 +34,12 @@ def write_adapted_features(
         "kind": "fmllr", "frame_shift": store.recipe["frame_shift"], "gmm": gmm_digest, "base": store.recipe,
         **config.model_dump(mode="json", exclude={"store_dtype"}),
     }
+    by_speaker: dict[str, list[str]] = {}
+    for utterance_id in store.ids:
+        by_speaker.setdefault(store.speakers[utterance_id], []).append(utterance_id)
     with FrameStoreWriter(folder, dim, config.store_dtype, recipe, supervision) as writer:
-        for speaker, group in groupby(store.ids, key=store.speakers.__getitem__):
-            matrices = {utterance_id: adapted(utterance_id) for utterance_id in group}
+        for speaker, utterance_ids in by_speaker.items():
+            matrices = {utterance_id: adapted(utterance_id) for utterance_id in utterance_ids}
             statistics = sum(map(CmvnStatistics.of, matrices.values()), CmvnStatistics.zero(dim))
             for utterance_id, matrix in matrices.items():
                 if config.normalisation == "speaker":

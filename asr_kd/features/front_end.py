@@ -53,10 +53,6 @@ class FrontEnd:
             return matrix.astype(np.float32, copy=False)
         return apply_affine(matrix, self.transform, self.left, self.right)
 
-    def out_dim(self, dim: int) -> int:
-        """The dimension of what comes out, for features of dimension `dim`."""
-        return len(self.transform) if self.transform is not None else dim * (self.delta_order + 1)
-
     def followed_by(self, transform: np.ndarray) -> "FrontEnd":
         """The front end with one more linear transform `(out, out)` behind its own (as MLLT is behind LDA)."""
         if self.transform is None:

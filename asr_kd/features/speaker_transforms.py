@@ -82,12 +82,6 @@ class SpeakerTransforms:
                              f"(frames, {self.dim})")
         return apply_affine(matrix, self.matrices[speaker])
 
-    def refuse_transcripts(self, purpose: str) -> None:
-        """InputError where transcripts supervised the transforms: what is scored must not know them."""
-        if self.supervision == "transcript":
-            raise InputError(f"{purpose}: the speaker transforms were estimated from transcripts; "
-                             "only those of a first pass may be used here")
-
     def check_gmm(self, gmm_digest: str, name: str = "these transforms") -> None:
         """InputError where the transforms were estimated for other Gaussians."""
         if gmm_digest != self.gmm_digest:
