@@ -1,1 +1,1 @@
-"""Decoding graphs: n-gram language models (ARPA), grammar G, lexicon L and their composition with context and HMMs."""
+"""Decoding graphs: grammar G, lexicon L and their composition with phonetic context and HMMs."""

@@ -83,8 +83,8 @@ class Fst:
         """Read an OpenFst `const` file (standard arcs, no symbol tables); anything else raises InputError."""
         try:
             content = np.fromfile(path, np.uint8)
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file") from error
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
         if len(content) < _HEADER.size:
             raise InputError(f"{path}: not an OpenFst file, or truncated ({len(content)} bytes)")
         magic, _, kind, _, arc_type, version, flags, _, start, num_states, num_arcs = _HEADER.unpack(

@@ -23,7 +23,7 @@ from asr_kd.hmm.topology import Topology
 from asr_kd.hmm.transitions import TransitionModel
 from asr_kd.hmm.tree import DecisionTree
 from asr_kd.lexicon.lexicon import Lexicon
-from asr_kd.lm.arpa import NgramModel
+from asr_kd.lm.model import BEGIN, END, NgramModel
 
 _LOG = get_logger(__name__)
 
@@ -42,7 +42,7 @@ def build_graph(hmm: HmmModel, model: NgramModel, folder: Path, config: GraphCon
     Returns graph.json's content (sizes, digests of HMM, lexicon and LM, hash of the graph, what was dropped) with
     the CPU seconds taken.
     Words of the LM without pronunciation are left out and counted, or refused (InputError) where
-    `config.allow_missing_words` is false.
+    `config.allow_missing_words` is false, or where no word has one.
     """
     config = config or GraphConfig()
     begin = time.process_time()
@@ -140,6 +140,9 @@ def _compose(left: Fst, right: Fst) -> Any:
 def _check_words(grammar: Grammar, model: NgramModel, config: GraphConfig) -> None:
     if not grammar.dropped_words:
         return
+    if len(grammar.dropped_words) == len(set(model.words) - {BEGIN, END}):
+        raise InputError(f"{model.path}: none of the {len(grammar.dropped_words)} words of the LM is in the lexicon "
+                         f"({grammar.dropped_words[0]!r}...); nothing could be recognised")
     named = ", ".join(grammar.dropped_words[:5])
     message = (f"{model.path}: {len(grammar.dropped_words)} words of the LM are not in the lexicon "
                f"({named}{', ...' if len(grammar.dropped_words) > 5 else ''})")

@@ -1,1 +1,1 @@
-"""Lexicon, HMM topology, tied-state tree, GMM bootstrap and forced alignment, as array code."""
+"""The HMM-GMM model: topology, tied-state tree, transition-ids, Gaussian mixtures and their scores."""
