@@ -56,10 +56,11 @@ def adapted_score_source(
 ) -> tuple[ScoreSource, SpeakerTransforms]:
     """The first half of `align_adapted` for many hours: scores for `align_to_folder`, and the transforms in them.
 
-    The first alignment is written to the new folder `scratch`, not kept in memory.
+    The first alignment is written to the new folder `scratch`, not kept in memory. Features without a transcript are
+    passed over.
     """
     first, _ = align_to_folder(scratch, model, gmm_score_source(model, features, config, speakers=speakers),
-                               utterance_ids(features), transcripts, config, workers)
+                               list(transcripts), transcripts, config, workers)
     transforms = _supervised(model, features, transcripts, first, fmllr, workers, speakers)
     return gmm_score_source(model, features, config, transforms, speakers), transforms
 

@@ -28,8 +28,8 @@ from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.hmm import TRANSFORMS
-from asr_kd.stages.model_folders import beneath, load_hmm
-from asr_kd.stages.model_inputs import Audio, adapted_store, base_recipe
+from asr_kd.stages.model_folders import beneath, load_hmm, refuse_other_folder
+from asr_kd.stages.model_inputs import Audio, adaptation_facts, adapted_store, base_recipe
 from asr_kd.stages.networks import BUNDLE
 
 ALIGNMENTS, SCORES, SUMMARY = "alignments", "scores.jsonl", "summary.json"
@@ -70,16 +70,17 @@ def align_manifest(
     where more than the share `max_dropped` of the utterances cannot be aligned.
     """
     chosen = _formats(formats)
-    _refuse_other_folders(Path(output))
+    refuse_other_folder(output, SUMMARY, "alignment")
     settings = {"beam": beam, "retry_beam": retry_beam, "acoustic_scale": acoustic_scale,
                 "boost_silence": boost_silence, "map_unknown": map_unknown, "max_dropped": max_dropped}
     config = build_config(AlignConfig, Settings(settings, {}))
     hmm = load_hmm(Path(model), lexicon)
     utterances = read_manifest(manifests, split)
+    _check_ids(utterances, chosen, manifests)
     transcripts = {utterance.id: utterance.text.split() for utterance in utterances}
     hmm.lexicon.word_ids(transcripts, map_unknown)
-    job = _Job(hmm, config, Audio(manifests, split, features, max_dropped), transcripts, network, transforms, adapt,
-               workers)
+    job = _Job(hmm, config, Audio(manifests, split, features, max_dropped, workers), transcripts, network, transforms,
+               adapt, workers)
     with atomic_folder(Path(output)) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         store, source, facts = job.scores(Path(scratch))
         tally = _Tally()
@@ -87,8 +88,9 @@ def align_manifest(
             def note(one: UtteranceAlignment) -> None:
                 scores.write(tally.line(one))
 
-            alignments, drops = align_to_folder(folder / ALIGNMENTS, hmm, source, store.ids, transcripts, config,
-                                                workers, note)
+            # Features given may be those of a larger set: the manifest says what is aligned.
+            alignments, drops = align_to_folder(folder / ALIGNMENTS, hmm, source, list(transcripts), transcripts,
+                                                config, workers, note)
         frame_shift = store.recipe["frame_shift"] / 1000
         write_time_marks(folder, alignments, transcripts, hmm, chosen, frame_shift, _durations(utterances))
         summary = {"split": split, "model": hmm.digest, "lexicon": hmm.lexicon.digest, **facts,
@@ -117,7 +119,7 @@ class _Job:
         if self.network is None:
             store = self.audio.store(self.hmm.feature_recipe, "the GMMs", scratch)
             source, transforms = self._gmm_scores(store, scratch)
-            return store, source, {"scores": "gmm", "gmm": self.hmm.gmm_digest, **_adaptation(transforms)}
+            return store, source, {"scores": "gmm", "gmm": self.hmm.gmm_digest, **adaptation_facts(transforms)}
         return self._network_scores(self.network, scratch)
 
     def _gmm_scores(self, store: FrameStore, scratch: Path) -> tuple[ScoreSource, SpeakerTransforms | None]:
@@ -141,7 +143,7 @@ class _Job:
             _, transforms = self._gmm_scores(base, scratch)
             assert transforms is not None
             store = adapted_store(card.feature_recipe, self.hmm, base, transforms, scratch)
-            facts |= _adaptation(transforms)
+            facts |= adaptation_facts(transforms)
         else:
             store = self.audio.store(card.feature_recipe, f"the network {folder}", scratch)
 
@@ -183,16 +185,11 @@ def _formats(formats: Sequence[str] | None) -> tuple[Format, ...]:
     return tuple(name for name in FORMATS if name in (formats or FORMATS[:2]))
 
 
-def _refuse_other_folders(output: Path) -> None:
-    if output.exists() and not (output / SUMMARY).is_file() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output}: exists and is no alignment; give a new folder")
-
-
-def _adaptation(transforms: SpeakerTransforms | None) -> dict[str, Any]:
-    if transforms is None:
-        return {}
-    return {"transforms": {"supervision": transforms.supervision, **transforms.summary,
-                           "fallbacks": transforms.fallbacks}}
+def _check_ids(utterances: Sequence[Utterance], formats: Sequence[Format], manifests: Path) -> None:
+    wrong = next((utterance.id for utterance in utterances if utterance.id.split() != [utterance.id]), None)
+    if wrong is not None and {"ctm", "ids"} & set(formats):
+        raise InputError(f"{manifests}: the id {wrong!r} cannot stand in CTM files and Kaldi's archives, which part "
+                         "fields by spaces; rename such utterances, or ask for --format textgrid alone")
 
 
 def _durations(utterances: Sequence[Utterance]) -> dict[str, float]:

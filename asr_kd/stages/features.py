@@ -41,16 +41,19 @@ def extract(
 
 
 def features_by_recipe(
-    manifests: Path, split: str, recipe: Mapping[str, Any] | None, folder: Path, max_dropped: float = 0.05
+    manifests: Path, split: str, recipe: Mapping[str, Any] | None, folder: Path, max_dropped: float = 0.05,
+    workers: int | None = None,
 ) -> FrameStore:
     """The features that a model's `feature_recipe` describes, of every utterance of a split, as a new store.
 
     For models whose features need nothing but audio; other recipes raise InputError.
     """
+    if recipe is None:
+        raise InputError("the model does not say what features it was trained on; give the features themselves")
     try:
-        config = FeatureConfig(**{**(recipe or {}), "store_dtype": "float32"})
+        config = FeatureConfig(**{**recipe, "store_dtype": "float32"})
     except pydantic.ValidationError as error:
-        raise InputError(f"features of kind {(recipe or {}).get('kind')!r} cannot be made from audio alone; "
+        raise InputError(f"features of kind {recipe.get('kind')!r} cannot be made from audio alone; "
                          "give the features themselves") from error
-    extract_features(read_manifest(manifests, split), config, folder, max_dropped=max_dropped)
+    extract_features(read_manifest(manifests, split), config, folder, workers=workers, max_dropped=max_dropped)
     return FrameStore.open(folder)

@@ -1,8 +1,9 @@
-"""Models as commands are given them: folders that `save` wrote, or the stages' folders that hold those."""
+"""Folders as commands are given them: models (what `save` wrote, or a stage's folder around it), and outputs."""
 
 from pathlib import Path
 from typing import Any
 
+from asr_kd.core.errors import InputError
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
 
@@ -33,3 +34,13 @@ def beneath(folder: Path, *names: str) -> Path:
     for name in names:
         folder = folder / name if (folder / name).is_dir() else folder
     return folder
+
+
+def refuse_other_folder(output: Path, mark: str, what: str) -> None:
+    """InputError where `output` exists and is neither empty nor what this command wrote before (`mark` is in it).
+
+    Commands replace their whole output folder: a mistyped one must not cost anybody a run or a corpus.
+    """
+    output = Path(output)
+    if output.exists() and not (output / mark).is_file() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output}: exists and is no {what}; give a new folder")

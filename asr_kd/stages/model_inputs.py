@@ -23,6 +23,7 @@ class Audio:
     split: str
     features: Path | None = None
     max_dropped: float = 0.05
+    workers: int | None = None
 
     def store(self, recipe: Mapping[str, Any] | None, whose: str, scratch: Path) -> FrameStore:
         """The features given, which must be of `recipe`; else made from the audio, in a folder below `scratch`."""
@@ -31,7 +32,7 @@ class Audio:
                 raise InputError(f"{whose} hear features adapted to speakers; give them (--features), speaker "
                                  "transforms (--transforms), or adapt (--adapt)")
             return features_by_recipe(Path(self.manifests), self.split, recipe, scratch / "features",
-                                      self.max_dropped)
+                                      self.max_dropped, self.workers)
         store = FrameStore.open(beneath(self.features, self.split))
         if store.recipe != recipe:
             raise InputError(f"{store.folder}: other features than those that {whose} were trained on; give theirs, or "
@@ -69,3 +70,11 @@ def refuse_transcripts(supervision: str | None, where: Path) -> None:
     if supervision == "transcript":
         raise InputError(f"{where}: speaker transforms that were estimated from transcripts; what is decoded to be "
                          "scored must not know them: estimate them by a first pass")
+
+
+def adaptation_facts(transforms: SpeakerTransforms | None) -> dict[str, Any]:
+    """What a summary says of the speaker transforms that were used; nothing where there were none."""
+    if transforms is None:
+        return {}
+    return {"transforms": {"supervision": transforms.supervision, **transforms.summary,
+                           "fallbacks": transforms.fallbacks}}

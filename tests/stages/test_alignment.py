@@ -225,6 +225,29 @@ def test_features_of_another_kind_are_refused(run: Path, tmp_path: Path) -> None
         align_manifest(run / "prepare", "train", tmp_path / "mono", tmp_path / "ali", features=run / "mfcc")
 
 
+def test_a_model_that_does_not_say_what_it_hears_needs_features(run: Path, tmp_path: Path) -> None:
+    replace(HmmModel.load(run / "mono"), feature_recipe=None).save(tmp_path / "mono")
+    with pytest.raises(InputError, match="does not say what features it was trained on"):
+        align_manifest(run / "prepare", "train", tmp_path / "mono", tmp_path / "ali")
+
+
+@pytest.mark.parametrize("adapt", [False, True])
+def test_features_of_more_utterances_than_the_manifest_has(run: Path, tmp_path: Path, adapt: bool) -> None:
+    utterances = read_manifest(run / "prepare", "train")[:5]
+    write_manifest(tmp_path, "train", utterances)
+    found = align_manifest(tmp_path, "train", run / "mono", tmp_path / "ali", features=run / "mfcc", adapt=adapt)
+    assert found["utterances"]["total"] == found["utterances"]["kept"] == 5
+
+
+def test_ids_with_spaces_are_refused_before_any_work_or_written_as_textgrids(run: Path, tmp_path: Path) -> None:
+    utterances = read_manifest(run / "prepare", "train")
+    write_manifest(tmp_path, "train", [replace(utterances[0], id="a b"), *utterances[1:]])
+    with pytest.raises(InputError, match="'a b' cannot stand in CTM files"):
+        align_manifest(tmp_path, "train", run / "mono", tmp_path / "ali")
+    align_manifest(tmp_path, "train", run / "mono", tmp_path / "ali", formats=["textgrid"])
+    assert (tmp_path / "ali/textgrid/a b.TextGrid").is_file()
+
+
 def test_unusable_audio_is_counted(run: Path, tmp_path: Path) -> None:
     utterances = read_manifest(run / "prepare", "train")
     write_manifest(tmp_path, "train", [replace(utterances[0], audio=tmp_path / "gone.wav"), *utterances[1:]])
