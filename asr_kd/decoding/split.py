@@ -92,7 +92,8 @@ def decode_split(
         for utterance_id, found in zip(
                 ids, map_threads(work, ids, workers, description="decoding"), strict=True):
             if isinstance(found, WorkError):
-                drops.drop(utterance_id, getattr(found, "reason", "no log-likelihoods"), str(found))
+                reason = getattr(found, "reason", "no log-likelihoods")
+                drops.drop(utterance_id, reason, str(found).removeprefix(f"{reason}: "))
                 continue
             seconds += found.seconds
             store.add(utterance_id, found.lattice)

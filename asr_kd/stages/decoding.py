@@ -14,7 +14,7 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, list_files, write_json
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import list_splits, read_manifest
-from asr_kd.decoding.graph import DecodingGraph
+from asr_kd.decoding.graph import DecodingGraph, with_lexicon_of, write_lexicon
 from asr_kd.decoding.search import SearchConfig
 from asr_kd.decoding.split import decode_split
 from asr_kd.features.frame_store import FrameStore
@@ -27,7 +27,7 @@ from asr_kd.models.bundle import load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.language_model import find_language_model
-from asr_kd.stages.model_folders import load_hmm
+from asr_kd.stages.model_folders import load_hmm, refuse_other_folder
 from asr_kd.stages.model_inputs import refuse_transcripts
 from asr_kd.stages.networks import BUNDLE
 
@@ -54,7 +54,7 @@ def build(inputs: Mapping[str, Path], config: GraphConfig, output: Path, context
         transcripts = {u.id: u.text.split() for split in list_splits(inputs["manifests"])
                        for u in read_manifest(inputs["manifests"], split)}
         hmm = hmm.with_lexicon(estimate_pronunciation_probabilities(hmm, alignments, transcripts, map_unknown=True)[0])
-    return build_graph(hmm, read_arpa(find_language_model(inputs)), output, config)
+    return _build(hmm, find_language_model(inputs), output, config)
 
 
 def build_decoding_graph(
@@ -68,19 +68,22 @@ def build_decoding_graph(
 ) -> dict[str, Any]:
     """HCLG of the HMM model in the folder `model` and the ARPA file `lm`; see `build_graph`. `asr-kd graph`.
 
-    `lexicon` holds other words than the model's own, in its phones; InputError where it has others.
+    `lexicon` holds other words than the model's own, in its phones; InputError where it has others. A graph in
+    `output` is replaced, any other folder refused.
     """
+    refuse_other_folder(output, "graph.json", "decoding graph")
     hmm = load_hmm(model, lexicon)
     config = GraphConfig(transition_scale=transition_scale, self_loop_scale=self_loop_scale,
                          allow_missing_words=allow_missing_words)
-    with atomic_folder(output) as folder:
-        return build_graph(hmm, read_arpa(lm), folder, config)
+    with atomic_folder(Path(output)) as folder:
+        return _build(hmm, lm, folder, config)
 
 
 def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, context: StageContext) -> dict[str, Any]:
     """Lattices and best words of each split, by the network's scores where there is one, else by the GMMs'."""
     hmm = HmmModel.load(inputs["hmm"])
     graph = DecodingGraph.load(inputs["graph"], hmm.digest)
+    hmm = with_lexicon_of(inputs["graph"], hmm, graph.words)
     summaries: dict[str, Any] = {}
     real_time_factors: dict[str, float] = {}
     for split in config.splits:
@@ -98,6 +101,12 @@ def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, conte
         summaries[split] = summary
     write_json(output / SYSTEM, {**facts, "real_time_factor": real_time_factors})
     return summaries
+
+
+def _build(hmm: HmmModel, lm: Path, folder: Path, config: GraphConfig) -> dict[str, Any]:
+    summary = build_graph(hmm, read_arpa(lm), folder, config)
+    write_lexicon(folder, hmm.lexicon)
+    return summary
 
 
 def _scorer(

@@ -10,9 +10,11 @@ import numpy as np
 from asr_kd.core.config import Settings, build_config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, write_json
-from asr_kd.decoding.graph import DecodingGraph
+from asr_kd.data.manifest import read_manifest
+from asr_kd.decoding.graph import DecodingGraph, with_lexicon_of
 from asr_kd.decoding.outputs import n_best_split, timed_words, write_n_best, write_timed_words
-from asr_kd.decoding.search import SearchConfig
+from asr_kd.decoding.rescoring import check_weights
+from asr_kd.decoding.search import SearchConfig, SearchError
 from asr_kd.decoding.split import decode_split, rescore_split
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
@@ -23,8 +25,8 @@ from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.scoring.transcripts import write_transcripts
 from asr_kd.stages.decoding import Scorer
 from asr_kd.stages.hmm import TRANSFORMS
-from asr_kd.stages.model_folders import beneath
-from asr_kd.stages.model_inputs import Audio, adapted_store, base_recipe, refuse_transcripts
+from asr_kd.stages.model_folders import beneath, refuse_other_folder
+from asr_kd.stages.model_inputs import Audio, adaptation_facts, adapted_store, base_recipe, refuse_transcripts
 from asr_kd.stages.networks import BUNDLE
 from asr_kd.stages.speaker_adaptation import FirstPassConfig, first_pass_transforms
 
@@ -66,26 +68,34 @@ def decode_manifest(
     InputError for what does not belong together and for transforms supervised by transcripts; WorkError where more
     than the share `max_dropped` of the utterances cannot be decoded.
     """
-    _refuse_other_folders(Path(output))
+    refuse_other_folder(output, DECODING, "decoding")
     search = build_config(SearchConfig, Settings({
         "beam": beam, "max_active": max_active, "lattice_beam": lattice_beam, "acoustic_scale": acoustic_scale,
         "lattices": lattices}, {}))
     if lattices == "states" and n_best:
         raise InputError("n-best lists are made of word lattices; decode with lattices of words")
+    weight = 1 / acoustic_scale if lm_weight is None else lm_weight
+    check_weights(weight, insertion_penalty)
     hmm = HmmModel.load(model)
     searched = DecodingGraph.load(graph, hmm.digest)
-    job = _Job(hmm, searched, Audio(manifests, split, features, max_dropped), network, transforms, adapt)
-    weight = 1 / acoustic_scale if lm_weight is None else lm_weight
-    if weight <= 0:
-        raise InputError(f"LM weight {weight}: expected a number above 0")
+    hmm = with_lexicon_of(graph, hmm, searched.words)
+    ids = [utterance.id for utterance in read_manifest(manifests, split)]
+    job = _Job(hmm, searched, Audio(manifests, split, features, max_dropped, workers), network, transforms, adapt)
     with atomic_folder(Path(output)) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch, one_torch_thread():
         store, scorer, facts = job.scores(Path(scratch))
         frame_shift = store.recipe["frame_shift"] / 1000
-        summary = decode_split(searched, store.ids, scorer, search, folder, workers, frame_shift, max_dropped, hmm)
+
+        def scored(utterance_id: str) -> np.ndarray:
+            if utterance_id not in store:
+                raise SearchError("no features", f"{store.folder if features else 'its audio'} gave none")
+            return scorer(utterance_id)
+
+        # Features may be those of more utterances, or of fewer: the manifest says what is decoded.
+        summary = decode_split(searched, ids, scored, search, folder, workers, frame_shift, max_dropped, hmm)
         hypotheses = rescore_split(folder, [weight], [insertion_penalty], workers)[weight, insertion_penalty]
         write_transcripts(folder / HYPOTHESES, hypotheses)
         if lattices == "words":
-            timed = timed_words(folder, hmm, weight, insertion_penalty, frame_shift, workers)
+            timed = timed_words(folder, hmm, weight, insertion_penalty, workers)
             write_timed_words(folder / WORDS, timed)
         if n_best:
             write_n_best(folder / N_BEST, n_best_split(folder, n_best, weight, insertion_penalty, workers, hmm))
@@ -108,9 +118,11 @@ class _Job:
         """The features scored, their scores, and what to say of them."""
         if self.network is not None:
             return self._network_scores(self.network, scratch)
+        if self.transforms is not None and not self.hmm.is_speaker_adapted:
+            raise InputError(f"the GMMs of {self.hmm.name} are not for adapted speech; leave out the transforms")
         store = self.audio.store(self.hmm.feature_recipe, "the GMMs", scratch)
         transforms = self._speaker_transforms(store) if self.hmm.is_speaker_adapted else None
-        facts = {"scores": "gmm", "gmm": self.hmm.gmm_digest, **_adaptation(transforms)}
+        facts = {"scores": "gmm", "gmm": self.hmm.gmm_digest, **adaptation_facts(transforms)}
         return store, gmm_scorer(self.hmm, store, transforms), facts
 
     def _network_scores(self, network: Path, scratch: Path) -> tuple[FrameStore, Scorer, dict[str, Any]]:
@@ -123,7 +135,11 @@ class _Job:
             if transforms is None:
                 raise InputError(f"{folder}: hears features adapted to speakers; give transforms or let it adapt")
             store = adapted_store(card.feature_recipe, self.hmm, base, transforms, scratch)
-            facts |= _adaptation(transforms)
+            facts |= adaptation_facts(transforms)
+        elif self.transforms is not None:
+            why = "hears features that no transforms are for" if self.audio.features is None else (
+                "the features given are what it hears, transforms are not applied to them")
+            raise InputError(f"{folder}: {why}; leave out the transforms")
         else:
             store = self.audio.store(card.feature_recipe, f"the network {folder}", scratch)
             refuse_transcripts(store.supervision, store.folder)
@@ -140,15 +156,3 @@ class _Job:
             refuse_transcripts(transforms.supervision, folder)
             return transforms
         return first_pass_transforms(self.hmm, self.graph, store, FirstPassConfig()) if self.adapt else None
-
-
-def _adaptation(transforms: SpeakerTransforms | None) -> dict[str, Any]:
-    if transforms is None:
-        return {}
-    return {"transforms": {"supervision": transforms.supervision, **transforms.summary,
-                           "fallbacks": transforms.fallbacks}}
-
-
-def _refuse_other_folders(output: Path) -> None:
-    if output.exists() and not (output / DECODING).is_file() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output}: exists and is no decoding; give a new folder")

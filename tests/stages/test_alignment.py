@@ -22,23 +22,7 @@ from asr_kd.models.bundle import load_bundle, save_bundle
 from asr_kd.models.dnn import DNN
 from asr_kd.models.log_likelihoods import log_likelihoods
 from asr_kd.stages.alignment import align_manifest
-from tests.stages.tone_corpus import ToneCorpus, write_tone_corpus
-
-RECIPE = """\
-description: a monophone model of tones
-stages:
-  prepare:
-    run: prepare-kaldi
-    settings: {splits: [train], lexicon: lexicon.txt, language_model: lm.arpa}
-  mfcc:
-    run: features
-    reads: {manifests: prepare}
-    settings: {features: {kind: mfcc, num_mel_bins: 23, store_dtype: float32, normalise_variance: false}}
-  mono:
-    run: monophone
-    reads: {manifests: prepare, features: mfcc}
-    settings: {training: {num_passes: 12, realign_passes: [1, 2, 3, 4, 5, 6, 8, 10], num_gaussians: 60}}
-"""
+from tests.stages.tone_corpus import RECIPE, ToneCorpus, write_tone_corpus
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,22 @@ WORDS = {"ab": "A B", "ba": "B A", "cad": "C A D", "dac": "D A C", "eb": "E B", 
          "ced": "C E D", "ae": "A E", "cb": "C B", "db": "D B", "bd": "B D"}
 ARPA = "\\data\\\nngram 1=3\n\n\\1-grams:\n-0.3 </s>\n-99 <s>\n-0.3 ab\n\n\\end\\\n"
 
+RECIPE = """\
+description: a monophone model of tones
+stages:
+  prepare:
+    run: prepare-kaldi
+    settings: {splits: [train], lexicon: lexicon.txt, language_model: lm.arpa}
+  mfcc:
+    run: features
+    reads: {manifests: prepare}
+    settings: {features: {kind: mfcc, num_mel_bins: 23, store_dtype: float32, normalise_variance: false}}
+  mono:
+    run: monophone
+    reads: {manifests: prepare, features: mfcc}
+    settings: {training: {num_passes: 12, realign_passes: [1, 2, 3, 4, 5, 6, 8, 10], num_gaussians: 60}}
+"""
+
 
 @dataclass
 class ToneCorpus:
