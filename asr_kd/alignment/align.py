@@ -23,7 +23,7 @@ from asr_kd.hmm.model import HmmModel
 logger = get_logger(__name__)
 
 Alignments = dict[str, np.ndarray]
-# Utterance id -> its scores; KeyError where there are none.
+# Utterance id -> its scores; KeyError where there are none, UnusableUtterance (or another WorkError) says why.
 ScoreSource = Callable[[str], FrameScores]
 
 MISSING = "no features"
@@ -32,6 +32,14 @@ NO_SCORES = "no log-likelihoods"
 TOO_SHORT = "fewer frames than its phones need"
 NO_PATH = "no path within the retry beam"
 NOT_FINITE = "scores that are not finite"
+
+
+class UnusableUtterance(WorkError):
+    """What a ScoreSource raises for an utterance that is to be dropped; `reason` is a short fixed phrase."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class AlignConfig(Config):
@@ -231,7 +239,7 @@ def matrix_score_source(
                              f"{model.tree.num_pdfs}) for the model {model.name}")
         if not np.isfinite(matrix).all():
             frame, pdf = np.argwhere(~np.isfinite(matrix))[0]
-            raise _NotFinite(f"{matrix[frame, pdf]} for pdf {pdf} in frame {frame}")
+            raise UnusableUtterance(NOT_FINITE, f"{matrix[frame, pdf]} for pdf {pdf} in frame {frame}")
         return MatrixFrameScores(matrix, boost)
 
     return scores
@@ -249,10 +257,6 @@ def silence_boost(model: HmmModel, config: AlignConfig) -> np.ndarray:
 def utterance_ids(features: FeatureSource) -> list[str]:
     """The ids of a frame store, or of a mapping; sorted."""
     return sorted(features if isinstance(features, Mapping) else features.ids)
-
-
-class _NotFinite(WorkError):
-    reason = NOT_FINITE
 
 
 def _judged(utterance: str, found: BestPath, beam: float, acoustic_scale: float) -> UtteranceAlignment:

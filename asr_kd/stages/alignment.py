@@ -12,12 +12,14 @@ import numpy as np
 from asr_kd.alignment.align import (
     AlignConfig,
     ScoreSource,
+    UnusableUtterance,
     UtteranceAlignment,
     align_to_folder,
     gmm_score_source,
     matrix_score_source,
 )
 from asr_kd.alignment.time_marks import Format, write_time_marks
+from asr_kd.alignment.viterbi import FrameScores
 from asr_kd.bootstrap.adapted_alignment import adapted_score_source
 from asr_kd.core.config import Settings, build_config
 from asr_kd.core.errors import InputError
@@ -82,7 +84,13 @@ def align_manifest(
     job = _Job(hmm, config, Audio(manifests, split, features, max_dropped, workers), transcripts, network, transforms,
                adapt, workers)
     with atomic_folder(Path(output)) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
-        store, source, facts = job.scores(Path(scratch))
+        store, scores_of, facts = job.scores(Path(scratch))
+
+        def source(utterance: str) -> FrameScores:
+            if utterance in job.audio.unusable:
+                raise UnusableUtterance(*job.audio.unusable[utterance])
+            return scores_of(utterance)
+
         tally = _Tally()
         with open(folder / SCORES, "w", encoding="utf-8") as scores, one_torch_thread():
             def note(one: UtteranceAlignment) -> None:

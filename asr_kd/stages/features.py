@@ -8,6 +8,7 @@ import pydantic
 from pydantic import Field
 
 from asr_kd.core.config import Config, Name
+from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import list_splits, read_manifest
@@ -43,8 +44,8 @@ def extract(
 def features_by_recipe(
     manifests: Path, split: str, recipe: Mapping[str, Any] | None, folder: Path, max_dropped: float = 0.05,
     workers: int | None = None,
-) -> FrameStore:
-    """The features that a model's `feature_recipe` describes, of every utterance of a split, as a new store.
+) -> tuple[FrameStore, Drops]:
+    """The features that a model's `feature_recipe` describes, of a split, as a new store, and what was dropped.
 
     For models whose features need nothing but audio; other recipes raise InputError.
     """
@@ -55,5 +56,5 @@ def features_by_recipe(
     except pydantic.ValidationError as error:
         raise InputError(f"features of kind {recipe.get('kind')!r} cannot be made from audio alone; "
                          "give the features themselves") from error
-    extract_features(read_manifest(manifests, split), config, folder, workers=workers, max_dropped=max_dropped)
-    return FrameStore.open(folder)
+    drops = extract_features(read_manifest(manifests, split), config, folder, workers=workers, max_dropped=max_dropped)
+    return FrameStore.open(folder), drops

@@ -1,7 +1,7 @@
 """The features that a given model hears, of any manifest: given, computed from the audio, or adapted to speakers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,17 @@ from asr_kd.stages.model_folders import beneath
 
 @dataclass(frozen=True)
 class Audio:
-    """A split of a manifest folder; `features` are those made of it before, where there are any."""
+    """A split of a manifest folder; `features` are those made of it before, where there are any.
+
+    `unusable`: utterance -> (reason, detail) where features could not be made of the audio.
+    """
 
     manifests: Path
     split: str
     features: Path | None = None
     max_dropped: float = 0.05
     workers: int | None = None
+    unusable: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def store(self, recipe: Mapping[str, Any] | None, whose: str, scratch: Path) -> FrameStore:
         """The features given, which must be of `recipe`; else made from the audio, in a folder below `scratch`."""
@@ -31,8 +35,11 @@ class Audio:
             if recipe is not None and recipe.get("kind") == "fmllr":
                 raise InputError(f"{whose} hear features adapted to speakers; give them (--features), speaker "
                                  "transforms (--transforms), or adapt (--adapt)")
-            return features_by_recipe(Path(self.manifests), self.split, recipe, scratch / "features",
-                                      self.max_dropped, self.workers)
+            made, drops = features_by_recipe(Path(self.manifests), self.split, recipe, scratch / "features",
+                                             self.max_dropped, self.workers)
+            for reason, items in drops.reasons.items():
+                self.unusable.update({utterance: (reason, detail) for utterance, detail in items})
+            return made
         store = FrameStore.open(beneath(self.features, self.split))
         if store.recipe != recipe:
             raise InputError(f"{store.folder}: other features than those that {whose} were trained on; give theirs, or "

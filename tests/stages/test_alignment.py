@@ -236,7 +236,8 @@ def test_unusable_audio_is_counted(run: Path, tmp_path: Path) -> None:
     utterances = read_manifest(run / "prepare", "train")
     write_manifest(tmp_path, "train", [replace(utterances[0], audio=tmp_path / "gone.wav"), *utterances[1:]])
     found = align_manifest(tmp_path, "train", run / "mono", tmp_path / "ali")
-    assert found["utterances"]["dropped"] == {"no features": 1} and found["utterances"]["kept"] == 23
+    assert found["utterances"]["dropped"] == {"missing file": 1} and found["utterances"]["kept"] == 23
+    assert found["utterances"]["items"]["missing file"] == [{"id": utterances[0].id, "detail": "no such file"}]
 
 
 def test_an_earlier_alignment_is_replaced(run: Path, tmp_path: Path) -> None:
