@@ -21,6 +21,7 @@ from asr_kd.hmm.tree import monophone_tree
 from asr_kd.lexicon.lexicon import Lexicon
 from asr_kd.models.architecture import NetworkConfig
 from asr_kd.scoring.wer import count_errors_by_speaker, pool
+from asr_kd.stages.model_inputs import refuse_transcripts
 from asr_kd.stages.networks import NetworkStageConfig, aligned_pdf_ids, heard_by_teacher
 from asr_kd.stages.prepare import read_references
 from asr_kd.stages.speaker_adaptation import AdaptedStageConfig, adapt_features
@@ -215,6 +216,30 @@ def test_a_teacher_that_heard_other_audio_is_refused(store: FrameStore, tmp_path
     with pytest.raises(InputError, match="not the same utterances and frames"):
         heard_by_teacher({"teacher_features": tmp_path / "heard"}, config, store)
     assert heard_by_teacher({}, config, store) is store
+
+
+def test_what_was_supervised_by_transcripts_is_refused_where_speech_is_scored() -> None:
+    for supervision in (None, "first-pass"):
+        refuse_transcripts(supervision, Path("fmllr/dev"))
+    with pytest.raises(InputError, match="fmllr/dev: .* transcripts"):
+        refuse_transcripts("transcript", Path("fmllr/dev"))
+
+
+def test_a_graph_takes_the_place_of_a_graph_and_of_nothing_else(
+    hmm: HmmModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hmm.save(tmp_path / "model")
+    (tmp_path / "lm.arpa").write_text(ARPA)
+    command = ["graph", "--model", str(tmp_path / "model"), "--lm", str(tmp_path / "lm.arpa"), "--output"]
+    assert main([*command, str(tmp_path)]) == 2
+    assert "exists and is no decoding graph; give a new folder" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lm.arpa", "model"]
+    for _ in range(2):
+        assert main([*command, str(tmp_path / "graph")]) == 0
+    (tmp_path / "lm.arpa").write_text(ARPA.replace(" A", " ZZZ"))
+    assert main([*command, str(tmp_path / "graph")]) == 2
+    assert "none of the 1 words of the LM is in the lexicon" in capsys.readouterr().err
+    assert (tmp_path / "graph/HCLG.fst").is_file()
 
 
 def test_transforms_of_one_split_from_two_inputs_are_refused(hmm: HmmModel, tmp_path: Path) -> None:
