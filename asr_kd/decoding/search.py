@@ -32,8 +32,8 @@ class SearchError(WorkError):
 class SearchConfig(Config):
     """Kaldi's names and meanings (`gmm-latgen-faster`); beams are in units of scaled cost.
 
-    lattices: what a decoded split keeps, determinised word lattices or all of the search's states and arcs, hundreds
-    of times larger; word_beam: within it of the best path every word sequence of the search's lattice is in the word
+    lattices: what a decoded split keeps, determinised word lattices or all of the search's states and arcs, tens of
+    times larger; word_beam: within it of the best path every word sequence of the search's lattice is in the word
     lattice (default: lattice_beam).
     """
 

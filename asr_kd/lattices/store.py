@@ -24,7 +24,7 @@ _MAGIC, _VERSION = b"asrkdlat", 2
 _CODES: dict[str, np.dtype[Any]] = {code: np.dtype(f"<{code}") for code in ("u1", "u2", "u4", "f4")}
 _COLUMN = struct.Struct("<2sI")
 _KINDS: dict[Kind, type[Lattice] | type[WordLattice]] = {"words": WordLattice, "states": Lattice}
-# State-level lattices are hundreds of times larger, and written where speed matters more.
+# State-level lattices are tens of times larger, and written where speed matters more.
 _COMPRESSION: dict[Kind, int] = {"words": 6, "states": 1}
 
 
