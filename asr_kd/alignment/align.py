@@ -162,7 +162,7 @@ def align_each(
         if scores.num_frames < graph.num_states and scores.num_frames < (needed := fewest_frames(graph)):
             detail = f"{scores.num_frames} frames, at least {needed} needed"
             return UtteranceAlignment(utterance, None, reason=TOO_SHORT, detail=detail)
-        for beam in (config.beam, max(config.beam, config.retry_beam)):
+        for beam in sorted({config.beam, max(config.beam, config.retry_beam)}):
             found = best_path(graph, scores, logs, beam, config.acoustic_scale)
             if found.transition_ids is not None or not found.finite:
                 break

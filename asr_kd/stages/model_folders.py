@@ -42,5 +42,7 @@ def refuse_other_folder(output: Path, mark: str, what: str) -> None:
     Commands replace their whole output folder: a mistyped one must not cost anybody a run or a corpus.
     """
     output = Path(output)
+    if output.resolve() == Path.cwd():
+        raise InputError(f"{output}: is the folder that this command runs in, which cannot be replaced; give another")
     if output.exists() and not (output / mark).is_file() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: exists and is no {what}; give a new folder")

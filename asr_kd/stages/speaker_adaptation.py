@@ -53,7 +53,7 @@ def first_pass(
 
 
 def first_pass_transforms(
-    hmm: HmmModel, graph: DecodingGraph, store: FrameStore, config: FirstPassConfig
+    hmm: HmmModel, graph: DecodingGraph, store: FrameStore, config: FirstPassConfig, workers: int | None = None
 ) -> SpeakerTransforms:
     """One transform for each speaker of `store`, from lattice posteriors of the model's own decoding."""
     pdf_ids = hmm.transitions.pdf_ids
@@ -67,7 +67,7 @@ def first_pass_transforms(
             return frames.astype(np.int64), pdf_ids[transition_ids], values
 
         transforms = estimate_fmllr(hmm, store, posteriors, store.ids, config.fmllr, initial=transforms,
-                                    supervision="first-pass")
+                                    supervision="first-pass", workers=workers)
     assert transforms is not None
     return transforms
 

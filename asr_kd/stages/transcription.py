@@ -155,4 +155,6 @@ class _Job:
             transforms = SpeakerTransforms.load(folder, self.hmm.gmm_digest)
             refuse_transcripts(transforms.supervision, folder)
             return transforms
-        return first_pass_transforms(self.hmm, self.graph, store, FirstPassConfig()) if self.adapt else None
+        if not self.adapt:
+            return None
+        return first_pass_transforms(self.hmm, self.graph, store, FirstPassConfig(), self.audio.workers)

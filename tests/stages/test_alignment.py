@@ -240,6 +240,15 @@ def test_unusable_audio_is_counted(run: Path, tmp_path: Path) -> None:
     assert found["utterances"]["items"]["missing file"] == [{"id": utterances[0].id, "detail": "no such file"}]
 
 
+def test_the_folder_that_the_command_runs_in_is_not_replaced(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for output in (Path("."), tmp_path):
+        with pytest.raises(InputError, match="the folder that this command runs in"):
+            align_manifest(**inputs(run, output=output))
+
+
 def test_an_earlier_alignment_is_replaced(run: Path, tmp_path: Path) -> None:
     align_manifest(**inputs(run, output=tmp_path / "ali", formats=["ids"]))
     align_manifest(**inputs(run, output=tmp_path / "ali", formats=["ctm"]))
