@@ -14,7 +14,8 @@ import numpy as np
 from kaldiio import matio
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_file, read_lines
+from asr_kd.core.files import atomic_file
+from asr_kd.core.kaldi_scripts import read_script, write_script
 
 # Kaldi's --compression-method: CM (8 bit a column), CM2 (16 bit), CM3 (8 bit).
 COMPRESSION = {"none": None, "CM": 2, "CM2": 3, "CM3": 5}
@@ -29,7 +30,7 @@ def read_kaldi_archive(path: Path, *, root: Path | None = None) -> Iterator[tupl
     """
     path = Path(path)
     if path.suffix == ".scp":
-        yield from _read_script(path, (root or path.parent).resolve())
+        yield from _read_script(path, root)
     else:
         with _open(path) as file:
             while (key := _read_key(file, path)) is not None:
@@ -65,37 +66,19 @@ def write_kaldi_archive(
             stored = matrix if matrix.dtype == np.float64 and compression == "none" else matrix.astype(np.float32)
             matio.write_array(file, stored, "<", COMPRESSION[compression])
     if scp is not None:
-        scp = Path(scp)
-        archive = path.name if scp.parent.resolve() == path.parent.resolve() else str(path.resolve())
-        with atomic_file(scp) as file:
-            file.writelines(f"{key} {archive}:{position}\n" for key, position in lines)
+        write_script(scp, path, lines)
     return len(lines)
 
 
-def _read_script(path: Path, root: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _read_script(path: Path, root: Path | None) -> Iterator[tuple[str, np.ndarray]]:
     with contextlib.ExitStack() as stack:
         opened: dict[Path, IO[bytes]] = {}
-        for number, line in read_lines(path):
-            where = f"{path}:{number}"
-            key, target = (line.split(None, 1) + ["", ""])[:2]
-            target = target.strip()
-            if not key or not target:
-                raise InputError(f"{where}: expected a key and FILE:OFFSET")
-            if target.startswith("|") or target.endswith("|"):
-                raise InputError(f"{where}: {key}: pipes are not run; write the archive to a file")
-            if target.endswith("]"):
-                raise InputError(f"{where}: {key}: ranges of rows are not read; copy them with Kaldi's copy-feats")
-            name, colon, offset = target.rpartition(":")
-            if not colon or not offset.isdigit():
-                name, offset = target, "0"
-            archive = (root / name).resolve()
-            if not archive.is_relative_to(root):
-                raise InputError(f"{where}: {key}: {name} is outside {root}; name a root that contains it")
-            if archive not in opened:
+        for line in read_script(path, root):
+            if line.archive not in opened:
                 stack.close()
-                opened = {archive: stack.enter_context(_open(archive))}
-            opened[archive].seek(int(offset))
-            yield key, _read_matrix(opened[archive], archive, key)
+                opened = {line.archive: stack.enter_context(_open(line.archive))}
+            opened[line.archive].seek(line.offset)
+            yield line.key, _read_matrix(opened[line.archive], line.archive, line.key)
 
 
 @contextlib.contextmanager

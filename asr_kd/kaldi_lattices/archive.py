@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_file, read_lines
+from asr_kd.core.files import atomic_file
+from asr_kd.core.kaldi_scripts import read_script, write_script
 from asr_kd.kaldi_lattices import binary_form, text_form
 from asr_kd.kaldi_lattices.byte_stream import ByteStream, line_at, open_stream
 from asr_kd.kaldi_lattices.unsorted import LatticeFault, UnsortedLattice, sorted_lattice, sorted_word_lattice
@@ -67,14 +68,11 @@ def write_lattices(
             if fault:
                 raise InputError(f"{path}: {utterance_id}: {fault}")
             file.write(utterance_id.encode() + b" ")
-            lines.append(f"{utterance_id} {{}}:{file.tell()}\n")
+            lines.append((utterance_id, file.tell()))
             file.write(f"\n{text_form.lattice_text(lattice)}\n".encode() if text
                        else binary_form.lattice_bytes(lattice))
     if scp is not None:
-        scp = Path(scp)
-        archive = path.name if scp.parent.resolve() == path.parent.resolve() else str(path.resolve())
-        with atomic_file(scp) as file:
-            file.writelines(line.format(archive) for line in lines)
+        write_script(scp, path, lines)
     return len(lines)
 
 
@@ -82,7 +80,7 @@ def _read(
     path: Path, root: Path | None, convert: Callable[[UnsortedLattice], _Kind]
 ) -> Iterator[tuple[str, _Kind]]:
     if path.suffix == ".scp":
-        yield from _read_script(path, (root or path.parent).resolve(), convert)
+        yield from _read_script(path, root, convert)
         return
     with open_stream(path) as stream:
         while (key := _read_key(stream)) is not None:
@@ -90,35 +88,19 @@ def _read(
 
 
 def _read_script(
-    path: Path, root: Path, convert: Callable[[UnsortedLattice], _Kind]
+    path: Path, root: Path | None, convert: Callable[[UnsortedLattice], _Kind]
 ) -> Iterator[tuple[str, _Kind]]:
     with contextlib.ExitStack() as stack:
         streams: dict[Path, ByteStream] = {}
-        for number, line in read_lines(path):
-            key, archive, offset = _script_line(f"{path}:{number}", line, root)
-            if archive not in streams:
+        for line in read_script(path, root):
+            if line.archive.suffix == ".gz":
+                raise InputError(f"{line.where}: {line.key}: no place in a compressed archive can be read; unpack "
+                                 f"{line.archive}")
+            if line.archive not in streams:
                 stack.close()
-                streams = {archive: stack.enter_context(open_stream(archive))}
-            streams[archive].seek(offset)
-            yield key, _read_lattice(streams[archive], key, convert)
-
-
-def _script_line(where: str, line: str, root: Path) -> tuple[str, Path, int]:
-    key, target = (line.split(None, 1) + ["", ""])[:2]
-    target = target.strip()
-    if not key or not target:
-        raise InputError(f"{where}: expected an utterance id and FILE:OFFSET")
-    if target.startswith("|") or target.endswith("|"):
-        raise InputError(f"{where}: {key}: pipes are not run; write the archive to a file")
-    name, colon, offset = target.rpartition(":")
-    if not colon or not (offset.isascii() and offset.isdigit()):
-        name, offset = target, "0"
-    archive = (root / name).resolve()
-    if not archive.is_relative_to(root):
-        raise InputError(f"{where}: {key}: {name} is outside {root}; name a root that contains it")
-    if archive.suffix == ".gz":
-        raise InputError(f"{where}: {key}: no place in a compressed archive can be read; unpack {name}")
-    return key, archive, int(offset)
+                streams = {line.archive: stack.enter_context(open_stream(line.archive))}
+            streams[line.archive].seek(line.offset)
+            yield line.key, _read_lattice(streams[line.archive], line.key, convert)
 
 
 def _read_key(stream: ByteStream) -> str | None:

@@ -113,6 +113,7 @@ def test_an_archive_cut_anywhere_is_refused_by_key(tmp_path: Path) -> None:
         ("key ../secret.ark:4", "is outside"),
         ("key /etc/passwd", "is outside"),
         ("key a.ark:4[0:3]", "ranges of rows are not read"),
+        ("key a.ark:²", "a.ark:². no such file"),
         ("key", "expected a key and FILE:OFFSET"),
         ("key nowhere.ark:4", "no such file"),
         ("key a.ark:5", "no whole Kaldi matrix"),

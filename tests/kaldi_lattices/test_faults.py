@@ -169,11 +169,11 @@ def test_a_fault_in_bytes_is_one_line_with_file_and_place(tmp_path: Path, conten
     [
         ("u cat lat.ark |", r"lat\.scp:1: u: pipes are not run"),
         ("u ../lat.ark:2", r"lat\.scp:1: u: \.\./lat\.ark is outside"),
-        ("u", r"lat\.scp:1: expected an utterance id and FILE:OFFSET"),
+        ("u", r"lat\.scp:1: expected a key and FILE:OFFSET"),
         ("u none.ark:2", r"none\.ark: no such file"),
         ("u lat.ark:9999", r"lat\.ark: byte 9999: u: cut off"),
         ("u lat.ark:3", r"lat\.ark: byte 3: u: neither"),
-        ("u lat.ark.gz:3", r"unpack lat\.ark\.gz"),
+        ("u lat.ark.gz:3", r"unpack .*lat\.ark\.gz"),
     ],
 )
 def test_a_script_that_points_nowhere_good_is_refused(tmp_path: Path, script: str, fault: str) -> None:
