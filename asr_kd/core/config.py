@@ -115,7 +115,10 @@ def build_config(kind: type[ConfigType], settings: Settings, prefix: str = "") -
         if fault["type"] == "missing":
             raise InputError(f"{place}: {name}: missing, and it has no default") from None
         message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-        raise InputError(f"{place}: {name}: {message}, found {fault['input']!r}") from None
+        # Settings that do not fit together: the message names them, all that stand beside them would only hide it.
+        together = fault["type"] == "value_error" and isinstance(fault["input"], dict)
+        found = "" if together else f", found {fault['input']!r}"
+        raise InputError(f"{': '.join(filter(None, (place, name, message)))}{found}") from None
 
 
 def nearest_name(name: str, known: Sequence[str]) -> str:

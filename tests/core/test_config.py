@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from asr_kd.core.config import Config, Settings, build_config, read_settings
 from asr_kd.core.errors import InputError
@@ -12,6 +12,17 @@ from asr_kd.core.errors import InputError
 class Network(Config):
     layers: int = Field(10, gt=0)
     rate: float = 0.1
+
+
+class Pair(Config):
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Pair":
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
 
 
 class Whole(Config):
@@ -54,6 +65,12 @@ def test_a_number_in_quotes_is_not_a_number(tmp_path: Path) -> None:
 def test_value_out_of_range_names_the_range(tmp_path: Path) -> None:
     message = refusal(tmp_path, "name: a\nnetwork:\n\n  layers: 0\n")
     assert "settings.yaml:4: network.layers: expected greater than 0, found 0" in message
+
+
+def test_settings_that_do_not_fit_together_are_named_without_all_the_others() -> None:
+    with pytest.raises(InputError) as error:
+        build_config(Pair, Settings({"low": 3, "high": 2}, {}))
+    assert str(error.value) == "settings: low 3 is above high 2"
 
 
 def test_missing_key_is_named(tmp_path: Path) -> None:
