@@ -8,6 +8,8 @@ from asr_kd.scoring.scores import Score, SystemScore
 from asr_kd.scoring.wer import ErrorCounts
 
 _NAMED = 5
+# Fewer are too few to draw from: two speakers have three different draws.
+_FEW = 10
 _ALIGNMENTS = {"unit": "unit costs", "sclite": "sclite's costs (4/3/3)"}
 
 
@@ -61,6 +63,8 @@ def _render_system(system: SystemScore, name: str, unit: str, metric: str) -> st
         )
     elif len(system.by_speaker) < 2:
         lines.append(f"one {unit}: no interval by {unit}")
+    elif len(system.by_speaker) < _FEW:
+        lines.append(f"only {len(system.by_speaker)} {unit}s: intervals and p-values from so few are too narrow")
     for ids in system.missing:
         if ids:
             what = "recordings" if unit == "recording" else "utterances"

@@ -14,6 +14,8 @@ from asr_kd.core.errors import InputError
 from asr_kd.scoring.wer import ErrorCounts, pool
 
 DRAWS = 10_000
+# Utterances are drawn where no speaker is known, tens of thousands of them.
+_BLOCK = 1 << 22
 
 SpeakerCounts = Mapping[str, ErrorCounts]
 System = Sequence[SpeakerCounts]
@@ -48,7 +50,7 @@ class SpeakerDraws:
 
     speakers: tuple[str, ...]
     words: NDArray[np.int64]
-    weights: NDArray[np.int64]
+    weights: NDArray[np.integer]
 
     def wer(self, system: System) -> NDArray[np.float64]:
         """The system's statistic on each draw, percent, (draws,). InputError: other speakers or words."""
@@ -56,8 +58,8 @@ class SpeakerDraws:
         errors = np.array(
             [[seed[speaker].errors for speaker in self.speakers] for seed in system], dtype=np.int64
         )
-        rates = (self.weights @ errors.T) / (self.weights @ self.words)[:, None]
-        return 100 * rates.mean(axis=1)
+        counts = _times(self.weights, np.vstack([errors, self.words]).T)
+        return 100 * (counts[:, :-1] / counts[:, -1:]).mean(axis=1)
 
     def _check(self, system: System) -> None:
         if not system:
@@ -82,8 +84,13 @@ def draw_speakers(words: Mapping[str, int], draws: int = DRAWS, seed: int = 0) -
     speakers = tuple(sorted(words))
     word_counts = np.array([words[speaker] for speaker in speakers], dtype=np.int64)
     even = np.full(len(speakers), 1 / len(speakers))
-    weights = np.random.default_rng(seed).multinomial(len(speakers), even, size=draws)
-    return SpeakerDraws(speakers, word_counts, weights[weights @ word_counts > 0])
+    generator = np.random.default_rng(seed)
+    narrow = np.int16 if len(speakers) <= np.iinfo(np.int16).max else np.int32
+    weights = np.concatenate([
+        generator.multinomial(len(speakers), even, size=rows).astype(narrow)
+        for rows in _block_sizes(draws, len(speakers))
+    ])
+    return SpeakerDraws(speakers, word_counts, weights[_times(weights, word_counts[:, None])[:, 0] > 0])
 
 
 def mean_wer(system: System) -> float:
@@ -136,6 +143,18 @@ def words_difference(words: Mapping[str, int], counts: SpeakerCounts) -> str:
         return f"{len(other)} speakers against {len(words)}, first difference {speaker}"
     speaker = min(speaker for speaker in words if words[speaker] != other[speaker])
     return f"speaker {speaker} has {other[speaker]} words against {words[speaker]}"
+
+
+def _times(weights: NDArray[np.integer], values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """weights (draws, speakers) times values (speakers, n), int64, without a wide copy of all weights."""
+    ends = np.cumsum(_block_sizes(*weights.shape))[:-1]
+    return np.concatenate([block.astype(np.int64) @ values for block in np.split(weights, ends)])
+
+
+def _block_sizes(draws: int, speakers: int) -> list[int]:
+    """Numbers of draws that are held in 64 bits at a time."""
+    rows = max(1, _BLOCK // speakers)
+    return [min(rows, draws - begin) for begin in range(0, draws, rows)]
 
 
 def _interval(drawn: NDArray[np.float64], draws: SpeakerDraws) -> tuple[float, float]:
