@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each room with all the rooms that it may import, itself apart.
 _HMM = {"core", "data", "features", "lexicon"}
 _ALIGNMENT = {"hmm", *_HMM}
-_BOOTSTRAP = {"alignment", *_ALIGNMENT}
+_TIED_STATES = {"alignment", *_ALIGNMENT}
+_BOOTSTRAP = {"tied_states", *_TIED_STATES}
 _GRAPH = {"hmm", "lm", *_HMM}
 _TRAINING = {"models", "core", "data", "features"}
 _DISTILLATION = {"training", *_TRAINING}
@@ -27,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "lexicon": {"core", "data"},
     "hmm": _HMM,
     "alignment": _ALIGNMENT,
+    "tied_states": _TIED_STATES,
     "bootstrap": _BOOTSTRAP,
     "lm": {"core", "data"},
     "graph": _GRAPH,

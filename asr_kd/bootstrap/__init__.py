@@ -1,1 +1,1 @@
-"""HMM-GMM training from a flat start: tied states, transforms of features and of speakers."""
+"""HMM-GMM training from a flat start; transforms of features and of speakers."""

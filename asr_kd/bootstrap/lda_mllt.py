@@ -10,13 +10,13 @@ from asr_kd.bootstrap.fmllr import silence_pdfs
 from asr_kd.bootstrap.lda import accumulate_lda, lda_transform
 from asr_kd.bootstrap.mllt import accumulate_mllt, mllt_transform
 from asr_kd.bootstrap.trainer import Trainer
-from asr_kd.bootstrap.tree_growing import TreeConfig, TreeReport
 from asr_kd.bootstrap.triphone import TiedStateConfig, aligned_utterances, tie_states
 from asr_kd.core.log import get_logger
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.gmm_scores import FeatureSource
 from asr_kd.hmm.model import HmmModel
+from asr_kd.tied_states.tree_growing import TreeConfig, TreeReport
 
 logger = get_logger(__name__)
 

@@ -10,13 +10,13 @@ from asr_kd.bootstrap.fmllr import FmllrConfig, alignment_posteriors, fit_speake
 from asr_kd.bootstrap.gmm_training import GmmConfig, accumulate, update
 from asr_kd.bootstrap.sorted_frames import SortedFrames
 from asr_kd.bootstrap.trainer import Trainer
-from asr_kd.bootstrap.tree_growing import TreeConfig, TreeReport
 from asr_kd.bootstrap.triphone import TiedStateConfig, aligned_utterances, tie_states
 from asr_kd.core.log import get_logger
 from asr_kd.features.affine import apply_affine
 from asr_kd.features.speaker_transforms import SpeakerFacts, SpeakerTransforms
 from asr_kd.hmm.gmm_scores import FeatureSource, gmm_for, gmm_inputs, speakers_of
 from asr_kd.hmm.model import HmmModel
+from asr_kd.tied_states.tree_growing import TreeConfig, TreeReport
 
 logger = get_logger(__name__)
 

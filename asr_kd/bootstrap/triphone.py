@@ -9,10 +9,7 @@ from pydantic import Field
 from asr_kd.alignment.align import Alignments, utterance_ids
 from asr_kd.alignment.boundaries import AlignmentConverter
 from asr_kd.bootstrap.gmm_training import split
-from asr_kd.bootstrap.questions import phone_questions
 from asr_kd.bootstrap.trainer import Trainer, TrainingConfig, check_alignments
-from asr_kd.bootstrap.tree_growing import TreeConfig, TreeReport, grow_tree
-from asr_kd.bootstrap.tree_statistics import accumulate_tree_statistics
 from asr_kd.core.errors import InputError
 from asr_kd.core.log import get_logger
 from asr_kd.features.front_end import FrontEnd
@@ -20,6 +17,9 @@ from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.gmm_scores import FeatureSource
 from asr_kd.hmm.model import HmmModel
 from asr_kd.hmm.transitions import TransitionModel
+from asr_kd.tied_states.questions import phone_questions
+from asr_kd.tied_states.tree_growing import TreeConfig, TreeReport, grow_tree
+from asr_kd.tied_states.tree_statistics import accumulate_tree_statistics
 
 logger = get_logger(__name__)
 

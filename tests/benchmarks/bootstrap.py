@@ -57,11 +57,11 @@ def measure(arguments: argparse.Namespace, share: float) -> dict[str, object]:
     from asr_kd.bootstrap.lda_mllt import LdaMlltConfig, train_lda_mllt
     from asr_kd.bootstrap.monophone import MonophoneConfig, train_monophone
     from asr_kd.bootstrap.speaker_adaptive import SpeakerAdaptiveConfig, train_sat
-    from asr_kd.bootstrap.tree_growing import TreeConfig
     from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
     from asr_kd.data.manifest import read_manifest
     from asr_kd.features.frame_store import FrameStore
     from asr_kd.lexicon.lexicon import Lexicon
+    from asr_kd.tied_states.tree_growing import TreeConfig
 
     store = FrameStore.open(arguments.features)
     utterances = [u for u in read_manifest(arguments.manifests, arguments.split) if u.id in store]

@@ -12,12 +12,12 @@ from asr_kd.bootstrap.adapted_alignment import align_adapted
 from asr_kd.bootstrap.fmllr import FmllrConfig, compose
 from asr_kd.bootstrap.lda_mllt import LdaMlltConfig, train_lda_mllt
 from asr_kd.bootstrap.speaker_adaptive import SpeakerAdaptiveConfig, train_sat
-from asr_kd.bootstrap.tree_growing import TreeConfig
 from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
 from asr_kd.core.errors import InputError
 from asr_kd.features.affine import apply_affine
 from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.hmm.model import HmmModel
+from asr_kd.tied_states.tree_growing import TreeConfig
 from tests.hmm.toy import DIM, Sampled, sample_speech
 
 TREE = TreeConfig(num_leaves=60, min_gain=20.0)

@@ -7,11 +7,11 @@ from asr_kd.alignment.align import AlignConfig, align
 from asr_kd.alignment.alignment_store import AlignmentStore, write_alignments
 from asr_kd.alignment.boundaries import phone_segments
 from asr_kd.bootstrap.monophone import MonophoneConfig, train_monophone
-from asr_kd.bootstrap.tree_growing import TreeConfig
 from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon
+from asr_kd.tied_states.tree_growing import TreeConfig
 from tests.hmm.toy import Sampled, random_triphone_model, sample_speech
 
 MONO = MonophoneConfig(deltas=False, num_passes=20, num_gaussians=40, last_split_pass=12)

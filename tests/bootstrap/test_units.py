@@ -8,7 +8,6 @@ import pytest
 from asr_kd.alignment.align import AlignConfig, align
 from asr_kd.alignment.boundaries import phone_segments
 from asr_kd.bootstrap.monophone import MonophoneConfig, train_monophone
-from asr_kd.bootstrap.tree_growing import TreeConfig
 from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.rescoring import best_path
@@ -20,6 +19,7 @@ from asr_kd.lexicon.lexicon_file import write_lexicon
 from asr_kd.lexicon.phones import without_stress
 from asr_kd.lexicon.sources import LexiconSourceConfig, build_lexicon
 from asr_kd.lm.arpa import read_arpa
+from asr_kd.tied_states.tree_growing import TreeConfig
 from tests.hmm.toy import DIM, Sampled
 
 MONO = MonophoneConfig(deltas=False, num_passes=20, num_gaussians=40, last_split_pass=12)

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from asr_kd.bootstrap.questions import clustered_questions, phone_questions, position_questions, stress_questions
-from asr_kd.bootstrap.tree_growing import TreeConfig, grow_tree, merge_bottom_up
-from asr_kd.bootstrap.tree_statistics import TreeStatistics, gaussian_objective
 from asr_kd.core.errors import InputError
 from asr_kd.hmm.topology import standard_topology
 from asr_kd.hmm.tree import PDF_CLASS, DecisionTree, TreeBuilder, monophone_tree
 from asr_kd.lexicon.phones import PhoneTable
+from asr_kd.tied_states.questions import clustered_questions, phone_questions, position_questions, stress_questions
+from asr_kd.tied_states.tree_growing import TreeConfig, grow_tree, merge_bottom_up
+from asr_kd.tied_states.tree_statistics import TreeStatistics, gaussian_objective
 
 PHONES = PhoneTable.build(["A", "B", "C"], position_dependent=False)
 TOPOLOGY = standard_topology(PHONES)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from asr_kd.bootstrap.tree_statistics import TreeStatistics, gaussian_objective
 from asr_kd.lexicon.phones import POSITIONS, PhoneTable
+from asr_kd.tied_states.tree_statistics import TreeStatistics, gaussian_objective
 
 Question = tuple[int, ...]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from asr_kd.bootstrap.questions import Question
-from asr_kd.bootstrap.tree_statistics import TreeStatistics, gaussian_objective
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.hmm.topology import Topology
 from asr_kd.hmm.tree import PDF_CLASS, DecisionTree, TreeBuilder
 from asr_kd.lexicon.phones import PhoneTable
+from asr_kd.tied_states.questions import Question
+from asr_kd.tied_states.tree_statistics import TreeStatistics, gaussian_objective
 
 
 class TreeConfig(Config):
