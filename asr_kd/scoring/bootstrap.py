@@ -4,7 +4,7 @@ A *system* is a sequence of seeds, each a mapping speaker -> ErrorCounts. Its st
 of errors / words, in percent. All systems of a set are judged on the same draws.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,10 +86,9 @@ def draw_speakers(words: Mapping[str, int], draws: int = DRAWS, seed: int = 0) -
     even = np.full(len(speakers), 1 / len(speakers))
     generator = np.random.default_rng(seed)
     narrow = np.int16 if len(speakers) <= np.iinfo(np.int16).max else np.int32
-    weights = np.concatenate([
-        generator.multinomial(len(speakers), even, size=rows).astype(narrow)
-        for rows in _block_sizes(draws, len(speakers))
-    ])
+    weights = np.empty((draws, len(speakers)), narrow)  # whole at once: more than there is fails here
+    for block in _blocks(weights):
+        block[:] = generator.multinomial(len(speakers), even, size=len(block))
     return SpeakerDraws(speakers, word_counts, weights[_times(weights, word_counts[:, None])[:, 0] > 0])
 
 
@@ -147,14 +146,13 @@ def words_difference(words: Mapping[str, int], counts: SpeakerCounts) -> str:
 
 def _times(weights: NDArray[np.integer], values: NDArray[np.int64]) -> NDArray[np.int64]:
     """weights (draws, speakers) times values (speakers, n), int64, without a wide copy of all weights."""
-    ends = np.cumsum(_block_sizes(*weights.shape))[:-1]
-    return np.concatenate([block.astype(np.int64) @ values for block in np.split(weights, ends)])
+    return np.concatenate([block.astype(np.int64) @ values for block in _blocks(weights)])
 
 
-def _block_sizes(draws: int, speakers: int) -> list[int]:
-    """Numbers of draws that are held in 64 bits at a time."""
-    rows = max(1, _BLOCK // speakers)
-    return [min(rows, draws - begin) for begin in range(0, draws, rows)]
+def _blocks(weights: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
+    """Views of as many draws (one at least) as are held in 64 bits at a time."""
+    rows = max(1, _BLOCK // weights.shape[1])
+    return (weights[begin : begin + rows] for begin in range(0, max(1, len(weights)), rows))
 
 
 def _interval(drawn: NDArray[np.float64], draws: SpeakerDraws) -> tuple[float, float]:
