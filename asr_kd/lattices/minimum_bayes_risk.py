@@ -15,6 +15,8 @@ from asr_kd.lattices.word_lattice import WordLattice
 
 _DELTA = 1e-5
 _ITERATIONS = 100
+# Ways whose expected distances differ by less are equally good: the order of a sum must not choose among them.
+_TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -171,9 +173,9 @@ def _distances(before, word, reference, distances, choices):  # type: ignore[no-
         here = before[q - 1] + (0.0 if word == r else 1.0)
         skipped = before[q] + wordless
         passed = distances[q - 1] + (0.0 if r == 0 else 1.0)
-        if here <= skipped and here <= passed:
+        if here <= skipped + _TIE and here <= passed + _TIE:
             distances[q], choices[q] = here, 1
-        elif here > skipped and skipped <= passed:
+        elif skipped <= passed + _TIE:
             distances[q], choices[q] = skipped, 2
         else:
             distances[q], choices[q] = passed, 3

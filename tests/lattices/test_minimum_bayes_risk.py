@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
@@ -160,7 +160,8 @@ def plain_statistics(lattice: WordLattice, reference: list[int], scale: float) -
         for q, r in enumerate(reference, 1):
             options = {"here": distance[source, q - 1] + (word != r), "skipped": distance[source, q] + skip,
                        "passed": found[-1] + (r != 0)}
-            ways.append(min(options, key=lambda name: options[name]))
+            least = min(options.values())
+            ways.append(next(name for name, value in options.items() if value <= least + 1e-9))
             found.append(options[ways[-1]])
         return found, ways
 
@@ -200,6 +201,7 @@ def plain_statistics(lattice: WordLattice, reference: list[int], scale: float) -
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6))
+@example(833)  # Two ways are equally good but for rounding.
 def test_statistics_are_those_of_the_plain_version(seed: int) -> None:
     lattice = random_word_lattice(seed, states=6)
     result = minimum_bayes_risk(lattice, 0.1)
