@@ -1,6 +1,7 @@
 """Files and folders that are whole or absent, and their hashes."""
 
 import contextlib
+import fcntl
 import gzip
 import hashlib
 import json
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from asr_kd.core.errors import InputError
+
+_TEMPORARY = ".tmp-"
 
 
 @contextlib.contextmanager
@@ -44,21 +47,47 @@ def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary sibling folder that takes the place of `path` when the block ends without an error.
 
-    A folder that already stands at `path` is replaced.
+    A folder that already stands at `path` is replaced. What a killed process left of an earlier attempt goes first.
     """
     path = Path(path)
     _make_parents(path)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.tmp"))
+    remove_abandoned(path.parent, path.name)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}{_TEMPORARY}"))
     try:
-        os.chmod(temporary, 0o777 & ~_umask())
-        yield temporary
-        fsync_tree(temporary)
-        remove(path)
-        os.replace(temporary, path)
+        with _locked(temporary, wait=True):
+            os.chmod(temporary, 0o777 & ~_umask())
+            yield temporary
+            fsync_tree(temporary)
+            remove(path)
+            os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _fsync_folder(path.parent)
+
+
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Remove the temporary folders that processes which are no more left in `folder` (only those for `name`).
+
+    A folder that someone still writes is locked, and stays.
+    """
+    for entry in list(os.scandir(folder)):
+        owner, found, _ = entry.name.rpartition(_TEMPORARY)
+        if not found or name not in (None, owner.removeprefix(".")) or not entry.is_dir(follow_symlinks=False):
+            continue
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), _locked(Path(entry.path), wait=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, wait: bool) -> Iterator[None]:
+    """The folder's lock, which ends with the process at the latest; without `wait` BlockingIOError if it is taken."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: Path) -> None:

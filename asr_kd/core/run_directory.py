@@ -13,7 +13,7 @@ from uuid import uuid4
 import pydantic
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import hash_file, list_files, read_json, remove, write_json
+from asr_kd.core.files import hash_file, list_files, read_json, remove, remove_abandoned, write_json
 from asr_kd.core.stages import Stage, StageReport
 
 RECORD = "stage.json"
@@ -91,8 +91,7 @@ class RunDirectory:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} ({command})\n".encode(), 0)
         self._lock = descriptor
-        for leftover in self.path.glob(".*.tmp*"):
-            remove(leftover)
+        remove_abandoned(self.path)
 
     def unlock(self) -> None:
         """Give the directory back."""

@@ -1,13 +1,15 @@
 """Files and folders are whole or absent."""
 
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError, WorkError
-from asr_kd.core.files import atomic_file, atomic_folder, hash_json, read_json, read_lines, write_json
+from asr_kd.core.files import atomic_file, atomic_folder, hash_json, read_json, read_lines, remove_abandoned, write_json
 from asr_kd.core.parallel import map_threads
 
 
@@ -38,6 +40,31 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         (folder / "new").write_text("2")
     assert [p.name for p in target.iterdir()] == ["new"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from asr_kd.core.files import atomic_folder
+with atomic_folder(Path(sys.argv[1])) as folder:
+    (folder / "half").touch()
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_goes_with_the_next_attempt_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "out")], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+        remove_abandoned(tmp_path)
+        assert len(list(tmp_path.glob(".out*/half"))) == 1
+        process.kill()
+    with atomic_folder(tmp_path / "other"):
+        assert len(list(tmp_path.glob(".out*/half"))) == 1
+    with atomic_folder(tmp_path / "out") as folder:
+        assert list(tmp_path.glob(".out*")) == [folder]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "out"]
 
 
 def test_lines_of_gzip_and_plain_files_are_alike(tmp_path: Path) -> None:
