@@ -50,13 +50,10 @@ class Lattice:
         states, arcs = self.num_states, self.num_arcs
         if states == 0:
             return None if arcs == 0 else "arcs without states"
-        if len(self.offsets) != states + 1 or self.offsets[0] != 0 or self.offsets[-1] != arcs:
-            return "arc counts do not fit"
-        if (np.diff(self.offsets) < 0).any() or (np.diff(self.frames) < 0).any() or self.frames[0] != 0:
-            return "states out of order"
+        disorder = order_fault(self.frames, self.offsets, self.targets)
+        if disorder:
+            return disorder
         sources = self.sources
-        if (self.targets <= sources).any() or (self.targets >= states).any():
-            return "an arc does not lead to a higher state"
         if (self.frames[self.targets] - self.frames[sources] != (self.transition_ids > 0)).any():
             return "an arc does not take the frames that its transition-id says"
         if (self.transition_ids < 0).any() or (self.words < 0).any():
@@ -72,6 +69,18 @@ class Lattice:
         if (np.diff(self.offsets)[~np.isfinite(finals)] == 0).any():
             return "a dead end: a state that reaches no final state"
         return None
+
+
+def order_fault(frames: np.ndarray, offsets: np.ndarray, targets: np.ndarray) -> str | None:
+    """What is wrong with the order of states and arcs, of which there are some, in either kind of lattice."""
+    states, arcs = len(frames), len(targets)
+    if len(offsets) != states + 1 or offsets[0] != 0 or offsets[-1] != arcs:
+        return "arc counts do not fit"
+    if (np.diff(offsets) < 0).any() or (np.diff(frames) < 0).any() or frames[0] != 0:
+        return "states out of order"
+    if (targets <= np.repeat(np.arange(states), np.diff(offsets))).any() or (targets >= states).any():
+        return "an arc does not lead to a higher state"
+    return None
 
 
 def prune(lattice: Lattice, beam: float, acoustic_scale: float) -> Lattice:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr_kd.lattices.lattice import Lattice
+from asr_kd.lattices.lattice import Lattice, order_fault
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,10 @@ class WordLattice:
         states, arcs, tids = self.num_states, self.num_arcs, len(self.transition_ids)
         if states == 0:
             return None if arcs == 0 else "arcs without states"
-        if len(self.offsets) != states + 1 or self.offsets[0] != 0 or self.offsets[-1] != arcs:
-            return "arc counts do not fit"
-        if (np.diff(self.offsets) < 0).any() or (np.diff(self.frames) < 0).any() or self.frames[0] != 0:
-            return "states out of order"
+        disorder = order_fault(self.frames, self.offsets, self.targets)
+        if disorder:
+            return disorder
         sources = self.sources
-        if (self.targets <= sources).any() or (self.targets >= states).any():
-            return "an arc does not lead to a higher state"
         for begins, ends in ((self.begins, self.ends), (self.final_begins, self.final_ends)):
             if (begins < 0).any() or (ends < begins).any() or (ends > tids).any():
                 return "a run of transition-ids lies outside their array"
