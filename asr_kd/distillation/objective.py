@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from asr_kd.core.config import Config
 from asr_kd.training.data import Minibatch
+from asr_kd.training.objective import ObjectiveModule
 
 
 class DistillationConfig(Config):
@@ -108,7 +109,7 @@ class _SparseDivergence(torch.autograd.Function):
         return student_gradient * gradient.to(student_gradient.dtype), None, None, None
 
 
-class TeacherObjective(nn.Module):
+class TeacherObjective(ObjectiveModule):
     """`q * CE + lambda * KD` with the teacher forwarded on the fly, from the student's own inputs.
 
     The teacher is frozen and in evaluation mode. Exact, and right where inputs change from epoch to epoch;
@@ -137,7 +138,7 @@ class TeacherObjective(nn.Module):
                 **self.config.model_dump()}
 
 
-class CachedObjective(nn.Module):
+class CachedObjective(ObjectiveModule):
     """`q * CE + lambda * KD` with soft targets from a cache (soft_targets.py), which training data gather by frame."""
 
     def __init__(self, config: DistillationConfig, soft_targets_digest: str) -> None:

@@ -39,7 +39,7 @@ class SoftTargetsKey(Config):
 
     teacher: str = Field(description="digest of the teacher's model card")
     features: str = Field(description="asr_kd.training.data.frames_digest of the frame store")
-    alignment: str = Field(description="digest of the alignments or the HMM model: what pdf-ids mean")
+    hmm: str = Field(description="digest of the HMM model: what pdf-ids mean")
     temperature: float = Field(1.0, gt=0)
     top_k: int = Field(gt=0)
 

@@ -20,7 +20,7 @@ from asr_kd.scoring.bootstrap import (
 )
 from asr_kd.scoring.system_counts import SystemCounts
 
-# Besides its own baseline and teacher, every system is compared with these.
+# Besides its own baseline and teacher, and what it is scored to be compared with, every system is compared with these.
 REFERENCE_IDS = ("gmm-tri", "hdnn128-kd")
 
 
@@ -139,7 +139,7 @@ def _judge_system(
     own = seeds[0]
     system = _speakers(seeds)
     others = dict.fromkeys(
-        name for name in (own.baseline, own.teacher, *REFERENCE_IDS) if name and name != own.id
+        name for name in (own.baseline, own.teacher, *own.versus, *REFERENCE_IDS) if name and name != own.id
     )
     present = {name: _speakers(systems[name]) for name in others if name in systems}
     share = None

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from asr_kd.report.comparisons import ResultRow
+from asr_kd.report.passes import pass_curves, passes_table
 from asr_kd.report.tables import ABSENT, interval, markdown_table, number, p_value
 from asr_kd.scoring.bootstrap import Comparison
+
+PASSES_DRAWING = "passes.svg"
 
 
 def render_results(recipe: str, rows: Sequence[ResultRow]) -> str:
@@ -19,6 +22,15 @@ def render_results(recipe: str, rows: Sequence[ResultRow]) -> str:
     ]
     for split, of_split in groupby(rows, key=lambda row: row.split):
         parts += _render_split(split, list(of_split))
+    curves = pass_curves(rows)
+    if curves:
+        parts += [
+            "## Sequence training, pass by pass",
+            "Pass 0 is the start. Criterion (a frame; smbr: expected accuracy, 0 to 1) and frame accuracy are those of "
+            "the training speakers held out, means over seeds.",
+            f"![Criterion, frame accuracy and dev WER by pass]({PASSES_DRAWING})",
+            passes_table(curves),
+        ]
     return "\n\n".join(parts) + "\n"
 
 

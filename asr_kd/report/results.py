@@ -9,7 +9,8 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, write_json
 from asr_kd.core.recipe import find_recipe
 from asr_kd.report.comparisons import judge
-from asr_kd.report.markdown import render_results
+from asr_kd.report.markdown import PASSES_DRAWING, render_results
+from asr_kd.report.passes import draw_passes, pass_curves
 from asr_kd.scoring.system_counts import SystemCounts, read_counts_folder, write_counts
 
 
@@ -47,6 +48,9 @@ def make_results(recipe: Path, from_runs: list[Path] | None = None) -> Results:
         write_counts(recipe / "counts", counts_of_one)
     plain = [row.as_dict() for row in rows]
     write_json(recipe / "results.json", {"rows": plain})
+    curves = pass_curves(rows)
+    if curves:
+        draw_passes(recipe / PASSES_DRAWING, curves)
     with atomic_file(recipe / "RESULTS.md") as file:
         file.write(render_results(recipe.resolve().name, rows))
     return Results(plain, replaced)

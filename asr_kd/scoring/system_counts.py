@@ -1,6 +1,7 @@
 """Counts files: what one model x seed x split leaves behind, from which every figure is recomputed."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,15 +48,31 @@ RunName = Annotated[str, pydantic.StringConstraints(pattern=r"^[^/\x00-\x1f]+$")
 NotNegative = Annotated[float, pydantic.Field(ge=0)]
 
 
-@pydantic.dataclasses.dataclass(
-    frozen=True, config=pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-)
+_STRICT = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
+class TrainingPass:
+    """A network after a pass of sequence training, pass 0 being its start, on held-out training speakers.
+
+    `criterion` a frame (smbr: expected accuracy, 0 to 1), `train_criterion` the same on what it was trained on, while
+    it moved; `frame_accuracy` in percent.
+    """
+
+    number: int
+    criterion: float
+    train_criterion: float | None
+    frame_accuracy: float
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
 class SystemCounts:
     """Errors per speaker of one model, seed and split, with what its row in the results says besides.
 
     `frame_accuracy` in percent, `bytes` of the model on disk, `run` the run directory's name, `utterances`
     scored, `partial` where not the whole split was, `alignment` and `text_filter` (name-version) by which words were
-    compared, `baseline` and `teacher` the ids of its own CE baseline and of its teacher.
+    compared, `baseline` and `teacher` the ids of its own CE baseline and of its teacher, `versus` what else it is to be
+    compared with, `passes` how its sequence training went.
     """
 
     id: Name
@@ -77,6 +94,8 @@ class SystemCounts:
     text_filter: Name = "none-1"
     baseline: Name | None = None
     teacher: Name | None = None
+    versus: tuple[Name, ...] = ()
+    passes: tuple[TrainingPass, ...] | None = None
 
     @property
     def total(self) -> ErrorCounts:
@@ -106,7 +125,8 @@ def write_counts(folder: Path, counts: SystemCounts) -> Path:
     """Write `folder/ID.SEED.SPLIT.json` atomically, speakers sorted; the path of the file."""
     ordered = dataclasses.replace(counts, speakers=dict(sorted(counts.speakers.items())))
     path = Path(folder) / counts.file_name
-    write_json(path, _ADAPTER.dump_python(ordered, mode="json"))
+    content = _ADAPTER.dump_python(ordered, mode="json")
+    write_json(path, {key: value for key, value in content.items() if value or key not in ("passes", "versus")})
     return path
 
 
@@ -117,7 +137,7 @@ def read_counts(path: Path) -> SystemCounts:
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object with the counts of one model, seed and split")
     try:
-        counts = SystemCounts(**content)
+        counts = _ADAPTER.validate_json(json.dumps(content))
     except pydantic.ValidationError as error:
         fault = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in fault["loc"])

@@ -29,16 +29,18 @@ from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.language_model import find_language_model
 from asr_kd.stages.model_folders import load_hmm, refuse_other_folder
 from asr_kd.stages.model_inputs import refuse_transcripts
-from asr_kd.stages.networks import BUNDLE
+from asr_kd.stages.networks import BUNDLE, PASSES
 
 SYSTEM = "system.json"
 Scorer = Callable[[str], np.ndarray]
 
 
 class DecodeConfig(Config):
-    """The search, and the splits that are decoded."""
+    """The search, and the splits that are decoded; network_pass: which of the passes of a sequence training (kept with
+    keep_passes) scores, in place of the one chosen."""
 
     splits: list[Name] = Field(["dev", "test"], min_length=1)
+    network_pass: int | None = Field(None, ge=1)
     search: SearchConfig = SearchConfig()
     max_dropped: float = Field(0.05, ge=0, le=1)
 
@@ -89,7 +91,7 @@ def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, conte
     for split in config.splits:
         store = FrameStore.open(inputs["features"] / split)
         refuse_transcripts(store.supervision, store.folder)
-        scorer, facts = _scorer(inputs, hmm, store, split)
+        scorer, facts = _scorer(inputs, hmm, store, split, config.network_pass)
         frame_shift = store.recipe["frame_shift"] / 1000
         with one_torch_thread():
             summary = decode_split(
@@ -110,10 +112,12 @@ def _build(hmm: HmmModel, lm: Path, folder: Path, config: GraphConfig) -> dict[s
 
 
 def _scorer(
-    inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore, split: str
+    inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore, split: str, network_pass: int | None
 ) -> tuple[Scorer, dict[str, Any]]:
     """Utterance id -> log-likelihoods (frames, pdfs), and what the results say of the model."""
     if "network" not in inputs:
+        if network_pass is not None:
+            raise InputError("network_pass is set, but no network is among the inputs")
         transforms = None
         if "transforms" in inputs:
             transforms = SpeakerTransforms.load(inputs["transforms"] / TRANSFORMS / split, hmm.gmm_digest)
@@ -121,11 +125,13 @@ def _scorer(
         return _gmm_scorer(inputs["hmm"], hmm, store, transforms)
     if "transforms" in inputs:
         raise InputError("transforms are for Gaussians; a network hears features that were adapted before")
-    folder = inputs["network"] / BUNDLE
+    folder = inputs["network"] / (BUNDLE if network_pass is None else Path(PASSES, str(network_pass)))
     model, card = load_bundle(folder, hmm_digest=hmm.digest, feature_recipe=store.recipe)
     result = card.provenance["result"]
     facts = {"params": card.parameters, "bytes": _size(folder), "train_minutes": round(result["minutes"], 2),
              "frame_accuracy": round(100 * result["cv_frame_accuracy"], 2)}
+    if "passes" in result:
+        facts["passes"] = result["passes"]
     return lambda utterance_id: log_likelihoods(model, card, store[utterance_id]), facts
 
 

@@ -69,7 +69,7 @@ def monophone(
     """An HMM model with monophone GMMs."""
     store = FrameStore.open(inputs["features"] / config.split)
     lexicon = Lexicon.read(inputs["manifests"] / LEXICON, config.lexicon)
-    transcripts = _transcripts(inputs["manifests"], config.split, store)
+    transcripts = transcripts_of(inputs["manifests"], config.split, store)
     model = train_monophone(store, transcripts, lexicon, config.training, feature_recipe=store.recipe)
     model.save(output)
     return _size(model)
@@ -112,11 +112,17 @@ def align_split(
     """
     store = FrameStore.open(inputs["features"] / config.split)
     model = HmmModel.load(inputs["hmm"])
-    transcripts = _transcripts(inputs["manifests"], config.split, store)
+    transcripts = transcripts_of(inputs["manifests"], config.split, store)
     with one_torch_thread():
         _, drops = align_to_folder(output, model, _scores(inputs, config, model, store), store.ids, transcripts,
                                    config.alignment)
     return drops.as_dict()
+
+
+def transcripts_of(manifests: Path, split: str, store: FrameStore) -> dict[str, list[str]]:
+    """The words of each utterance that has features."""
+    present = set(store.ids)
+    return {u.id: u.text.split() for u in read_manifest(manifests, split) if u.id in present}
 
 
 def _scores(inputs: Mapping[str, Path], config: AlignStageConfig, model: HmmModel, store: FrameStore) -> ScoreSource:
@@ -138,16 +144,10 @@ def _aligned(
     store = FrameStore.open(inputs["features"] / split)
     model = HmmModel.load(inputs["hmm"])
     alignments = AlignmentStore.open(inputs["alignments"], model)
-    return store, alignments, _transcripts(inputs["manifests"], split, store), model
+    return store, alignments, transcripts_of(inputs["manifests"], split, store), model
 
 
 def _size(model: HmmModel) -> dict[str, Any]:
     assert model.gmm is not None
     return {"pdfs": model.tree.num_pdfs, "transition_ids": model.transitions.num_transition_ids,
             "gaussians": model.gmm.num_gaussians}
-
-
-def _transcripts(manifests: Path, split: str, store: FrameStore) -> dict[str, list[str]]:
-    """The words of each utterance that has features."""
-    present = set(store.ids)
-    return {u.id: u.text.split() for u in read_manifest(manifests, split) if u.id in present}

@@ -13,7 +13,7 @@ from pydantic import Field
 from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.core.config import Config, Name, build_config, read_settings
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import hash_bytes, write_json
+from asr_kd.core.files import write_json
 from asr_kd.core.stages import StageContext
 from asr_kd.distillation.objective import CachedObjective, DistillationConfig, TeacherObjective
 from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
@@ -27,6 +27,7 @@ from asr_kd.training.engine import train
 from asr_kd.training.objective import CrossEntropy, Objective
 
 BUNDLE = "model"
+PASSES = "passes"  # a bundle after each pass of sequence training
 SOFT_TARGETS = "soft_targets"
 SETTINGS = "settings.json"
 
@@ -57,7 +58,8 @@ def train_network(
     store = FrameStore.open(inputs["features"] / config.split)
     hmm = HmmModel.load(inputs["hmm"])
     pdf_ids = aligned_pdf_ids(store, AlignmentStore.open(inputs["alignments"]), hmm)
-    objective, targets = _objective(inputs, config, store, hmm, pdf_ids)
+    splice = (config.splice_left, config.splice_right)
+    objective, targets = frame_objective(inputs, config.distillation, config.split, splice, store, hmm)
     data = TrainingData(
         store, pdf_ids, left=config.splice_left, right=config.splice_right,
         held_out_speakers=config.training.held_out_speakers, targets=targets,
@@ -83,9 +85,8 @@ def cache_soft_targets(
     """The teacher's soft targets for every frame of a split."""
     store = FrameStore.open(inputs["features"] / config.split)
     hmm = HmmModel.load(inputs["hmm"])
-    pdf_ids = aligned_pdf_ids(store, AlignmentStore.open(inputs["alignments"]), hmm)
     teacher, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=store.recipe)
-    key = _soft_targets_key(card, store, pdf_ids, config.temperature, config.top_k)
+    key = _soft_targets_key(card, store, config.temperature, config.top_k)
     built = build_soft_targets(
         context.work / SOFT_TARGETS, teacher, store, key, left=card.splice_left, right=card.splice_right
     )
@@ -101,50 +102,59 @@ def aligned_pdf_ids(store: FrameStore, alignments: AlignmentStore, hmm: HmmModel
 
     InputError: alignments of another model, of utterances without features, or of another number of frames.
     """
-    bounds = {utterance_id: store.bounds(utterance_id) for utterance_id in store.ids}
-    alignments.check_lengths({utterance_id: end - begin for utterance_id, (begin, end) in bounds.items()})
+    check_alignments(store, alignments)
     pdf_ids = np.full(store.num_frames, -1, np.int32)
     for utterance_id, pdfs in alignments.pdf_ids(hmm).items():
-        if utterance_id not in bounds:
-            raise InputError(f"utterance {utterance_id} of {alignments.folder} has no features in {store.folder}")
-        begin, end = bounds[utterance_id]
+        begin, end = store.bounds(utterance_id)
         pdf_ids[begin:end] = pdfs
     return pdf_ids
 
 
-def _objective(
-    inputs: Mapping[str, Path], config: NetworkStageConfig, store: FrameStore, hmm: HmmModel,
-    pdf_ids: NDArray[np.int32],
+def check_alignments(store: FrameStore, alignments: AlignmentStore) -> None:
+    """InputError: alignments of utterances without features, or of another number of frames."""
+    bounds = {utterance_id: store.bounds(utterance_id) for utterance_id in store.ids}
+    alignments.check_lengths({utterance_id: end - begin for utterance_id, (begin, end) in bounds.items()})
+    for utterance_id in alignments:
+        if utterance_id not in bounds:
+            raise InputError(f"utterance {utterance_id} of {alignments.folder} has no features in {store.folder}")
+
+
+def frame_objective(
+    inputs: Mapping[str, Path], distillation: DistillationConfig | None, split: str, splice: tuple[int, int],
+    store: FrameStore, hmm: HmmModel,
 ) -> tuple[Objective, SoftTargets | None]:
-    """Cross-entropy, or distillation from cached soft targets, or from the teacher on the fly."""
-    if config.distillation is None:
+    """Cross-entropy, or distillation from cached soft targets, or from the teacher on the fly.
+
+    splice: frames to the left and right that the student hears.
+    """
+    if distillation is None:
         if "teacher" in inputs:
             raise InputError("a teacher is among the inputs, but the settings have no distillation")
         return CrossEntropy(), None
     if "teacher" not in inputs:
         raise InputError("distillation needs the input 'teacher' (and may read its 'soft_targets')")
-    heard = heard_by_teacher(inputs, config, store)
+    heard = heard_by_teacher(inputs, split, store)
     teacher, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
     if "soft_targets" not in inputs:
         if heard is not store:
             raise InputError("a teacher on the fly hears what its student hears; cache its soft targets instead")
-        if (card.splice_left, card.splice_right) != (config.splice_left, config.splice_right):
+        if (card.splice_left, card.splice_right) != splice:
             raise InputError("a teacher on the fly needs the student's own splice; cache its soft targets instead")
-        return TeacherObjective(config.distillation, teacher, card.digest), None
+        return TeacherObjective(distillation, teacher, card.digest), None
     cached = build_config(SoftTargetsStageConfig, read_settings(inputs["soft_targets"] / SETTINGS))
-    if cached.temperature != config.distillation.temperature:
+    if cached.temperature != distillation.temperature:
         raise InputError(f"soft targets were cached at temperature {cached.temperature}, the student is to learn at "
-                         f"{config.distillation.temperature}; set both alike")
-    key = _soft_targets_key(card, heard, pdf_ids, cached.temperature, cached.top_k)
+                         f"{distillation.temperature}; set both alike")
+    key = _soft_targets_key(card, heard, cached.temperature, cached.top_k)
     targets = SoftTargets.open(inputs["soft_targets"] / SOFT_TARGETS, key)
-    return CachedObjective(config.distillation, targets.digest), targets
+    return CachedObjective(distillation, targets.digest), targets
 
 
-def heard_by_teacher(inputs: Mapping[str, Path], config: NetworkStageConfig, store: FrameStore) -> FrameStore:
+def heard_by_teacher(inputs: Mapping[str, Path], split: str, store: FrameStore) -> FrameStore:
     """The features of the same frames that the teacher hears: the student's own, or the input teacher_features."""
     if "teacher_features" not in inputs:
         return store
-    heard = FrameStore.open(inputs["teacher_features"] / config.split)
+    heard = FrameStore.open(inputs["teacher_features"] / split)
     if heard.ids != store.ids or not np.array_equal(heard.offsets, store.offsets):
         raise InputError(f"{heard.folder} and {store.folder}: not the same utterances and frames; teacher and student "
                          "must hear the same audio, make both features of the same manifests")
@@ -152,7 +162,7 @@ def heard_by_teacher(inputs: Mapping[str, Path], config: NetworkStageConfig, sto
 
 
 def _soft_targets_key(
-    card: ModelCard, store: FrameStore, pdf_ids: NDArray[np.int32], temperature: float, top_k: int
+    card: ModelCard, store: FrameStore, temperature: float, top_k: int
 ) -> SoftTargetsKey:
-    return SoftTargetsKey(teacher=card.digest, features=frames_digest(store), alignment=hash_bytes(pdf_ids.tobytes()),
+    return SoftTargetsKey(teacher=card.digest, features=frames_digest(store), hmm=card.hmm_digest,
                           temperature=temperature, top_k=top_k)

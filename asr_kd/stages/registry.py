@@ -2,7 +2,18 @@
 
 from asr_kd.core.stages import StageKind
 from asr_kd.graph.hclg import GraphConfig
-from asr_kd.stages import decoding, features, hmm, language_model, networks, prepare, scoring, speaker_adaptation
+from asr_kd.stages import (
+    decoding,
+    features,
+    hmm,
+    language_model,
+    networks,
+    prepare,
+    scoring,
+    sequence,
+    speaker_adaptation,
+    training_lattices,
+)
 
 STAGE_KINDS: dict[str, StageKind] = {
     kind.name: kind
@@ -25,7 +36,7 @@ STAGE_KINDS: dict[str, StageKind] = {
                   reads=("features", "hmm", "alignments"),
                   may_read=("teacher", "teacher_features", "soft_targets"), seeded=True),
         StageKind("soft-targets", networks.SoftTargetsStageConfig, networks.cache_soft_targets,
-                  reads=("features", "hmm", "alignments", "teacher")),
+                  reads=("features", "hmm", "teacher"), version=2),
         StageKind("language-model", language_model.LanguageModelStageConfig, language_model.train,
                   reads=("manifests",)),
         StageKind("graph", GraphConfig, decoding.build, reads=("manifests", "hmm"),
@@ -34,6 +45,13 @@ STAGE_KINDS: dict[str, StageKind] = {
                   reads=("graph", "features", "hmm")),
         StageKind("adapted-features", speaker_adaptation.AdaptedStageConfig, speaker_adaptation.adapt_features,
                   reads=("features", "hmm"), may_read=("train_transforms", "transforms")),
+        StageKind("training-graphs", training_lattices.TrainingGraphsConfig, training_lattices.build_graphs,
+                  reads=("manifests", "hmm"), may_read=("language_model",)),
+        StageKind("training-lattices", training_lattices.TrainingLatticesConfig, training_lattices.make_lattices,
+                  reads=("manifests", "graphs", "features", "hmm", "network"), may_read=("alignments",)),
+        StageKind("sequence-training", sequence.SequenceStageConfig, sequence.train_sequence,
+                  reads=("features", "hmm", "lattices", "network"),
+                  may_read=("alignments", "teacher", "teacher_features", "soft_targets"), seeded=True),
         StageKind("decode", decoding.DecodeConfig, decoding.decode,
                   reads=("graph", "features", "hmm"), may_read=("network", "transforms"), version=2),
         StageKind("score", scoring.ScoreConfig, scoring.score_systems, reads=("manifests",), reads_any=True,

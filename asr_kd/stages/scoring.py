@@ -13,7 +13,7 @@ from asr_kd.core.files import read_json, write_json
 from asr_kd.core.stages import StageContext
 from asr_kd.decoding.split import rescore_split
 from asr_kd.scoring.alignments import format_alignments
-from asr_kd.scoring.system_counts import SystemCounts, write_counts
+from asr_kd.scoring.system_counts import SystemCounts, TrainingPass, write_counts
 from asr_kd.scoring.transcripts import write_transcripts, write_utt2spk
 from asr_kd.scoring.weights import INSERTION_PENALTIES, LM_WEIGHTS, choose_weights
 from asr_kd.scoring.wer import count_errors_by_speaker, total_errors
@@ -22,10 +22,11 @@ from asr_kd.stages.prepare import read_references
 
 
 class SystemConfig(Config):
-    """What a system is compared with: the ids of its own CE baseline and of its teacher."""
+    """What a system is compared with: the ids of its own CE baseline, of its teacher, and of others."""
 
     baseline: str | None = None
     teacher: str | None = None
+    versus: list[Name] = []
 
 
 class ScoreConfig(Config):
@@ -70,8 +71,10 @@ def score_systems(
                 id=system, seed=context.seed, split=split, speakers={}, command=context.command,
                 run=context.run_name, lm_weight=weight, insertion_penalty=penalty,
                 utterances=len(references[split][0]), baseline=relations.baseline, teacher=relations.teacher,
+                versus=tuple(relations.versus),
                 real_time_factor=facts["real_time_factor"][split],
                 **{key: facts[key] for key in ("frame_accuracy", "params", "bytes", "train_minutes")},
+                passes=tuple(TrainingPass(**one) for one in facts["passes"]) if "passes" in facts else None,
             ))
             summary[system][split] = {"wer": round(counts.total.wer, 2), "words": counts.total.words}
     return summary

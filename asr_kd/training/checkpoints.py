@@ -28,7 +28,9 @@ class RunState:
     epoch: int = 0  # epochs judged
     step: int = 0  # minibatches within the epoch that is under way
     global_step: int = 0
-    loss_sum: float = 0.0  # of the minibatches of this epoch
+    epoch_frames: int = 0  # trained on in this epoch
+    loss_sum: float = 0.0  # of those frames
+    measures: dict[str, float] = field(default_factory=dict)  # of the objective, summed over those frames
     seconds: float = 0.0  # of wall time in all
     training_seconds: float = 0.0  # without cross-validation
     frames: int = 0  # trained on in all

@@ -13,14 +13,23 @@ PositiveCount = Annotated[int, Field(gt=0)]
 class TrainingConfig(Config):
     """Settings of one training run, of a teacher or a student, with any objective."""
 
-    epochs: int = Field(12, gt=0, description="newbob: at most; one_cycle: exactly so many")
-    batch_size: int = Field(512, gt=0, description="frames")
+    epochs: int = Field(12, gt=0, description="newbob: at most; else exactly so many")
+    batch_size: int = Field(512, gt=0, description="frames; of whole utterances, at most so many")
     optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(1e-3, gt=0, description="newbob: the first; one_cycle: the highest")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(0.0, ge=0, description="decoupled from the gradient; on matrices, not on biases")
     gradient_clip: float = Field(0.0, ge=0, description="highest norm of the gradient; 0: no limit")
-    schedule: Literal["newbob", "one_cycle"] = "newbob"
+    gradient: Literal["mean", "sum"] = Field("mean", description="over the frames of a minibatch; sum, as Kaldi's "
+                                            "trainers have it, is what the rates of sequence training are for")
+    judge_start: bool = Field(False, description="cross-validate the initial weights too, and keep them where no epoch "
+                              "is better")
+    keep: Literal["best", "last"] = Field("best", description="the epoch whose weights the model has in the end: that "
+                                          "of the least CV loss, or the last; newbob: best")
+    collapse_below: float = Field(0.0, ge=0, le=1, description="with judge_start: an epoch after which the CV frame "
+                                  "accuracy is below this share of the start's is the last, and is not kept")
+    evaluation_mode: bool = Field(False, description="train without dropout and with batch norms as they are")
+    schedule: Literal["newbob", "one_cycle", "constant"] = "newbob"
     newbob_halve_below: float = Field(0.01, ge=0, description="relative improvement of the CV loss below which "
                                       "the learning rate is halved from then on")
     newbob_stop_below: float = Field(0.001, ge=0, description="relative improvement, once halving, that stops")
@@ -35,6 +44,12 @@ class TrainingConfig(Config):
     checkpoint_steps: int = Field(0, ge=0, description="the same in minibatches; 0: by minutes only")
     log_steps: int = Field(200, gt=0, description="minibatches between lines of the log")
     tensorboard: bool = True
+
+    @pydantic.model_validator(mode="after")
+    def _newbob_keeps_the_best(self) -> "TrainingConfig":
+        if self.schedule == "newbob" and self.keep == "last":
+            raise ValueError("newbob goes back to the best epoch; keep is best with it")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _stop_is_below_halve(self) -> "TrainingConfig":

@@ -1,8 +1,8 @@
-"""Minibatches of single frames, gathered from the frame store by global frame index."""
+"""Minibatches of single frames, gathered from the frame store by global frame index, and what training asks of data."""
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -34,6 +34,35 @@ class Minibatch:
                          {name: value.to(device) for name, value in self.targets.items()})
 
 
+class TrainingExamples(Protocol):
+    """What the training engine draws minibatches from: frames here, utterances in asr_kd/sequence.
+
+    input_dim: spliced values a frame; num_pdfs_needed: pdfs that a network must have; digest: identifies the content.
+    Batches are index arrays that only the examples themselves can read.
+    """
+
+    @property
+    def input_dim(self) -> int: ...
+
+    @property
+    def num_pdfs_needed(self) -> int: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def batches(self, batch_size: int, seed: int, epoch: int) -> Sequence[NDArray[np.int64]]:
+        """The minibatches of one epoch, of at most `batch_size` frames; equally many in every epoch."""
+
+    def cv_batches(self, batch_size: int) -> Sequence[NDArray[np.int64]]:
+        """All held-out examples, in minibatches of at most `batch_size` frames."""
+
+    def minibatch(self, indices: NDArray[np.int64]) -> "Minibatch":
+        """What a batch names. Called in a thread."""
+
+    def utterances(self, indices: NDArray[np.int64]) -> list[str]:
+        """The ids of the utterances in a batch, each once."""
+
+
 class FrameTargets(Protocol):
     """Something that knows more of each frame than its pdf-id, such as cached soft targets."""
 
@@ -60,7 +89,7 @@ class TrainingData:
             raise InputError(f"features have {store.num_frames} frames, alignments {pdf_ids.shape}: they are not "
                              "of the same utterances; make the alignments again from these features")
         self.input_dim = store.dim * (left + 1 + right)
-        self.held_out_speakers = _held_out(sorted(set(store.speakers.values())), held_out_speakers)
+        self.held_out_speakers = choose_held_out(store, held_out_speakers)
         self.num_pdfs_needed = int(pdf_ids.max(initial=-1)) + 1
         self._pdf_ids = pdf_ids
         self._targets = targets
@@ -81,6 +110,7 @@ class TrainingData:
                 raise InputError(f"there are no {what} frames with an alignment ({len(self.held_out_speakers)} "
                                  f"speakers held out); check held_out_speakers and the alignments")
         labels = hash_bytes(np.ascontiguousarray(pdf_ids, np.int32).tobytes())
+        self._ids, self._ends = store.ids, store.offsets[1:]
         self.digest = hash_json([frames_digest(store), labels, left, right, self.held_out_speakers,
                                  targets.digest if targets else None])
 
@@ -90,23 +120,35 @@ class TrainingData:
         targets = self._targets.gather(frame_indices) if self._targets else {}
         return Minibatch(self._spliced.gather(frame_indices), labels, targets)
 
-    def epoch_order(self, seed: int, epoch: int) -> NDArray[np.int64]:
-        """All training frames in the random order of one epoch; a function of seed and epoch only."""
-        return np.random.default_rng([seed, epoch]).permutation(self.train_frames)
+    def batches(self, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+        """The training frames in the random order of one epoch, a function of seed and epoch only; the last batch,
+        where it would not be full, is left out."""
+        order = np.random.default_rng([seed, epoch]).permutation(self.train_frames)
+        size = min(batch_size, len(order))
+        return [order[begin:begin + size] for begin in range(0, len(order) - size + 1, size)]
 
-    def prefetch(self, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch]:
-        """Minibatches in order, gathered by a thread a few steps ahead of their use."""
-        waiting: list[Future[Minibatch]] = []
-        with ThreadPoolExecutor(1, "minibatches") as pool:
-            try:
-                for frame_indices in batches:
-                    waiting.append(pool.submit(self.minibatch, frame_indices))
-                    if len(waiting) > _PREFETCHED:
-                        yield waiting.pop(0).result()
-                while waiting:
+    def cv_batches(self, batch_size: int) -> list[NDArray[np.int64]]:
+        """All held-out frames."""
+        return [self.cv_frames[begin:begin + batch_size] for begin in range(0, len(self.cv_frames), batch_size)]
+
+    def utterances(self, frame_indices: NDArray[np.int64]) -> list[str]:
+        """Ids of the utterances that these frames (batch,) come from, in the order of the store."""
+        return [self._ids[number] for number in np.unique(np.searchsorted(self._ends, frame_indices, side="right"))]
+
+
+def prefetch(examples: TrainingExamples, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch]:
+    """Minibatches in order, gathered by a thread a few steps ahead of their use."""
+    waiting: list[Future[Minibatch]] = []
+    with ThreadPoolExecutor(1, "minibatches") as pool:
+        try:
+            for indices in batches:
+                waiting.append(pool.submit(examples.minibatch, indices))
+                if len(waiting) > _PREFETCHED:
                     yield waiting.pop(0).result()
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def frames_digest(store: FrameStore) -> str:
@@ -117,7 +159,9 @@ def frames_digest(store: FrameStore) -> str:
     return hash_json([store.digest, store.ids, store.offsets.tolist(), crc])
 
 
-def _held_out(speakers: list[str], wanted: int | list[str]) -> list[str]:
+def choose_held_out(store: FrameStore, wanted: int | list[str]) -> list[str]:
+    """The held-out speakers: those named, or so many, chosen by the hash of their ids; sorted."""
+    speakers = sorted(set(store.speakers.values()))
     if isinstance(wanted, int):
         if wanted >= len(speakers):
             raise InputError(f"held_out_speakers is {wanted}, but train has {len(speakers)} speakers")

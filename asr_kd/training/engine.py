@@ -2,15 +2,13 @@
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from asr_kd.core.errors import InputError, WorkError
@@ -19,7 +17,7 @@ from asr_kd.core.log import get_logger
 from asr_kd.core.progress import ProgressBar
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.config import TrainingConfig
-from asr_kd.training.data import Minibatch, TrainingData
+from asr_kd.training.data import Minibatch, TrainingExamples, prefetch
 from asr_kd.training.logs import TrainingLog
 from asr_kd.training.objective import Objective
 from asr_kd.training.schedules import Schedule, make_schedule
@@ -35,16 +33,17 @@ class CrossValidation:
     """What the held-out frames say of a network, in evaluation mode."""
 
     loss: float  # of the objective, a frame
-    cross_entropy: float  # to the pdf-ids, nats a frame
-    frame_accuracy: float  # 0 to 1
+    cross_entropy: float  # to the pdf-ids, nats a frame that has one
+    frame_accuracy: float  # 0 to 1, of those frames
+    measures: dict[str, float] = field(default_factory=dict)  # what the objective measured beside its loss
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """How a run went; the model holds the weights of `best_epoch`."""
+    """How a run went; the model holds the weights of `best_epoch`, the best or last one as the settings say."""
 
     cross_validation: CrossValidation  # of the best epoch
-    best_epoch: int  # from 1
+    best_epoch: int  # from 1; 0 where none was better than the start and that was judged too
     epochs: int
     minutes: float  # wall time, over all restarts
     frames_per_second: float  # data gathering included, cross-validation not
@@ -60,19 +59,21 @@ class TrainingResult:
                 "frames_per_second": self.frames_per_second, "precision": self.precision, "threads": self.threads}
 
 
-def train(model: nn.Module, data: TrainingData, objective: Objective, config: TrainingConfig, work_folder: Path,
-          *, seed: int = 0, description: str = "training") -> TrainingResult:
-    """Train `model` in place and leave it with the weights of the epoch of the lowest CV loss, in evaluation mode.
+def train(model: nn.Module, data: TrainingExamples, objective: Objective, config: TrainingConfig, work_folder: Path,
+          *, seed: int = 0, description: str = "training",
+          on_epoch: Callable[[TrainingResult, nn.Module], None] | None = None) -> TrainingResult:
+    """Train `model` in place and leave it with the weights of the epoch that `config.keep` names, in evaluation mode.
 
     Checkpoints, `train.jsonl` and TensorBoard events go to `work_folder`; where that holds a checkpoint of the
     same run, training goes on from there, and on CPU ends with the same weights, bit for bit, as if it had
     never been interrupted. A finished run returns at once. The initial weights, the seed, the settings, data
     and objective make a run; a checkpoint of another one raises InputError, as do data that do not fit the
-    model. A loss that is not finite raises WorkError. The last, incomplete minibatch of an epoch is left out.
+    model. A loss that is not finite raises WorkError, which names the utterances. `on_epoch` is called after each
+    epoch, before the checkpoint that ends it, with the model as it is then and the result that it is.
     """
     threads_before = torch.get_num_threads()
     with torch.random.fork_rng():
-        run = _Run(model, data, objective, config, Path(work_folder), seed, description)
+        run = _Run(model, data, objective, config, Path(work_folder), seed, description, on_epoch)
         try:
             torch.set_num_threads(run.state.threads)
             return run.run()
@@ -81,42 +82,45 @@ def train(model: nn.Module, data: TrainingData, objective: Objective, config: Tr
             run.log.close()
 
 
-def cross_validate(model: nn.Module, data: TrainingData, objective: Objective, *, precision: str = "float32",
+def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objective, *, precision: str = "float32",
                    device: torch.device | None = None) -> CrossValidation:
     """Loss, cross-entropy and frame accuracy on the held-out frames of `data`; leaves the model in evaluation mode."""
     device = device or next(model.parameters()).device
     model.eval()
     loss = cross_entropy = 0.0
-    correct = 0
-    starts = range(0, len(data.cv_frames), _CV_BATCH)
-    with torch.inference_mode():
-        for minibatch in data.prefetch(data.cv_frames[begin:begin + _CV_BATCH] for begin in starts):
+    total = labelled = correct = 0
+    objective.take_measures()
+    with torch.no_grad():
+        for minibatch in prefetch(data, data.cv_batches(_CV_BATCH)):
             minibatch = minibatch.to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 logits = model(minibatch.inputs)
             logits = logits.float()
             count = len(logits)
             loss += objective(logits, minibatch).item() * count
-            cross_entropy += F.cross_entropy(logits, minibatch.pdf_ids).item() * count
+            cross_entropy += F.cross_entropy(logits, minibatch.pdf_ids, ignore_index=-1, reduction="sum").item()
             correct += int((logits.argmax(-1) == minibatch.pdf_ids).sum())
-    total = len(data.cv_frames)
-    return CrossValidation(loss / total, cross_entropy / total, correct / total)
+            labelled += int((minibatch.pdf_ids >= 0).sum())
+            total += count
+    labelled = max(labelled, 1)
+    return CrossValidation(loss / total, cross_entropy / labelled, correct / labelled, objective.take_measures())
 
 
 class _Run:
     """A run under way: everything that a checkpoint holds, and the loop over it."""
 
-    def __init__(self, model: nn.Module, data: TrainingData, objective: Objective, config: TrainingConfig,
-                 folder: Path, seed: int, description: str) -> None:
+    def __init__(self, model: nn.Module, data: TrainingExamples, objective: Objective, config: TrainingConfig,
+                 folder: Path, seed: int, description: str,
+                 on_epoch: Callable[[TrainingResult, nn.Module], None] | None) -> None:
         self.model, self.data, self.objective, self.config = model, data, objective, config
-        self.folder, self.seed, self.description = folder, seed, description
+        self.folder, self.seed, self.description, self.on_epoch = folder, seed, description, on_epoch
         cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
         self.device = torch.device("cuda" if cuda else "cpu")
         model.to(self.device)
         if isinstance(objective, nn.Module):
             objective.to(self.device)
-        self.batch_size = min(config.batch_size, len(data.train_frames))
-        self.steps_per_epoch = len(data.train_frames) // self.batch_size
+        first_epoch = data.batches(config.batch_size, seed, 0)
+        self.steps_per_epoch = len(first_epoch)
         self.schedule: Schedule = make_schedule(config, self.steps_per_epoch)
         self.optimiser = _optimiser(model, config)
         self.best: dict[str, Tensor] = {}
@@ -126,7 +130,7 @@ class _Run:
         torch.manual_seed(seed)
         found = read_checkpoint(folder, key)
         if found is None:
-            first = data.minibatch(data.train_frames[:self.batch_size]).to(self.device)
+            first = data.minibatch(first_epoch[0]).to(self.device)
             self._check_outputs(first)
             self.state = RunState(key, *choose_execution(model, objective, first, config))
             self._checkpoint()
@@ -140,37 +144,70 @@ class _Run:
 
     def run(self) -> TrainingResult:
         state, config = self.state, self.config
-        frames_in_all = config.epochs * self.steps_per_epoch * self.batch_size
-        with ProgressBar(frames_in_all, self.description, "frames") as bar:
-            bar.update((state.epoch * self.steps_per_epoch + state.step) * self.batch_size)
+        with ProgressBar(config.epochs * self.steps_per_epoch, self.description, "minibatches") as bar:
+            bar.update(state.epoch * self.steps_per_epoch + state.step)
+            if config.judge_start and not state.records:
+                self._judge_start()
             while not state.finished:
                 self._train_epoch(bar)
                 self._end_epoch()
         self.model.load_state_dict(self.best)
         self.model.eval()
+        best = next(record for record in state.records
+                    if record["event"] == "epoch" and record["epoch"] == state.best_epoch)
+        measures = {name: best[f"cv_{name}"] for name in best["measures"]}
+        cv = CrossValidation(best["cv_loss"], best["cv_cross_entropy"], best["cv_frame_accuracy"], measures)
+        return self._result(cv, state.best_epoch, state.seconds)
+
+    def _result(self, cv: CrossValidation, best_epoch: int, seconds: float) -> TrainingResult:
+        state = self.state
         history = [record for record in state.records if record["event"] == "epoch"]
-        best = history[state.best_epoch - 1]
-        cv = CrossValidation(best["cv_loss"], best["cv_cross_entropy"], best["cv_frame_accuracy"])
-        return TrainingResult(cv, state.best_epoch, state.epoch, state.seconds / 60,
-                              state.frames / max(state.training_seconds, 1e-9), state.precision, state.threads, history)
+        return TrainingResult(cv, best_epoch, state.epoch, seconds / 60, self._speed(), state.precision, state.threads,
+                              history)
+
+    def _judge_start(self) -> None:
+        state = self.state
+        cv = cross_validate(self.model, self.data, self.objective, precision=state.precision, device=self.device)
+        if not math.isfinite(cv.loss):
+            raise WorkError(f"{self.description}: the CV loss of the network to start from is {cv.loss}; its outputs "
+                            "are not finite, or the held-out speech is damaged")
+        self._take_best(cv)
+        self._record({
+            "event": "epoch", "step": 0, "epoch": 0, "cv_loss": cv.loss, "cv_cross_entropy": cv.cross_entropy,
+            "cv_frame_accuracy": cv.frame_accuracy, "best_epoch": 0, "measures": list(cv.measures),
+            **{f"cv_{name}": value for name, value in cv.measures.items()}})
+        logger.info("%s: at the start: CV loss %.4f, CV frame accuracy %.2f %%", self.description, cv.loss,
+                    100 * cv.frame_accuracy)
+        self._checkpoint()
+
+    def _take_best(self, cv: CrossValidation) -> None:
+        self.state.best_loss, self.state.best_epoch = cv.loss, self.state.epoch
+        self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def _train_epoch(self, bar: ProgressBar) -> None:
         state, config = self.state, self.config
-        self.model.train()
+        self.model.train(not config.evaluation_mode)
+        self.objective.take_measures()
         began, seconds_before = time.perf_counter(), state.training_seconds
-        for minibatch in self.data.prefetch(self._batches()):
+        batches = self.data.batches(config.batch_size, self.seed, state.epoch)[state.step:]
+        for batch, minibatch in zip(batches, prefetch(self.data, batches), strict=True):
             rate = self.schedule.learning_rate(state.global_step)
+            frames = len(minibatch.inputs)
             loss = self._step(minibatch.to(self.device), rate)
             if not math.isfinite(loss):
                 raise WorkError(f"{self.description}: the loss became {loss} in epoch {state.epoch + 1}, step "
-                                f"{state.step + 1} of {self.steps_per_epoch} (learning rate {rate:g}); lower "
-                                f"learning_rate or set gradient_clip, and remove {self.folder}")
-            state.loss_sum += loss
+                                f"{state.step + 1} of {self.steps_per_epoch} (learning rate {rate:g}; frames of "
+                                f"{_some(self.data.utterances(batch))}); lower learning_rate or set gradient_clip, "
+                                f"and remove {self.folder}")
+            state.loss_sum += loss * frames
+            for name, value in self.objective.take_measures().items():
+                state.measures[name] = state.measures.get(name, 0.0) + value * frames
             state.step += 1
             state.global_step += 1
-            state.frames += self.batch_size
+            state.epoch_frames += frames
+            state.frames += frames
             state.training_seconds = seconds_before + time.perf_counter() - began
-            bar.update(self.batch_size, epoch=state.epoch + 1, loss=f"{state.loss_sum / state.step:.3f}")
+            bar.update(1, epoch=state.epoch + 1, loss=f"{state.loss_sum / state.epoch_frames:.3f}")
             if state.global_step % config.log_steps == 0:
                 self._record({"event": "progress", "step": state.global_step, "epoch": state.epoch + 1,
                               "loss": loss, "learning_rate": rate, "frames_per_second": round(self._speed())})
@@ -184,7 +221,7 @@ class _Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.state.precision == "bfloat16"):
             logits = self.model(minibatch.inputs)
         loss = self.objective(logits, minibatch)
-        loss.backward()
+        (loss * len(logits) if self.config.gradient == "sum" else loss).backward()
         if self.config.gradient_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.optimiser.step()
@@ -193,35 +230,46 @@ class _Run:
     def _end_epoch(self) -> None:
         state = self.state
         rate = self.schedule.learning_rate(state.global_step - 1)
+        measures = {f"train_{name}": total / state.epoch_frames for name, total in state.measures.items()}
         cv = cross_validate(self.model, self.data, self.objective, precision=state.precision, device=self.device)
         if not math.isfinite(cv.loss):
             raise WorkError(f"{self.description}: the CV loss became {cv.loss} in epoch {state.epoch + 1} (learning "
                             f"rate {rate:g}); lower learning_rate or set gradient_clip, and remove {self.folder}")
         verdict = self.schedule.judge(cv.loss, state.best_loss)
         state.epoch += 1
-        if cv.loss < state.best_loss:
-            state.best_loss, state.best_epoch = cv.loss, state.epoch
-            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        elif verdict.go_back:
-            self.model.load_state_dict(self.best)
-        state.finished = verdict.stop or state.epoch == self.config.epochs
-        train_loss = state.loss_sum / state.step
-        state.step, state.loss_sum = 0, 0.0
+        collapsed = self._is_collapsed(cv)
+        improved = cv.loss < state.best_loss
+        if (improved or self.config.keep == "last") and not collapsed:
+            self._take_best(cv)
+        state.finished = verdict.stop or collapsed or state.epoch == self.config.epochs
+        train_loss = state.loss_sum / state.epoch_frames
+        state.step, state.epoch_frames, state.loss_sum, state.measures = 0, 0, 0.0, {}
+        measures |= {f"cv_{name}": value for name, value in cv.measures.items()}
         self._record({
             "event": "epoch", "step": state.global_step, "epoch": state.epoch, "train_loss": train_loss,
             "cv_loss": cv.loss, "cv_cross_entropy": cv.cross_entropy, "cv_frame_accuracy": cv.frame_accuracy,
             "learning_rate": rate, "best_epoch": state.best_epoch, "frames_per_second": round(self._speed()),
-            "seconds": round(time.perf_counter() - self._began, 1)})
+            "seconds": round(time.perf_counter() - self._began, 1), "measures": list(cv.measures), **measures})
         left = (self.config.epochs - state.epoch) * (time.perf_counter() - self._began) / state.epoch
-        logger.info("%s: epoch %d: train loss %.4f, CV loss %.4f, CV frame accuracy %.2f %%, %.1f k frames/s, at most "
-                    "%.1f min left", self.description, state.epoch, train_loss, cv.loss, 100 * cv.frame_accuracy,
-                    self._speed() / 1e3, 0 if state.finished else left / 60)
+        logger.info("%s: epoch %d: train loss %.4f, CV loss %.4f, CV frame accuracy %.2f %%, %s%.1f k frames/s, at "
+                    "most %.1f min left", self.description, state.epoch, train_loss, cv.loss, 100 * cv.frame_accuracy,
+                    "".join(f"{name} {value:.4f}, " for name, value in measures.items()), self._speed() / 1e3,
+                    0 if state.finished else left / 60)
+        if self.on_epoch is not None:
+            self.on_epoch(self._result(cv, state.epoch, time.perf_counter() - self._began), self.model)
+        if verdict.go_back and not improved:
+            self.model.load_state_dict(self.best)
         self._checkpoint()
 
-    def _batches(self) -> Iterator[NDArray[np.int64]]:
-        order = self.data.epoch_order(self.seed, self.state.epoch)
-        for step in range(self.state.step, self.steps_per_epoch):
-            yield order[step * self.batch_size:(step + 1) * self.batch_size]
+    def _is_collapsed(self, cv: CrossValidation) -> bool:
+        """A criterion of sequences may go on rising while one class, silence most often, takes over the network."""
+        start = next((record for record in self.state.records if record.get("epoch") == 0), None)
+        if start is None or cv.frame_accuracy >= self.config.collapse_below * start["cv_frame_accuracy"]:
+            return False
+        logger.warning("%s: the CV frame accuracy fell from %.1f to %.1f %%, below %g of the start's: training ends, "
+                       "this epoch is not kept; lower learning_rate or smooth more", self.description,
+                       100 * start["cv_frame_accuracy"], 100 * cv.frame_accuracy, self.config.collapse_below)
+        return True
 
     def _record(self, record: dict[str, Any]) -> None:
         self.state.records.append(record)
@@ -259,7 +307,12 @@ class _Run:
         # How often checkpoints and logs are written changes nothing in the result.
         unimportant = {"checkpoint_minutes", "checkpoint_steps", "log_steps", "tensorboard"}
         settings = self.config.model_dump(exclude=unimportant)
-        return hash_json([settings, self.seed, self.objective.describe(), self.data.digest, weights])
+        moving = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        return hash_json([settings, self.seed, self.objective.describe(), self.data.digest, weights, moving])
+
+
+def _some(names: list[str], shown: int = 5) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def _optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

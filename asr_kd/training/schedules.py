@@ -33,7 +33,28 @@ class Schedule(Protocol):
 
 def make_schedule(config: TrainingConfig, steps_per_epoch: int) -> Schedule:
     """The schedule that the settings name."""
+    if config.schedule == "constant":
+        return Constant(config)
     return Newbob(config) if config.schedule == "newbob" else OneCycle(config, steps_per_epoch)
+
+
+class Constant:
+    """One rate for a fixed number of epochs."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._rate = config.learning_rate
+
+    def learning_rate(self, step: int) -> float:
+        return self._rate
+
+    def judge(self, cv_loss: float, best_before: float) -> Verdict:
+        return Verdict(go_back=False, stop=False)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        pass
 
 
 class Newbob:
@@ -67,25 +88,16 @@ class Newbob:
         self._rate, self._halving = state["rate"], state["halving"]
 
 
-class OneCycle:
+class OneCycle(Constant):
     """Linear rise to the highest rate, then half a cosine down to zero, over a fixed number of epochs."""
 
     def __init__(self, config: TrainingConfig, steps_per_epoch: int) -> None:
-        self._highest = config.learning_rate
+        super().__init__(config)
         self._steps = config.epochs * steps_per_epoch
         self._rising = round(config.warm_up * self._steps)
 
     def learning_rate(self, step: int) -> float:
         if step < self._rising:
-            return self._highest * (step + 1) / (self._rising + 1)
+            return self._rate * (step + 1) / (self._rising + 1)
         done = (step - self._rising) / max(1, self._steps - self._rising)
-        return self._highest * 0.5 * (1 + math.cos(math.pi * done))
-
-    def judge(self, cv_loss: float, best_before: float) -> Verdict:
-        return Verdict(go_back=False, stop=False)
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        pass
+        return self._rate * 0.5 * (1 + math.cos(math.pi * done))

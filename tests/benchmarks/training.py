@@ -69,7 +69,7 @@ def make_cases(folder: Path) -> list[Case]:
 
     small = data(912)
     teacher = DNN(600, 64, 1, 912)
-    key = SoftTargetsKey(teacher="benchmark", features=frames_digest(store), alignment="benchmark", top_k=32)
+    key = SoftTargetsKey(teacher="benchmark", features=frames_digest(store), hmm="benchmark", top_k=32)
     soft_targets = build_soft_targets(folder / "soft_targets", teacher, store, key)
     taught = TrainingData(store, np.zeros(store.num_frames, np.int32), held_out_speakers=1, targets=soft_targets)
     cross_entropy = CrossEntropy()

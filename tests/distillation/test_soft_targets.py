@@ -34,7 +34,7 @@ def make_teacher() -> DNN:
 
 
 def make_key(store: FrameStore, **changes: Any) -> SoftTargetsKey:
-    arguments: dict[str, Any] = {"teacher": "t" * 64, "features": frames_digest(store), "alignment": "a" * 64,
+    arguments: dict[str, Any] = {"teacher": "t" * 64, "features": frames_digest(store), "hmm": "a" * 64,
                                  "top_k": 3}
     return SoftTargetsKey(**{**arguments, **changes})
 
@@ -79,7 +79,7 @@ def test_training_from_a_whole_cache_follows_the_teacher_on_the_fly(tmp_path: Pa
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"teacher": "x" * 64}, "teacher tttttttttttt.*teacher xxxxxxxxxxxx"),
-    ({"alignment": "y" * 64}, "alignment aaaaaaaaaaaa.*alignment yyyyyyyyyyyy"),
+    ({"hmm": "y" * 64}, "hmm aaaaaaaaaaaa.*hmm yyyyyyyyyyyy"),
     ({"features": "z" * 64}, "features .*features zzzzzzzzzzzz"),
     ({"temperature": 2.0}, "temperature 1.0.*temperature 2.0"), ({"top_k": 4}, "top_k 3.*top_k 4")])
 def test_a_stale_cache_is_refused_with_both_names(tmp_path: Path, change: dict[str, Any], message: str) -> None:

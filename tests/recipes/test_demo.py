@@ -17,16 +17,17 @@ from asr_kd.stages.registry import STAGE_KINDS
 pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra 'demo'")
 
 ROOT = Path(__file__).parents[2]
-SYSTEMS = ("gmm-tri", "gmm-sat", "teacher-ce", "hdnn128-ce", "hdnn128-kd")
+SYSTEMS = ("gmm-tri", "gmm-sat", "teacher-ce", "hdnn128-ce", "hdnn128-kd", "hdnn128-kd-smbr-kd0.2")
 
 
 def command(run_dir: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "asr_kd.cli.main", "run", str(ROOT / "recipes/demo"), "--fast",
-            "--run-dir", str(run_dir), *options]
+            "--option", "smbr", "--run-dir", str(run_dir), *options]
 
 
 def stages() -> list[str]:
-    return [stage.folder for stage in read_recipe(ROOT / "recipes/demo", STAGE_KINDS, fast=True, seed=1).stages]
+    recipe = read_recipe(ROOT / "recipes/demo", STAGE_KINDS, fast=True, options=["smbr"], seed=1)
+    return [stage.folder for stage in recipe.stages]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,9 @@ def test_results_are_made_from_the_counts(finished_run: tuple[Path, str], tmp_pa
     assert {(row["id"], row["split"]) for row in rows} == {(s, split) for s in SYSTEMS for split in ("dev", "test")}
     student = next(row for row in rows if row["id"] == "hdnn128-kd" and row["split"] == "test")
     assert {"hdnn128-ce", "teacher-ce"} <= set(student["versus"])
-    assert "hdnn128-kd" in (recipe / "RESULTS.md").read_text()
+    text = (recipe / "RESULTS.md").read_text()
+    assert "hdnn128-kd" in text and "passes.svg" in text
+    assert (recipe / "passes.svg").read_text().count("<svg") == 1
 
 
 def run(*arguments: object) -> "subprocess.CompletedProcess[str]":

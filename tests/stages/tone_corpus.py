@@ -38,14 +38,14 @@ class ToneCorpus:
     words: dict[str, list[tuple[str, float, float]]]
 
 
-def write_tone_corpus(folder: Path, utterances: int = 24, seed: int = 0) -> ToneCorpus:
-    """Two speakers, three to six words an utterance, silence around them and at times between them."""
+def write_tone_corpus(folder: Path, utterances: int = 24, seed: int = 0, speakers: int = 2) -> ToneCorpus:
+    """Three to six words an utterance, silence around them and at times between them."""
     generator = np.random.default_rng(seed)
     (folder / "train").mkdir(parents=True)
     corpus = ToneCorpus(folder, {})
     tables: dict[str, list[str]] = {"wav.scp": [], "text": [], "utt2spk": []}
     for number in range(utterances):
-        speaker = f"s{number % 2}"
+        speaker = f"s{number % speakers}"
         name = f"{speaker}-u{number:02d}"
         pieces, at, words = [np.zeros(int(RATE * generator.uniform(0.15, 0.3)))], 0.0, []
         for word in generator.choice(list(WORDS), generator.integers(3, 7)):

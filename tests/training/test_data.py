@@ -8,7 +8,7 @@ import torch
 
 from asr_kd.core.errors import InputError
 from asr_kd.features.splice import splice
-from asr_kd.training.data import TrainingData, frames_digest
+from asr_kd.training.data import TrainingData, frames_digest, prefetch
 from tests.training.corpora import write_corpus
 
 
@@ -42,23 +42,36 @@ def test_minibatch_holds_spliced_frames_and_their_pdf_ids(tmp_path: Path) -> Non
     np.testing.assert_array_equal(minibatch.pdf_ids.numpy(), pdf_ids[indices])
 
 
-def test_an_epoch_draws_every_training_frame_once_in_an_order_of_its_own(tmp_path: Path) -> None:
+def test_an_epoch_draws_training_frames_once_in_an_order_of_its_own(tmp_path: Path) -> None:
     store, pdf_ids = write_corpus(tmp_path / "store")
     data = TrainingData(store, pdf_ids, held_out_speakers=1)
-    first, second = data.epoch_order(1, 0), data.epoch_order(1, 1)
+
+    def drawn(seed: int, epoch: int, batch_size: int = 10**6) -> np.ndarray:
+        return np.concatenate(data.batches(batch_size, seed, epoch))
+
+    first, second = drawn(1, 0), drawn(1, 1)
     assert np.array_equal(np.sort(first), data.train_frames)
-    assert np.array_equal(first, data.epoch_order(1, 0))
-    assert not np.array_equal(first, second) and not np.array_equal(first, data.epoch_order(2, 0))
+    assert np.array_equal(first, drawn(1, 0))
+    assert not np.array_equal(first, second) and not np.array_equal(first, drawn(2, 0))
+    assert np.array_equal(drawn(1, 0, 7), first[: len(first) // 7 * 7])  # the last batch is whole or left out
+
+
+def test_a_batch_knows_its_utterances(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    data = TrainingData(store, pdf_ids, held_out_speakers=1)
+    named = [store.ids[3], store.ids[7]]
+    frames = np.concatenate([np.arange(*store.bounds(name)) for name in named])
+    assert data.utterances(np.random.default_rng(0).permutation(frames)) == named
 
 
 def test_prefetching_keeps_the_order_and_raises_the_gathering_threads_error(tmp_path: Path) -> None:
     store, pdf_ids = write_corpus(tmp_path / "store")
     data = TrainingData(store, pdf_ids, held_out_speakers=1)
     batches = [np.arange(i, i + 5) for i in range(0, 100, 5)]
-    labels = torch.cat([minibatch.pdf_ids for minibatch in data.prefetch(iter(batches))])
+    labels = torch.cat([minibatch.pdf_ids for minibatch in prefetch(data, iter(batches))])
     assert np.array_equal(labels.numpy(), pdf_ids[:100])
     with pytest.raises(IndexError):
-        list(data.prefetch([np.array([store.num_frames])]))
+        list(prefetch(data, [np.array([store.num_frames])]))
 
 
 def test_faults_are_refused(tmp_path: Path) -> None:

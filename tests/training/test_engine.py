@@ -1,5 +1,6 @@
 """The training engine: it learns, logs, goes back, stops, refuses."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
+from asr_kd.models.parameter_groups import train_only
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import Minibatch, TrainingData
 from asr_kd.training.engine import TrainingResult, cross_validate, train
@@ -96,6 +98,14 @@ def test_checkpoints_of_another_run_are_refused(data: TrainingData, tmp_path: Pa
             run(data, tmp_path, **other)
 
 
+def test_a_checkpoint_of_a_run_that_moved_other_parameters_is_refused(data: TrainingData, tmp_path: Path) -> None:
+    run(data, tmp_path, epochs=1)
+    model = network()
+    train_only(model, ["output"])
+    with pytest.raises(InputError, match="is a checkpoint of the run"):
+        run(data, tmp_path, model, epochs=1)
+
+
 def test_a_damaged_checkpoint_is_refused(data: TrainingData, tmp_path: Path) -> None:
     run(data, tmp_path, epochs=1)
     (tensors,) = tmp_path.glob("checkpoint-*/state.safetensors")
@@ -149,8 +159,10 @@ class _Diverging(CrossEntropy):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_place(data: TrainingData, tmp_path: Path) -> None:
-    with pytest.raises(WorkError, match=r"nan in epoch 1, step 1 of \d+ .*learning_rate"):
+    first = data.utterances(data.batches(SETTINGS["batch_size"], 0, 0)[0])
+    with pytest.raises(WorkError, match=r"nan in epoch 1, step 1 of \d+ .*learning_rate") as error:
         train(network(), data, _Diverging(), TrainingConfig(**SETTINGS), tmp_path)
+    assert f"frames of {', '.join(first[:5])} and {len(first) - 5} more)" in str(error.value)
 
 
 def test_alignments_of_another_tree_and_inputs_of_another_width_are_refused(data: TrainingData,
@@ -159,6 +171,85 @@ def test_alignments_of_another_tree_and_inputs_of_another_width_are_refused(data
         run(data, tmp_path / "a", HighwayDNN(3 * DIM, 8, 2, 2))
     with pytest.raises(InputError, match="12 spliced"):
         run(data, tmp_path / "b", HighwayDNN(5 * DIM, 8, 2, PDFS))
+
+
+def test_a_summed_gradient_is_the_mean_one_times_the_frames(data: TrainingData, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"optimiser": "sgd", "momentum": 0.0, "schedule": "constant", "epochs": 1}
+    mean, _ = run(data, tmp_path / "mean", learning_rate=0.064, **settings)
+    summed, _ = run(data, tmp_path / "sum", learning_rate=0.001, gradient="sum", **settings)
+    start = network()
+    for one, other, before in zip(mean.parameters(), summed.parameters(), start.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+        assert not torch.equal(one, before)
+
+
+def test_a_constant_schedule_keeps_its_rate_for_all_epochs(data: TrainingData, tmp_path: Path) -> None:
+    _, result = run(data, tmp_path, epochs=9, schedule="constant", learning_rate=0.03)
+    assert [record["learning_rate"] for record in result.history] == [0.03] * 9
+
+
+def test_in_evaluation_mode_the_generator_draws_no_masks(data: TrainingData, tmp_path: Path) -> None:
+    plain, _ = run(data, tmp_path / "plain", epochs=1)
+    dropping, _ = run(data, tmp_path / "dropping", network(dropout=0.5), epochs=1, evaluation_mode=True)
+    masked, _ = run(data, tmp_path / "masked", network(dropout=0.5), epochs=1)
+    for one, other in zip(plain.parameters(), dropping.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(next(plain.parameters()), next(masked.parameters()))
+
+
+def test_every_epoch_is_shown_with_its_weights(data: TrainingData, tmp_path: Path) -> None:
+    shown: dict[int, float] = {}
+
+    def show(so_far: TrainingResult, model: nn.Module) -> None:
+        assert so_far.best_epoch == so_far.epochs == len(so_far.history)
+        assert so_far.cross_validation == cross_validate(model, data, CrossEntropy())
+        shown[so_far.epochs] = so_far.cross_validation.loss
+
+    config = TrainingConfig(**{**SETTINGS, "epochs": 3, "schedule": "constant"})
+    result = train(network(), data, CrossEntropy(), config, tmp_path, seed=1, on_epoch=show)
+    assert shown == {record["epoch"]: record["cv_loss"] for record in result.history} and list(shown) == [1, 2, 3]
+
+
+def test_where_no_epoch_is_better_the_start_is_kept(data: TrainingData, tmp_path: Path) -> None:
+    model, _ = run(data, tmp_path / "before", epochs=6)
+    start = copy.deepcopy(model)
+    _, result = run(data, tmp_path / "after", model, epochs=2, schedule="constant", learning_rate=1.0, judge_start=True)
+    assert result.best_epoch == 0 and [record["epoch"] for record in result.history] == [0, 1, 2]
+    assert result.cross_validation == cross_validate(start, data, CrossEntropy())
+    for one, other in zip(model.parameters(), start.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_last_epoch_is_kept_where_that_is_wanted(data: TrainingData, tmp_path: Path) -> None:
+    worse = {"epochs": 2, "schedule": "constant", "learning_rate": 1.0, "judge_start": True}
+    model, _ = run(data, tmp_path / "before", epochs=6)
+    _, result = run(data, tmp_path / "after", model, keep="last", **worse)
+    assert result.best_epoch == 2 and result.cross_validation.loss > result.history[0]["cv_loss"]
+    assert result.cross_validation == cross_validate(model, data, CrossEntropy())
+    with pytest.raises(ValueError, match="newbob"):
+        TrainingConfig(schedule="newbob", keep="last")
+
+
+def test_an_epoch_that_forgets_the_labels_is_the_last_and_is_not_kept(data: TrainingData, tmp_path: Path) -> None:
+    model, before = run(data, tmp_path / "before", epochs=6)
+    start = copy.deepcopy(model)
+
+    class Forgetful(CrossEntropy):
+        """Rises as the labels are unlearnt, as a criterion of sequences may."""
+
+        def forward(self, logits: torch.Tensor, minibatch: Minibatch) -> torch.Tensor:
+            return -super().forward(logits, minibatch)
+
+    config = TrainingConfig(**{**SETTINGS, "epochs": 5, "schedule": "constant", "judge_start": True,
+                               "collapse_below": 0.8})
+    result = train(model, data, Forgetful(), config, tmp_path / "after", seed=1)
+    assert result.epochs < 5 and result.best_epoch == result.epochs - 1
+    last = result.history[-1]
+    assert last["cv_frame_accuracy"] < 0.8 * before.cross_validation.frame_accuracy
+    assert last["cv_loss"] < result.cross_validation.loss
+    if result.best_epoch == 0:
+        for one, other in zip(model.parameters(), start.parameters(), strict=True):
+            assert torch.equal(one, other)
 
 
 def test_the_callers_generator_and_threads_are_left_alone(data: TrainingData, tmp_path: Path) -> None:

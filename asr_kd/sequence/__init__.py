@@ -1,0 +1,1 @@
+"""Training at the sequence level: MMI, sMBR and their kin on lattices, lattice-level distillation."""

@@ -1,0 +1,69 @@
+"""The loss of sequence training: a criterion over lattices, smoothed with a loss of frames."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from asr_kd.sequence.config import CriterionConfig
+from asr_kd.sequence.criteria import expected_accuracy, mutual_information
+from asr_kd.sequence.data import UtteranceBatch
+from asr_kd.training.data import Minibatch
+from asr_kd.training.objective import Objective
+
+
+class SequenceObjective(nn.Module):
+    """`-(1 / acoustic_scale) · criterion + p · frame loss`, a frame (arXiv 1608.00892, eq. 13).
+
+    frame_objective: cross-entropy or distillation, the same that trains frames; used where the settings' smoothing p
+    is above 0. log_priors (pdfs,) turn the network's outputs into log-likelihoods, up to a constant a frame.
+    """
+
+    def __init__(self, config: CriterionConfig, log_priors: NDArray[np.float32], frame_objective: Objective) -> None:
+        super().__init__()
+        self.config, self.frame_objective = config, frame_objective
+        self.register_buffer("log_priors", torch.from_numpy(log_priors.copy()), persistent=False)
+        self._sums: dict[str, float] = {}
+        self._frames = 0
+
+    def forward(self, logits: Tensor, minibatch: Minibatch) -> Tensor:
+        """logits (frames, pdfs) of an UtteranceBatch -> the mean loss of a frame, a scalar; NaN where a logit is not
+        finite, since no path of the lattices has a score then."""
+        assert isinstance(minibatch, UtteranceBatch)
+        if not bool(torch.isfinite(logits).all()):
+            return logits.float().sum() * math.nan
+        log_priors = self.log_priors
+        assert isinstance(log_priors, Tensor)
+        criterion = self._criterion(logits.float() - log_priors, minibatch).sum() / len(logits)
+        loss = -criterion.float() / self.config.acoustic_scale
+        measured: dict[str, Tensor] = {self.config.criterion: criterion}
+        if self.config.smoothing:
+            smoothing = self.frame_objective(logits, minibatch)
+            loss = loss + self.config.smoothing * smoothing
+            measured["smoothing"] = smoothing
+        for name, value in measured.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.item() * len(logits)
+        self._frames += len(logits)
+        return loss
+
+    def describe(self) -> dict[str, Any]:
+        smoothed_with = self.frame_objective.describe() if self.config.smoothing else None
+        return {"objective": "sequence", **self.config.model_dump(), "smoothed_with": smoothed_with}
+
+    def take_measures(self) -> dict[str, float]:
+        """The criterion a frame (smbr, mpe: expected accuracy, 0 to 1) and the unweighted frame loss."""
+        means = {name: total / max(self._frames, 1) for name, total in self._sums.items()}
+        self._sums, self._frames = {}, 0
+        return means
+
+    def _criterion(self, log_likelihoods: Tensor, batch: UtteranceBatch) -> Tensor:
+        """The criterion of each utterance (utterances,)."""
+        config = self.config
+        if batch.accuracies is not None:
+            return expected_accuracy(log_likelihoods, batch.lattices, batch.accuracies, config.acoustic_scale)
+        assert batch.numerator is not None
+        return mutual_information(log_likelihoods, batch.lattices, batch.numerator, config.acoustic_scale,
+                                  config.reject_frames)

@@ -1,0 +1,61 @@
+"""Passes of sequence training: through the counts, into the table and the drawing."""
+
+from pathlib import Path
+
+import pytest
+
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import read_json, write_json
+from asr_kd.report.comparisons import judge
+from asr_kd.report.passes import draw_passes, pass_curves, passes_table
+from asr_kd.scoring.system_counts import SystemCounts, TrainingPass, read_counts, write_counts
+from asr_kd.scoring.wer import ErrorCounts
+
+
+def counts(name: str, seed: int, errors: int, *criteria: float, versus: tuple[str, ...] = ()) -> SystemCounts:
+    passes = tuple(TrainingPass(n, value, None if n == 0 else value + 0.1, 40.0 - n)
+                   for n, value in enumerate(criteria))
+    speakers = {"a": ErrorCounts(100, errors, 0, 0), "b": ErrorCounts(100, errors, 0, 0)}
+    return SystemCounts(name, seed, "dev", speakers, passes=passes or None, versus=versus)
+
+
+ROWS = [counts("x-smbr", 1, 40, 0.60, 0.64), counts("x-smbr", 2, 42, 0.62, 0.66, 0.70),
+        counts("x-smbr-pass1", 1, 45), counts("x", 1, 50)]
+
+
+def test_values_are_means_over_seeds_and_scored_passes_join_their_curve() -> None:
+    (curve,) = pass_curves(judge(ROWS))
+    assert curve.id == "x-smbr" and curve.numbers == [0, 1, 2]
+    assert curve.criterion == pytest.approx([0.61, 0.65, 0.70])
+    assert curve.frame_accuracy == [40.0, 39.0, 38.0]
+    assert curve.dev_wer == {1: 45.0}
+    table = passes_table([curve]).splitlines()
+    assert table[2] == "| `x-smbr` | criterion | 0.6100 | 0.6500 | 0.7000 |"
+    assert table[4] == "| `x-smbr` | dev WER % | – | 45.00 | – |"
+
+
+def test_the_same_curves_make_the_same_drawing(tmp_path: Path) -> None:
+    curves = pass_curves(judge(ROWS))
+    for name in ("one.svg", "two.svg"):
+        draw_passes(tmp_path / name, curves)
+    drawn = (tmp_path / "one.svg").read_text()
+    assert drawn == (tmp_path / "two.svg").read_text()
+    assert "dev WER" in drawn and "x-smbr" in drawn
+
+
+def test_passes_and_comparisons_come_back_from_the_counts_file(tmp_path: Path) -> None:
+    whole = counts("x-smbr", 1, 40, 0.60, 0.64, versus=("x",))
+    assert read_counts(write_counts(tmp_path, whole)) == whole
+    plain = counts("x", 1, 50)
+    path = write_counts(tmp_path, plain)
+    assert not {"passes", "versus"} & read_json(path).keys() and read_counts(path) == plain
+    (row,) = [row for row in judge([whole, plain]) if row.id == "x-smbr"]
+    assert "x" in row.comparisons
+
+
+@pytest.mark.parametrize(("passes", "key"), [([1], "passes.0"), ([{"number": 1}], "passes.0.criterion"), (3, "passes")])
+def test_damaged_passes_are_named(tmp_path: Path, passes: object, key: str) -> None:
+    path = write_counts(tmp_path, counts("x-smbr", 1, 40, 0.6))
+    write_json(path, {**read_json(path), "passes": passes})
+    with pytest.raises(InputError, match=f"{path.name}: {key}"):
+        read_counts(path)
