@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from asr_kd.features.frame_store import FrameStore
 from asr_kd.graph.hclg import GraphConfig, build_graph
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lm.arpa import read_arpa
+from asr_kd.lm.jackknife import part_speakers, unseen_text
 from asr_kd.lm.perplexity import perplexity
 from asr_kd.lm.text import read_vocabulary
 from asr_kd.lm.training import LanguageModelConfig, train_language_model
@@ -69,12 +69,11 @@ def build_graphs(
         folds = dict.fromkeys({u.speaker for u in utterances}, 0)
         models = [(read_arpa(find_language_model(inputs)), 0)]
     else:
-        folds = _folds({u.speaker for u in utterances}, config.folds)
+        folds = part_speakers([u.speaker for u in utterances], config.folds)
         vocabulary = read_vocabulary(inputs["manifests"] / LEXICON)
         models = []
         for fold in range(config.folds):
-            said = {u.text for u in utterances if folds[u.speaker] == fold}
-            text = [u.text.split() for u in utterances if folds[u.speaker] != fold and u.text not in said]
+            text = unseen_text(utterances, folds, fold)
             if not text:
                 raise InputError(f"{inputs['manifests']}: no sentence of {config.split} is left for the language model "
                                  f"of fold {fold}; take fewer folds, or give a language_model")
@@ -142,14 +141,6 @@ def make_lattices(
     return {**summary, "wer": round(100 * errors / max(words, 1), 2), **seconds,
             "partial": sum(len(part["partial"]) for part in parts),
             "shrunk_beams": {name: beam for part in parts for name, beam in part["lattices"]["shrunk_beams"].items()}}
-
-
-def _folds(speakers: set[str], folds: int) -> dict[str, int]:
-    """The fold of each speaker: equally many, the same in every run."""
-    if len(speakers) < folds:
-        raise InputError(f"{len(speakers)} speakers cannot be parted into {folds} folds; take fewer folds")
-    ordered = sorted(speakers, key=lambda speaker: sha256(speaker.encode()).digest())
-    return {speaker: number % folds for number, speaker in enumerate(ordered)}
 
 
 def _errors(part: Path, transcripts: Mapping[str, list[str]]) -> tuple[int, int]:

@@ -7,11 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from asr_kd.alignment.alignment_store import AlignmentStore, write_alignments
@@ -33,7 +30,6 @@ from asr_kd.stages.sequence import SequenceStageConfig, train_sequence
 from asr_kd.stages.training_lattices import (
     TrainingGraphsConfig,
     TrainingLatticesConfig,
-    _folds,
     build_graphs,
     make_lattices,
 )
@@ -179,18 +175,6 @@ def test_only_the_chosen_parameters_move(run: Path, tmp_path: Path) -> None:
     before, after = (load_file(folder / "model/model.safetensors") for folder in (run / "net-seed1", tmp_path / "out"))
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert moved == {"transform_gate.weight", "carry_gate.weight"}
-
-
-@given(st.sets(st.text(min_size=1, max_size=4), min_size=2, max_size=30), st.integers(2, 8))
-def test_folds_are_as_large_as_each_other_and_always_the_same(speakers: set[str], folds: int) -> None:
-    if len(speakers) < folds:
-        with pytest.raises(InputError, match=f"{len(speakers)} speakers cannot be parted into {folds} folds"):
-            _folds(speakers, folds)
-        return
-    parted = _folds(speakers, folds)
-    assert parted.keys() == speakers and parted == _folds(set(sorted(speakers, reverse=True)), folds)
-    sizes = np.bincount(list(parted.values()), minlength=folds)
-    assert len(sizes) == folds and sizes.max() - sizes.min() <= 1
 
 
 def with_texts(run: Path, folder: Path, change: Callable[[int, str], str]) -> Path:
