@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from asr_kd.report.comparisons import ResultRow
-from asr_kd.report.passes import pass_curves, passes_table
+from asr_kd.report.passes import is_of_pass, pass_curves, passes_table
 from asr_kd.report.tables import ABSENT, interval, markdown_table, number, p_value
 from asr_kd.scoring.bootstrap import Comparison
 
@@ -21,7 +21,8 @@ def render_results(recipe: str, rows: Sequence[ResultRow]) -> str:
         "where the first system makes fewer errors.",
     ]
     for split, of_split in groupby(rows, key=lambda row: row.split):
-        parts += _render_split(split, list(of_split))
+        systems = [row for row in of_split if not is_of_pass(row)]
+        parts += _render_split(split, systems) if systems else []
     curves = pass_curves(rows)
     if curves:
         parts += [

@@ -16,14 +16,20 @@ from asr_kd.scoring.system_counts import TrainingPass
 _OF_PASS = "-pass"
 
 
+def is_of_pass(row: ResultRow) -> bool:
+    """Whether the row is a point of another one's curve."""
+    return _OF_PASS in row.id
+
+
 @dataclass(frozen=True)
 class PassCurve:
-    """A system's passes, each value the mean over seeds: criterion and frame accuracy (percent) on held-out training
-    speakers, WER on dev where that pass was scored."""
+    """A system's passes, each value the mean over seeds: criterion (its name and values) and frame accuracy (percent)
+    on held-out training speakers, WER on dev where that pass was scored."""
 
     id: str
+    criterion: str
     numbers: list[int]
-    criterion: list[float]
+    values: list[float]
     frame_accuracy: list[float]
     dev_wer: dict[int, float]
 
@@ -34,14 +40,15 @@ def pass_curves(rows: Sequence[ResultRow], split: str = "dev") -> list[PassCurve
     curves = []
     for name, row in of_split.items():
         seeds = [counts.passes for counts in row.counts if counts.passes]
-        if not seeds or _OF_PASS in name:
+        if not seeds or is_of_pass(row):
             continue
         by_number: dict[int, list[TrainingPass]] = defaultdict(list)
         for one in (one for passes in seeds for one in passes):
             by_number[one.number].append(one)
         wers = {n: of_split[f"{name}{_OF_PASS}{n}"].wer.value for n in by_number if f"{name}{_OF_PASS}{n}" in of_split}
         curves.append(PassCurve(
-            name, sorted(by_number), [float(np.mean([p.criterion for p in by_number[n]])) for n in sorted(by_number)],
+            name, seeds[0][0].criterion, sorted(by_number),
+            [float(np.mean([p.value for p in by_number[n]])) for n in sorted(by_number)],
             [float(np.mean([p.frame_accuracy for p in by_number[n]])) for n in sorted(by_number)], wers))
     return curves
 
@@ -56,7 +63,8 @@ def passes_table(curves: Sequence[PassCurve]) -> str:
 
     lines = []
     for curve in curves:
-        lines.append([f"`{curve.id}`", "criterion", *cells(dict(zip(curve.numbers, curve.criterion, strict=True)), 4)])
+        values = dict(zip(curve.numbers, curve.values, strict=True))
+        lines.append([f"`{curve.id}`", curve.criterion, *cells(values, 4)])
         accuracy = dict(zip(curve.numbers, curve.frame_accuracy, strict=True))
         lines.append([f"`{curve.id}`", "frame accuracy %", *cells(accuracy, 2)])
         if curve.dev_wer:
@@ -71,11 +79,13 @@ def draw_passes(path: Path, curves: Sequence[PassCurve]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    criteria = [(f"{criterion} on held-out speakers, a frame", _values_of(criterion))
+                for criterion in dict.fromkeys(curve.criterion for curve in curves)]
     measures: list[tuple[str, Callable[[PassCurve], tuple[list[int], list[float]]]]] = [
-        ("criterion on held-out speakers, a frame", lambda curve: (curve.numbers, curve.criterion)),
+        *criteria,
         ("frame accuracy on held-out speakers, %", lambda curve: (curve.numbers, curve.frame_accuracy)),
         ("dev WER, %", lambda curve: (sorted(curve.dev_wer), [curve.dev_wer[n] for n in sorted(curve.dev_wer)]))]
-    shown = measures if any(curve.dev_wer for curve in curves) else measures[:2]
+    shown = measures if any(curve.dev_wer for curve in curves) else measures[:-1]
     # Fixed names of elements and no date: the same curves give the same file.
     with matplotlib.rc_context({"svg.hashsalt": "asr_kd", "svg.fonttype": "none"}):
         figure, panels = pyplot.subplots(1, len(shown), figsize=(4.6 * len(shown), 4.2), layout="constrained")
@@ -92,3 +102,8 @@ def draw_passes(path: Path, curves: Sequence[PassCurve]) -> None:
         with atomic_file(path) as file:
             figure.savefig(file, format="svg", metadata={"Date": None})
         pyplot.close(figure)
+
+
+def _values_of(criterion: str) -> Callable[[PassCurve], tuple[list[int], list[float]]]:
+    """Passes and values of the curves of one criterion; nothing for the others."""
+    return lambda curve: (curve.numbers, curve.values) if curve.criterion == criterion else ([], [])

@@ -55,13 +55,14 @@ _STRICT = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 class TrainingPass:
     """A network after a pass of sequence training, pass 0 being its start, on held-out training speakers.
 
-    `criterion` a frame (smbr: expected accuracy, 0 to 1), `train_criterion` the same on what it was trained on, while
-    it moved; `frame_accuracy` in percent.
+    `value` is the `criterion` a frame (smbr: expected accuracy, 0 to 1), `train_value` the same on what it was trained
+    on, while it moved; `frame_accuracy` in percent.
     """
 
     number: int
-    criterion: float
-    train_criterion: float | None
+    criterion: Name
+    value: float
+    train_value: float | None
     frame_accuracy: float
 
 

@@ -148,7 +148,7 @@ def _teacher_paths(
 
 def _in_all(result: TrainingResult, card: ModelCard, criterion: str) -> dict[str, Any]:
     """The result, with the minutes of the training that this one went on from, and how each pass went."""
-    passes = [{"number": record["epoch"], "criterion": round(record[f"cv_{criterion}"], 5),
-               "train_criterion": round(record[f"train_{criterion}"], 5) if record["epoch"] else None,
+    passes = [{"number": record["epoch"], "criterion": criterion, "value": round(record[f"cv_{criterion}"], 5),
+               "train_value": round(record[f"train_{criterion}"], 5) if record["epoch"] else None,
                "frame_accuracy": round(100 * record["cv_frame_accuracy"], 2)} for record in result.history]
     return {**result.as_dict(), "minutes": result.minutes + card.provenance["result"]["minutes"], "passes": passes}

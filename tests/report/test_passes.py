@@ -1,5 +1,6 @@
 """Passes of sequence training: through the counts, into the table and the drawing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,13 +8,14 @@ import pytest
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json, write_json
 from asr_kd.report.comparisons import judge
+from asr_kd.report.markdown import render_results
 from asr_kd.report.passes import draw_passes, pass_curves, passes_table
 from asr_kd.scoring.system_counts import SystemCounts, TrainingPass, read_counts, write_counts
 from asr_kd.scoring.wer import ErrorCounts
 
 
 def counts(name: str, seed: int, errors: int, *criteria: float, versus: tuple[str, ...] = ()) -> SystemCounts:
-    passes = tuple(TrainingPass(n, value, None if n == 0 else value + 0.1, 40.0 - n)
+    passes = tuple(TrainingPass(n, "smbr", value, None if n == 0 else value + 0.1, 40.0 - n)
                    for n, value in enumerate(criteria))
     speakers = {"a": ErrorCounts(100, errors, 0, 0), "b": ErrorCounts(100, errors, 0, 0)}
     return SystemCounts(name, seed, "dev", speakers, passes=passes or None, versus=versus)
@@ -25,13 +27,28 @@ ROWS = [counts("x-smbr", 1, 40, 0.60, 0.64), counts("x-smbr", 2, 42, 0.62, 0.66,
 
 def test_values_are_means_over_seeds_and_scored_passes_join_their_curve() -> None:
     (curve,) = pass_curves(judge(ROWS))
-    assert curve.id == "x-smbr" and curve.numbers == [0, 1, 2]
-    assert curve.criterion == pytest.approx([0.61, 0.65, 0.70])
+    assert (curve.id, curve.criterion, curve.numbers) == ("x-smbr", "smbr", [0, 1, 2])
+    assert curve.values == pytest.approx([0.61, 0.65, 0.70])
     assert curve.frame_accuracy == [40.0, 39.0, 38.0]
     assert curve.dev_wer == {1: 45.0}
     table = passes_table([curve]).splitlines()
-    assert table[2] == "| `x-smbr` | criterion | 0.6100 | 0.6500 | 0.7000 |"
+    assert table[2] == "| `x-smbr` | smbr | 0.6100 | 0.6500 | 0.7000 |"
     assert table[4] == "| `x-smbr` | dev WER % | – | 45.00 | – |"
+
+
+def test_scored_passes_stand_in_their_own_table_only() -> None:
+    text = render_results("x", judge(ROWS))
+    systems, passes = text.split("## Sequence training")
+    assert "`x-smbr`" in systems and "x-smbr-pass1" not in text
+    assert "| `x-smbr` | dev WER % | – | 45.00 | – |" in passes
+
+
+def test_criteria_are_drawn_apart(tmp_path: Path) -> None:
+    other = replace(counts("y-mmi", 1, 40, -0.3, -0.2), passes=(TrainingPass(0, "mmi", -0.3, None, 40.0),
+                                                                 TrainingPass(1, "mmi", -0.2, -0.1, 41.0)))
+    draw_passes(tmp_path / "both.svg", pass_curves(judge([*ROWS, other])))
+    drawn = (tmp_path / "both.svg").read_text()
+    assert "smbr on held-out speakers" in drawn and "mmi on held-out speakers" in drawn
 
 
 def test_the_same_curves_make_the_same_drawing(tmp_path: Path) -> None:
