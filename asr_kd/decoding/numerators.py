@@ -1,6 +1,7 @@
 """Forced alignments as paths of a decoding graph: the numerators of sequence training."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numba import njit
@@ -16,12 +17,12 @@ _ELSEWHERE = -1e6
 
 
 def numerator_path(
-    graph: DecodingGraph, words: Sequence[int], pdf_ids: np.ndarray, scores: np.ndarray, search: SearchConfig
-) -> WordLattice | None:
+    graph: DecodingGraph, words: Sequence[int], pdf_ids: np.ndarray, search: SearchConfig
+) -> Lattice | None:
     """The cheapest path of the graph that says these words through these pdfs, as a lattice of this one path.
 
-    words: word ids of the transcript; pdf_ids int (frames,): of its forced alignment; scores (frames,): their
-    log-likelihoods, which become acoustic costs. None where the graph has no such path. No beam applies.
+    words: word ids of the transcript; pdf_ids int (frames,): of its forced alignment. Acoustic costs are 0. None where
+    the graph has no such path. No beam applies.
     """
     log_likelihoods = np.full((len(pdf_ids), graph.num_pdfs), _ELSEWHERE, np.float32)
     log_likelihoods[np.arange(len(pdf_ids)), pdf_ids] = 0.0
@@ -32,7 +33,14 @@ def numerator_path(
     if not found.reached_final or found.frames != len(pdf_ids) or found.best.acoustic_cost > -_ELSEWHERE / 2:
         return None
     arcs = arcs_saying(found.lattice, words, pdf_ids, transition_pdfs(graph))
-    return None if arcs is None else join_chains(_alone(found.lattice, arcs, scores))
+    return None if arcs is None else _alone(found.lattice, arcs)
+
+
+def with_scores(path: Lattice, scores: np.ndarray) -> WordLattice:
+    """A numerator's path as a word lattice with acoustic costs; scores (frames,), log-likelihoods of its pdfs."""
+    acoustic = np.zeros(path.num_arcs, np.float32)
+    acoustic[path.transition_ids > 0] = -scores
+    return join_chains(replace(path, acoustic_costs=acoustic))
 
 
 def arcs_saying(
@@ -58,17 +66,15 @@ def transition_pdfs(graph: DecodingGraph) -> np.ndarray:
     return pdfs
 
 
-def _alone(lattice: Lattice, arcs: np.ndarray, scores: np.ndarray) -> Lattice:
-    """The path over these arcs, from the start to a final state, as a lattice with other acoustic scores."""
+def _alone(lattice: Lattice, arcs: np.ndarray) -> Lattice:
+    """The path over these arcs, from the start to a final state, as a lattice without acoustic costs."""
     states = np.concatenate([[0], lattice.targets[arcs]])
     numbers = np.arange(len(states), dtype=np.int32)
     finals = np.full(len(states), np.inf, np.float32)
     finals[-1] = lattice.final_costs[states[-1]]
-    tids = lattice.transition_ids[arcs]
-    acoustic = np.zeros(len(arcs), np.float32)
-    acoustic[tids > 0] = -scores
-    return Lattice(lattice.frames[states], np.append(numbers, numbers[-1]), finals, numbers[1:], tids,
-                   lattice.words[arcs], lattice.graph_costs[arcs], acoustic)
+    return Lattice(
+        lattice.frames[states], np.append(numbers, numbers[-1]), finals, numbers[1:], lattice.transition_ids[arcs],
+        lattice.words[arcs], lattice.graph_costs[arcs], np.zeros(len(arcs), np.float32))
 
 
 @njit(nogil=True, cache=True)

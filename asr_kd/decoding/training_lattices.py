@@ -11,7 +11,7 @@ from asr_kd.core.drops import Drops
 from asr_kd.core.files import read_json
 from asr_kd.core.parallel import map_threads
 from asr_kd.decoding.graph import DecodingGraph
-from asr_kd.decoding.numerators import arcs_saying, numerator_path, transition_pdfs
+from asr_kd.decoding.numerators import arcs_saying, numerator_path, transition_pdfs, with_scores
 from asr_kd.decoding.search import SearchConfig
 from asr_kd.decoding.split import SUMMARY, open_decoded
 from asr_kd.lattices.oracle import lattice_statistics, oracle_errors
@@ -125,14 +125,12 @@ def _finish(
     pdf_ids = speech.pdf_ids.get(name)
     if pdf_ids is None or lattice.num_frames != len(pdf_ids):
         return _Finished(lattice, errors, False, None)
-    path = numerator_path(graph, words, pdf_ids, np.zeros(len(pdf_ids), np.float32), search)
+    path = numerator_path(graph, words, pdf_ids, search)
     if path is None:
         return _Finished(lattice, errors, False, None)
-    cost = float(path.graph_costs.sum(dtype=np.float64) + path.final_graph_costs[-1])
+    cost = float(path.graph_costs.sum(dtype=np.float64) + path.final_costs[-1])
     missing = arcs_saying(lattice.expand(), words, pdf_ids, pdfs) is None
     if missing:
         scores = speech.log_likelihoods_of(name)[np.arange(len(pdf_ids)), pdf_ids]
-        path = numerator_path(graph, words, pdf_ids, scores, search)
-        assert path is not None
-        lattice = union(lattice, path)
+        lattice = union(lattice, with_scores(path, scores))
     return _Finished(lattice, errors, missing, cost)

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError, WorkError
-from asr_kd.decoding.numerators import arcs_saying, numerator_path, transition_pdfs
+from asr_kd.decoding.numerators import arcs_saying, numerator_path, transition_pdfs, with_scores
 from asr_kd.decoding.search import SearchConfig
 from asr_kd.decoding.split import decode_split
 from asr_kd.decoding.training_lattices import TrainingSpeech, with_numerators
 from asr_kd.graph.fst import Fst
+from asr_kd.lattices.chains import join_chains
 from asr_kd.lattices.store import LatticeStore
 from asr_kd.lattices.training_lattices import TrainingLattices
 from tests.decoding.random_graph import NUM_PDFS, TRANSITION_PDFS, WORDS, graph_of, paths_through, random_fst
@@ -50,31 +51,31 @@ def test_a_numerator_is_the_cheapest_path_of_the_graph_with_these_words_and_pdfs
         pdf_ids = TRANSITION_PDFS[list(tids)]
     scores = rng.normal(-5, 3, frames).astype(np.float32)
     graph = graph_of(fst)
-    found = numerator_path(graph, words, pdf_ids, scores, NARROW)
+    found = numerator_path(graph, words, pdf_ids, NARROW)
     fitting = through(paths, words, pdf_ids)
     assert (found is None) == (not fitting)
     if found is not None:
         assert found.fault() is None
-        ((said, tids), cost, acoustic), = labelled_paths(found)
+        ((said, tids), cost, acoustic), = labelled_paths(with_scores(found, scores))
         assert said == words and TRANSITION_PDFS[list(tids)].tolist() == pdf_ids.tolist()
         assert cost == pytest.approx(min(cost for _, _, cost in fitting), abs=1e-4)
         assert acoustic == pytest.approx(-float(scores.sum()), abs=1e-4)
-        assert arcs_saying(found.expand(), words, pdf_ids, transition_pdfs(graph)) is not None
-        assert arcs_saying(found.expand(), (*words, 1), pdf_ids, transition_pdfs(graph)) is None
+        assert arcs_saying(found, words, pdf_ids, transition_pdfs(graph)) is not None
+        assert arcs_saying(found, (*words, 1), pdf_ids, transition_pdfs(graph)) is None
 
 
 def test_a_numerator_says_the_transcript_though_another_word_sounds_alike_and_is_likelier() -> None:
     graph = graph_of(Fst.from_lists(0, {2: 0.0}, [(0, 1, 1, 1.0, 1), (0, 1, 2, 9.0, 1), (1, 2, 0, 0.5, 2)]))
-    found = numerator_path(graph, [2], np.array([0, 1]), np.zeros(2, np.float32), SearchConfig())
-    assert found is not None and labelled_paths(found) == [(((2,), (1, 2)), 9.5, 0.0)]
-    assert numerator_path(graph, [3], np.array([0, 1]), np.zeros(2, np.float32), SearchConfig()) is None
+    found = numerator_path(graph, [2], np.array([0, 1]), SearchConfig())
+    assert found is not None and labelled_paths(join_chains(found)) == [(((2,), (1, 2)), 9.5, 0.0)]
+    assert numerator_path(graph, [3], np.array([0, 1]), SearchConfig()) is None
 
 
 def test_a_numerator_may_be_far_costlier_than_what_it_begins_like() -> None:
     rows = [(0, 1, 1, 0.0, 1), (1, 2, 0, 0.0, 3), (0, 1, 2, 30.0, 2), (2, 3, 0, 0.0, 3)]
     graph = graph_of(Fst.from_lists(0, {3: 0.0}, rows))
-    found = numerator_path(graph, [2], np.array([0, 2]), np.zeros(2, np.float32), NARROW)
-    assert found is not None and labelled_paths(found) == [(((2,), (1, 3)), 30.0, 0.0)]
+    found = numerator_path(graph, [2], np.array([0, 2]), NARROW)
+    assert found is not None and labelled_paths(join_chains(found)) == [(((2,), (1, 3)), 30.0, 0.0)]
 
 
 @dataclass(frozen=True)
