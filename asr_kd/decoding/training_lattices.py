@@ -14,7 +14,7 @@ from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.numerators import arcs_saying, numerator_path, transition_pdfs, with_scores
 from asr_kd.decoding.search import SearchConfig
 from asr_kd.decoding.split import SUMMARY, open_decoded
-from asr_kd.lattices.oracle import lattice_statistics, oracle_errors
+from asr_kd.lattices.oracle import lattice_statistics
 from asr_kd.lattices.store import LatticeStoreWriter
 from asr_kd.lattices.training_lattices import TrainingUtterance, write_utterances
 from asr_kd.lattices.union import union
@@ -42,14 +42,13 @@ def with_numerators(
     Where a lattice has no path with the transcript's words and the pdfs of its forced alignment, that path of the
     same graph, with its graph costs, is put into it. Empty lattices, those whose search did not come to an end and
     those of more than `max_arcs` arcs at the state level are dropped, and counted with what the search dropped.
-    Returns the summary: drops, utterances whose numerator was added or has no path, words and errors of the nearest
-    path (oracle; before numerators were added), arcs per frame, bytes.
+    Returns the summary: drops, utterances whose numerator was added or has no path, arcs per frame, bytes.
     """
     drops = _drops_of_search([part for part, _ in decoded], max_dropped)
     utterances: dict[str, TrainingUtterance] = {}
     added: list[str] = []
     without: list[str] = []
-    counts = np.zeros(3, np.int64)  # reference words, oracle errors, arcs of word lattices
+    word_arcs = 0
     with LatticeStoreWriter(folder, description) as writer:
         for part, graph in decoded:
             store, words = open_decoded(part)
@@ -60,12 +59,9 @@ def with_numerators(
             def work(  # type: ignore[no-untyped-def]
                 name: str, store=store, graph=graph, number=number, pdfs=pdfs
             ) -> _Finished:
-                said = speech.transcripts[name]
-                reference = [number.get(word, -1) for word in said]
-                aligned = [number.get(word, number.get(speech.unknown_word, -1)) for word in said]
-                lattice = store.word_lattice(name)
-                errors = oracle_errors(lattice, reference).errors
-                return _finish(lattice, errors, graph, pdfs, speech, name, aligned, search)
+                unknown = number.get(speech.unknown_word, -1)
+                aligned = [number.get(word, unknown) for word in speech.transcripts[name]]
+                return _finish(store.word_lattice(name), graph, pdfs, speech, name, aligned, search)
 
             for name, found in zip(store.ids, map_threads(work, store.ids, workers, "numerators"), strict=True):
                 statistics = lattice_statistics(found.lattice)
@@ -82,7 +78,7 @@ def with_numerators(
                 else:
                     writer.add(name, found.lattice)
                     utterances[name] = TrainingUtterance(frames, arcs, found.numerator_cost)
-                    counts += (len(speech.transcripts[name]), found.oracle_errors, found.lattice.num_arcs)
+                    word_arcs += found.lattice.num_arcs
                     if found.added:
                         added.append(name)
                     if found.numerator_cost is None:
@@ -93,8 +89,7 @@ def with_numerators(
     frames = sum(utterance.frames for utterance in utterances.values())
     return {
         "utterances": drops.as_dict(), "numerators_added": added, "without_numerator": without, "frames": frames,
-        "words": int(counts[0]), "oracle_wer": round(100 * int(counts[1]) / max(int(counts[0]), 1), 2),
-        "arcs": int(counts[2]), "arcs_per_frame": round(int(counts[2]) / max(frames, 1), 3),
+        "arcs": word_arcs, "arcs_per_frame": round(word_arcs / max(frames, 1), 3),
         "state_arcs_per_frame": round(sum(u.arcs for u in utterances.values()) / max(frames, 1), 2), "bytes": size,
     }
 
@@ -113,24 +108,23 @@ def _drops_of_search(parts: Sequence[Path], cap: float) -> Drops:
 @dataclass(frozen=True)
 class _Finished:
     lattice: WordLattice
-    oracle_errors: int
     added: bool
     numerator_cost: float | None
 
 
 def _finish(
-    lattice: WordLattice, errors: int, graph: DecodingGraph, pdfs: np.ndarray, speech: TrainingSpeech, name: str,
+    lattice: WordLattice, graph: DecodingGraph, pdfs: np.ndarray, speech: TrainingSpeech, name: str,
     words: list[int], search: SearchConfig,
 ) -> _Finished:
     pdf_ids = speech.pdf_ids.get(name)
     if pdf_ids is None or lattice.num_frames != len(pdf_ids):
-        return _Finished(lattice, errors, False, None)
+        return _Finished(lattice, False, None)
     path = numerator_path(graph, words, pdf_ids, search)
     if path is None:
-        return _Finished(lattice, errors, False, None)
+        return _Finished(lattice, False, None)
     cost = float(path.graph_costs.sum(dtype=np.float64) + path.final_costs[-1])
     missing = arcs_saying(lattice.expand(), words, pdf_ids, pdfs) is None
     if missing:
         scores = speech.log_likelihoods_of(name)[np.arange(len(pdf_ids)), pdf_ids]
         lattice = union(lattice, with_scores(path, scores))
-    return _Finished(lattice, errors, missing, cost)
+    return _Finished(lattice, missing, cost)

@@ -1,6 +1,6 @@
 """Jack-knifing by speakers: for each fold of them a text that none of its sentences is in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from hashlib import sha256
 
 from asr_kd.core.errors import InputError
@@ -18,8 +18,7 @@ def part_speakers(speakers: Iterable[str], folds: int) -> dict[str, int]:
     return {speaker: number % folds for number, speaker in enumerate(ordered)}
 
 
-def unseen_text(utterances: Sequence[Utterance], folds: Mapping[str, int], fold: int) -> list[list[str]]:
-    """What the other folds' speakers say, without the sentences that a speaker of `fold` says too."""
-    said = {utterance.text for utterance in utterances if folds[utterance.speaker] == fold}
-    return [utterance.text.split() for utterance in utterances
-            if folds[utterance.speaker] != fold and utterance.text not in said]
+def unseen_text(others: Iterable[Utterance], own: Iterable[Utterance]) -> list[list[str]]:
+    """The sentences of `others`, as words, without those that are `own` too."""
+    said = {utterance.text for utterance in own}
+    return [utterance.text.split() for utterance in others if utterance.text not in said]

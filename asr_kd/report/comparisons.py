@@ -139,7 +139,7 @@ def _judge_system(
     own = seeds[0]
     system = _speakers(seeds)
     others = dict.fromkeys(
-        name for name in (own.baseline, own.teacher, *own.versus, *REFERENCE_IDS) if name and name != own.id
+        name for name in (own.baseline, own.teacher, own.start, *own.versus, *REFERENCE_IDS) if name and name != own.id
     )
     present = {name: _speakers(systems[name]) for name in others if name in systems}
     share = None

@@ -6,6 +6,7 @@ from itertools import groupby
 from asr_kd.report.comparisons import ResultRow
 from asr_kd.report.passes import is_of_pass, pass_curves, passes_table
 from asr_kd.report.tables import ABSENT, interval, markdown_table, number, p_value
+from asr_kd.report.training_lattices import training_lattices_table
 from asr_kd.scoring.bootstrap import Comparison
 
 PASSES_DRAWING = "passes.svg"
@@ -28,9 +29,17 @@ def render_results(recipe: str, rows: Sequence[ResultRow]) -> str:
         parts += [
             "## Sequence training, pass by pass",
             "Pass 0 is the start. Criterion (a frame; smbr: expected accuracy, 0 to 1) and frame accuracy are those of "
-            "the training speakers held out, means over seeds.",
+            "the training speakers held out, dev WER that of each pass, means over seeds.",
             f"![Criterion, frame accuracy and dev WER by pass]({PASSES_DRAWING})",
             passes_table(curves),
+        ]
+    lattices = training_lattices_table(rows)
+    if lattices is not None:
+        parts += [
+            "## Training lattices",
+            "WER by the weights of the search, oracle WER that of the paths nearest to the transcripts, both before "
+            "numerators were added; arcs of word lattices. Means over seeds.",
+            lattices,
         ]
     return "\n\n".join(parts) + "\n"
 

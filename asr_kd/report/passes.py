@@ -1,7 +1,8 @@
 """How sequence training went, pass by pass: a table and a drawing of what the counts hold."""
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,30 +13,33 @@ from asr_kd.report.comparisons import ResultRow
 from asr_kd.report.tables import markdown_table, number
 from asr_kd.scoring.system_counts import TrainingPass
 
-# A row of this id, scored on dev, is a network of another pass than the one chosen: ID-pass2.
-_OF_PASS = "-pass"
+# A row of this id, scored on dev, is the network after one of the passes: ID-pass2.
+_OF_PASS = re.compile(r"(.+)-pass(\d+)")
 
 
 def is_of_pass(row: ResultRow) -> bool:
     """Whether the row is a point of another one's curve."""
-    return _OF_PASS in row.id
+    return _OF_PASS.fullmatch(row.id) is not None
 
 
 @dataclass(frozen=True)
 class PassCurve:
-    """A system's passes, each value the mean over seeds: criterion (its name and values) and frame accuracy (percent)
-    on held-out training speakers, WER on dev where that pass was scored."""
+    """A system's passes, each value the mean over seeds: the criterion (its name, and by pass) and frame accuracy
+    (percent) on held-out training speakers, WER on dev of the passes that were scored, by the seeds of which all were.
+    """
 
     id: str
     criterion: str
-    numbers: list[int]
-    values: list[float]
-    frame_accuracy: list[float]
+    values: dict[int, float]
+    frame_accuracy: dict[int, float]
     dev_wer: dict[int, float]
 
 
 def pass_curves(rows: Sequence[ResultRow], split: str = "dev") -> list[PassCurve]:
-    """The curves of all systems with passes among the rows of `split`; rows `ID-passN` are points of ID's curve."""
+    """The curves of all systems with passes among the rows of `split`.
+
+    Rows `ID-passN` are points of ID's curve, and where there are some, so is the system that its training set out from.
+    """
     of_split = {row.id: row for row in rows if row.split == split}
     curves = []
     for name, row in of_split.items():
@@ -45,30 +49,39 @@ def pass_curves(rows: Sequence[ResultRow], split: str = "dev") -> list[PassCurve
         by_number: dict[int, list[TrainingPass]] = defaultdict(list)
         for one in (one for passes in seeds for one in passes):
             by_number[one.number].append(one)
-        wers = {n: of_split[f"{name}{_OF_PASS}{n}"].wer.value for n in by_number if f"{name}{_OF_PASS}{n}" in of_split}
+        ordered = sorted(by_number.items())
+        accuracies = {n: [p.frame_accuracy for p in passes if p.frame_accuracy is not None] for n, passes in ordered}
         curves.append(PassCurve(
-            name, seeds[0][0].criterion, sorted(by_number),
-            [float(np.mean([p.value for p in by_number[n]])) for n in sorted(by_number)],
-            [float(np.mean([p.frame_accuracy for p in by_number[n]])) for n in sorted(by_number)], wers))
+            name, seeds[0][0].criterion, {n: float(np.mean([p.value for p in passes])) for n, passes in ordered},
+            {n: float(np.mean(values)) for n, values in accuracies.items() if values}, _dev_wer(row, of_split)))
     return curves
+
+
+def _dev_wer(row: ResultRow, of_split: Mapping[str, ResultRow]) -> dict[int, float]:
+    """WER by pass; empty where no pass was scored."""
+    scored = {int(found[2]): one for name, one in of_split.items()
+              if (found := _OF_PASS.fullmatch(name)) and found[1] == row.id}
+    start = row.counts[0].start
+    if scored and start is not None and start in of_split:
+        scored[0] = of_split[start]
+    seeds = [{counts.seed for counts in one.counts} for one in scored.values()]
+    common = set.intersection(*seeds) if seeds else set()
+    return {number: float(np.mean([counts.total.wer for counts in one.counts if counts.seed in common]))
+            for number, one in sorted(scored.items()) if common}
 
 
 def passes_table(curves: Sequence[PassCurve]) -> str:
     """Markdown: a row a system and measure, a column a pass."""
-    last = max(curve.numbers[-1] for curve in curves)
-    passes = range(last + 1)
+    passes = range(max(max(curve.values) for curve in curves) + 1)
 
     def cells(values: dict[int, float], digits: int) -> list[str]:
         return [number(values.get(n), digits) for n in passes]
 
     lines = []
     for curve in curves:
-        values = dict(zip(curve.numbers, curve.values, strict=True))
-        lines.append([f"`{curve.id}`", curve.criterion, *cells(values, 4)])
-        accuracy = dict(zip(curve.numbers, curve.frame_accuracy, strict=True))
-        lines.append([f"`{curve.id}`", "frame accuracy %", *cells(accuracy, 2)])
-        if curve.dev_wer:
-            lines.append([f"`{curve.id}`", "dev WER %", *cells(curve.dev_wer, 2)])
+        lines.append([f"`{curve.id}`", curve.criterion, *cells(curve.values, 4)])
+        lines += [[f"`{curve.id}`", measure, *cells(values, 2)] for measure, values in (
+            ("frame accuracy %", curve.frame_accuracy), ("dev WER %", curve.dev_wer)) if values]
     return markdown_table(["id", "after pass", *map(str, passes)], lines, left={0, 1})
 
 
@@ -81,17 +94,18 @@ def draw_passes(path: Path, curves: Sequence[PassCurve]) -> None:
 
     criteria = [(f"{criterion} on held-out speakers, a frame", _values_of(criterion))
                 for criterion in dict.fromkeys(curve.criterion for curve in curves)]
-    measures: list[tuple[str, Callable[[PassCurve], tuple[list[int], list[float]]]]] = [
+    measures: list[tuple[str, Callable[[PassCurve], dict[int, float]]]] = [
         *criteria,
-        ("frame accuracy on held-out speakers, %", lambda curve: (curve.numbers, curve.frame_accuracy)),
-        ("dev WER, %", lambda curve: (sorted(curve.dev_wer), [curve.dev_wer[n] for n in sorted(curve.dev_wer)]))]
+        ("frame accuracy on held-out speakers, %", lambda curve: curve.frame_accuracy),
+        ("dev WER, %", lambda curve: curve.dev_wer)]
     shown = measures if any(curve.dev_wer for curve in curves) else measures[:-1]
     # Fixed names of elements and no date: the same curves give the same file.
     with matplotlib.rc_context({"svg.hashsalt": "asr_kd", "svg.fonttype": "none"}):
         figure, panels = pyplot.subplots(1, len(shown), figsize=(4.6 * len(shown), 4.2), layout="constrained")
         for panel, (title, values) in zip(panels, shown, strict=True):
             for index, curve in enumerate(curves):
-                panel.plot(*values(curve), marker="o", markersize=4, color=f"C{index % 10}",
+                points = values(curve)
+                panel.plot(list(points), list(points.values()), marker="o", markersize=4, color=f"C{index % 10}",
                            linestyle="-" if index < 10 else "--", label=curve.id)
             panel.set_title(title, fontsize=10)
             panel.set_xlabel("pass")
@@ -104,6 +118,6 @@ def draw_passes(path: Path, curves: Sequence[PassCurve]) -> None:
         pyplot.close(figure)
 
 
-def _values_of(criterion: str) -> Callable[[PassCurve], tuple[list[int], list[float]]]:
-    """Passes and values of the curves of one criterion; nothing for the others."""
-    return lambda curve: (curve.numbers, curve.values) if curve.criterion == criterion else ([], [])
+def _values_of(criterion: str) -> Callable[[PassCurve], dict[int, float]]:
+    """Values by pass of the curves of one criterion; nothing for the others."""
+    return lambda curve: curve.values if curve.criterion == criterion else {}

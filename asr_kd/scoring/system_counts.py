@@ -63,7 +63,34 @@ class TrainingPass:
     criterion: Name
     value: float
     train_value: float | None
-    frame_accuracy: float
+    frame_accuracy: float | None
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
+class LatticeCounts:
+    """How good the lattices of a split are: the word error rates (percent) of their best paths, by the weights of the
+    search, and of the paths nearest to the transcripts; arcs of word lattices a frame; bytes on disk."""
+
+    split: Name
+    utterances: int
+    wer: NotNegative
+    oracle_wer: NotNegative
+    arcs_per_frame: NotNegative
+    bytes: int
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
+class TrainingLatticesCounts:
+    """The lattices that a network was trained on: how they were searched, utterances that were dropped, whose numerator
+    had to be added, and that have none; beside the training speech a split that the network had not heard."""
+
+    acoustic_scale: NotNegative
+    beam: NotNegative
+    lattice_beam: NotNegative
+    dropped: int
+    numerators_added: int
+    without_numerator: int
+    splits: tuple[LatticeCounts, ...]
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
@@ -72,8 +99,9 @@ class SystemCounts:
 
     `frame_accuracy` in percent, `bytes` of the model on disk, `run` the run directory's name, `utterances`
     scored, `partial` where not the whole split was, `alignment` and `text_filter` (name-version) by which words were
-    compared, `baseline` and `teacher` the ids of its own CE baseline and of its teacher, `versus` what else it is to be
-    compared with, `passes` how its sequence training went.
+    compared, `baseline` and `teacher` the ids of its own CE baseline and of its teacher, `start` that of the system
+    from which its sequence training set out, `versus` what else it is to be compared with, `passes` how that training
+    went, `training_lattices` on what.
     """
 
     id: Name
@@ -95,8 +123,10 @@ class SystemCounts:
     text_filter: Name = "none-1"
     baseline: Name | None = None
     teacher: Name | None = None
+    start: Name | None = None
     versus: tuple[Name, ...] = ()
     passes: tuple[TrainingPass, ...] | None = None
+    training_lattices: TrainingLatticesCounts | None = None
 
     @property
     def total(self) -> ErrorCounts:
@@ -127,7 +157,8 @@ def write_counts(folder: Path, counts: SystemCounts) -> Path:
     ordered = dataclasses.replace(counts, speakers=dict(sorted(counts.speakers.items())))
     path = Path(folder) / counts.file_name
     content = _ADAPTER.dump_python(ordered, mode="json")
-    write_json(path, {key: value for key, value in content.items() if value or key not in ("passes", "versus")})
+    later = ("passes", "start", "training_lattices", "versus")  # files older than these stay as they are
+    write_json(path, {key: value for key, value in content.items() if value or key not in later})
     return path
 
 

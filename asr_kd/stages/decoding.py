@@ -29,18 +29,18 @@ from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.language_model import find_language_model
 from asr_kd.stages.model_folders import load_hmm, refuse_other_folder
 from asr_kd.stages.model_inputs import refuse_transcripts
-from asr_kd.stages.networks import BUNDLE, PASSES
+from asr_kd.stages.networks import BUNDLE, PASSES, in_percent
 
 SYSTEM = "system.json"
 Scorer = Callable[[str], np.ndarray]
 
 
 class DecodeConfig(Config):
-    """The search, and the splits that are decoded; network_pass: which of the passes of a sequence training (kept with
-    keep_passes) scores, in place of the one chosen."""
+    """The search, and the splits that are decoded; each_pass: by the network of each pass of a sequence training (kept
+    with keep_passes) in place of the one chosen, each in its own folder, `pass1` and so on."""
 
     splits: list[Name] = Field(["dev", "test"], min_length=1)
-    network_pass: int | None = Field(None, ge=1)
+    each_pass: bool = False
     search: SearchConfig = SearchConfig()
     max_dropped: float = Field(0.05, ge=0, le=1)
 
@@ -86,12 +86,24 @@ def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, conte
     hmm = HmmModel.load(inputs["hmm"])
     graph = DecodingGraph.load(inputs["graph"], hmm.digest)
     hmm = with_lexicon_of(inputs["graph"], hmm, graph.words)
+    if not config.each_pass:
+        return _decode(inputs, config, graph, hmm, inputs.get("network", Path()) / BUNDLE, output)
+    if "network" not in inputs or not (inputs["network"] / PASSES).is_dir():
+        raise InputError("each_pass is set, but no network with passes is among the inputs; set keep_passes in its "
+                         "training")
+    return {f"pass{bundle.name}": _decode(inputs, config, graph, hmm, bundle, output / f"pass{bundle.name}")
+            for bundle in sorted((inputs["network"] / PASSES).iterdir(), key=lambda folder: int(folder.name))}
+
+
+def _decode(
+    inputs: Mapping[str, Path], config: DecodeConfig, graph: DecodingGraph, hmm: HmmModel, bundle: Path, output: Path
+) -> dict[str, Any]:
     summaries: dict[str, Any] = {}
     real_time_factors: dict[str, float] = {}
     for split in config.splits:
         store = FrameStore.open(inputs["features"] / split)
         refuse_transcripts(store.supervision, store.folder)
-        scorer, facts = _scorer(inputs, hmm, store, split, config.network_pass)
+        scorer, facts = _scorer(inputs, hmm, store, split, bundle)
         frame_shift = store.recipe["frame_shift"] / 1000
         with one_torch_thread():
             summary = decode_split(
@@ -112,12 +124,10 @@ def _build(hmm: HmmModel, lm: Path, folder: Path, config: GraphConfig) -> dict[s
 
 
 def _scorer(
-    inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore, split: str, network_pass: int | None
+    inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore, split: str, bundle: Path
 ) -> tuple[Scorer, dict[str, Any]]:
     """Utterance id -> log-likelihoods (frames, pdfs), and what the results say of the model."""
     if "network" not in inputs:
-        if network_pass is not None:
-            raise InputError("network_pass is set, but no network is among the inputs")
         transforms = None
         if "transforms" in inputs:
             transforms = SpeakerTransforms.load(inputs["transforms"] / TRANSFORMS / split, hmm.gmm_digest)
@@ -125,13 +135,11 @@ def _scorer(
         return _gmm_scorer(inputs["hmm"], hmm, store, transforms)
     if "transforms" in inputs:
         raise InputError("transforms are for Gaussians; a network hears features that were adapted before")
-    folder = inputs["network"] / (BUNDLE if network_pass is None else Path(PASSES, str(network_pass)))
-    model, card = load_bundle(folder, hmm_digest=hmm.digest, feature_recipe=store.recipe)
+    model, card = load_bundle(bundle, hmm_digest=hmm.digest, feature_recipe=store.recipe)
     result = card.provenance["result"]
-    facts = {"params": card.parameters, "bytes": _size(folder), "train_minutes": round(result["minutes"], 2),
-             "frame_accuracy": round(100 * result["cv_frame_accuracy"], 2)}
-    if "passes" in result:
-        facts["passes"] = result["passes"]
+    facts = {"params": card.parameters, "bytes": _size(bundle), "train_minutes": round(result["minutes"], 2),
+             "frame_accuracy": in_percent(result["cv_frame_accuracy"])}
+    facts |= {name: result[name] for name in ("passes", "training_lattices") if name in result}
     return lambda utterance_id: log_likelihoods(model, card, store[utterance_id]), facts
 
 

@@ -150,6 +150,11 @@ def frame_objective(
     return CachedObjective(distillation, targets.digest), targets
 
 
+def in_percent(fraction: float | None) -> float | None:
+    """As the counts have it, where there is one."""
+    return None if fraction is None else round(100 * fraction, 2)
+
+
 def heard_by_teacher(inputs: Mapping[str, Path], split: str, store: FrameStore) -> FrameStore:
     """The features of the same frames that the teacher hears: the student's own, or the input teacher_features."""
     if "teacher_features" not in inputs:

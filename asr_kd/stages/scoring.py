@@ -1,6 +1,6 @@
 """The stage that scores: weights chosen on one split by rescoring kept lattices, then counts of every split."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,13 @@ from asr_kd.core.files import read_json, write_json
 from asr_kd.core.stages import StageContext
 from asr_kd.decoding.split import rescore_split
 from asr_kd.scoring.alignments import format_alignments
-from asr_kd.scoring.system_counts import SystemCounts, TrainingPass, write_counts
+from asr_kd.scoring.system_counts import (
+    LatticeCounts,
+    SystemCounts,
+    TrainingLatticesCounts,
+    TrainingPass,
+    write_counts,
+)
 from asr_kd.scoring.transcripts import write_transcripts, write_utt2spk
 from asr_kd.scoring.weights import INSERTION_PENALTIES, LM_WEIGHTS, choose_weights
 from asr_kd.scoring.wer import count_errors_by_speaker, total_errors
@@ -22,11 +28,17 @@ from asr_kd.stages.prepare import read_references
 
 
 class SystemConfig(Config):
-    """What a system is compared with: the ids of its own CE baseline, of its teacher, and of others."""
+    """What a system is compared with: the ids of its own CE baseline, of its teacher, of the system that its sequence
+    training set out from, and of others.
 
-    baseline: str | None = None
-    teacher: str | None = None
+    each_pass: its input was decoded so; the passes become systems ID-pass1 and so on.
+    """
+
+    baseline: Name | None = None
+    teacher: Name | None = None
+    start: Name | None = None
     versus: list[Name] = []
+    each_pass: bool = False
 
 
 class ScoreConfig(Config):
@@ -54,8 +66,7 @@ def score_systems(
         write_transcripts(output / "references" / split / "text", texts)
         write_utt2spk(output / "references" / split / "utt2spk", speakers)
     summary: dict[str, dict[str, Any]] = {}
-    for system, relations in config.systems.items():
-        decoded = inputs[system]
+    for system, relations, decoded in _decoded_systems(inputs, config):
         tried = rescore_split(decoded / config.choose_on, config.lm_weights, config.insertion_penalties)
         grid = {pair: total_errors(references[config.choose_on][0], words) for pair, words in tried.items()}
         weight, penalty = choose_weights(grid)
@@ -71,13 +82,37 @@ def score_systems(
                 id=system, seed=context.seed, split=split, speakers={}, command=context.command,
                 run=context.run_name, lm_weight=weight, insertion_penalty=penalty,
                 utterances=len(references[split][0]), baseline=relations.baseline, teacher=relations.teacher,
-                versus=tuple(relations.versus),
+                start=relations.start, versus=tuple(relations.versus),
                 real_time_factor=facts["real_time_factor"][split],
                 **{key: facts[key] for key in ("frame_accuracy", "params", "bytes", "train_minutes")},
-                passes=tuple(TrainingPass(**one) for one in facts["passes"]) if "passes" in facts else None,
+                **_training(facts),
             ))
             summary[system][split] = {"wer": round(counts.total.wer, 2), "words": counts.total.words}
     return summary
+
+
+def _decoded_systems(
+    inputs: Mapping[str, Path], config: ScoreConfig
+) -> Iterator[tuple[str, SystemConfig, Path]]:
+    """Id, settings and decoded splits of each system, passes as systems of their own."""
+    for system, relations in config.systems.items():
+        folders = {system: inputs[system]}
+        if relations.each_pass:
+            folders = {f"{system}-{folder.name}": folder for folder in sorted(inputs[system].glob("pass*"))}
+            if not folders:
+                raise InputError(f"{inputs[system]}: no passes of {system}; set each_pass where it is decoded too")
+        for name, folder in folders.items():
+            yield name, relations, folder
+
+
+def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the counts say of a network's sequence training."""
+    if "passes" not in facts:
+        return {}
+    lattices = dict(facts["training_lattices"])
+    lattices["splits"] = tuple(LatticeCounts(**one) for one in lattices["splits"])
+    return {"passes": tuple(TrainingPass(**one) for one in facts["passes"]),
+            "training_lattices": TrainingLatticesCounts(**lattices)}
 
 
 def _score_split(

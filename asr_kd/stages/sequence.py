@@ -12,7 +12,7 @@ from torch import nn
 from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import hash_json
+from asr_kd.core.files import hash_json, read_json
 from asr_kd.core.stages import StageContext
 from asr_kd.distillation.objective import DistillationConfig
 from asr_kd.features.frame_store import FrameStore
@@ -26,7 +26,8 @@ from asr_kd.sequence.config import CriterionConfig, SequenceTrainingConfig
 from asr_kd.sequence.data import UtteranceData
 from asr_kd.sequence.objective import SequenceObjective
 from asr_kd.sequence.teacher_paths import TeacherPaths
-from asr_kd.stages.networks import BUNDLE, PASSES, check_alignments, frame_objective, heard_by_teacher
+from asr_kd.stages.networks import BUNDLE, PASSES, check_alignments, frame_objective, heard_by_teacher, in_percent
+from asr_kd.stages.training_lattices import REPORT
 from asr_kd.training.engine import TrainingResult, train
 
 
@@ -64,7 +65,8 @@ def train_sequence(
     objective, data = _objective_and_data(inputs, config, card, store, hmm, lattices, alignments)
 
     def save(folder: Path, result: TrainingResult, network: nn.Module) -> None:
-        own = {**provenance, "result": _in_all(result, card, config.criterion.criterion)}
+        own = {**provenance, "result": {**_in_all(result, card, config.criterion.criterion),
+                                         "training_lattices": read_json(inputs["lattices"] / REPORT)}}
         save_bundle(
             folder, network, feature_recipe=card.feature_recipe, splice_left=card.splice_left,
             splice_right=card.splice_right, hmm_digest=card.hmm_digest, lexicon_digest=card.lexicon_digest,
@@ -150,5 +152,5 @@ def _in_all(result: TrainingResult, card: ModelCard, criterion: str) -> dict[str
     """The result, with the minutes of the training that this one went on from, and how each pass went."""
     passes = [{"number": record["epoch"], "criterion": criterion, "value": round(record[f"cv_{criterion}"], 5),
                "train_value": round(record[f"train_{criterion}"], 5) if record["epoch"] else None,
-               "frame_accuracy": round(100 * record["cv_frame_accuracy"], 2)} for record in result.history]
+               "frame_accuracy": in_percent(record["cv_frame_accuracy"])} for record in result.history]
     return {**result.as_dict(), "minutes": result.minutes + card.provenance["result"]["minutes"], "passes": passes}

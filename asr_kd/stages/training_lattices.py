@@ -1,10 +1,11 @@
 """Stages that make the lattices of sequence training: graphs with a weak language model, and the search of train."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
 from asr_kd.alignment.alignment_store import AlignmentStore
@@ -12,10 +13,10 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_json, read_json, write_json
 from asr_kd.core.stages import StageContext
-from asr_kd.data.manifest import read_manifest
+from asr_kd.data.manifest import Utterance, read_manifest
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.search import SearchConfig
-from asr_kd.decoding.split import HYPOTHESES, SUMMARY, decode_split
+from asr_kd.decoding.split import SUMMARY, decode_split
 from asr_kd.decoding.training_lattices import TrainingSpeech, with_numerators
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.graph.hclg import GraphConfig, build_graph
@@ -27,21 +28,28 @@ from asr_kd.lm.text import read_vocabulary
 from asr_kd.lm.training import LanguageModelConfig, train_language_model
 from asr_kd.models.bundle import load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
-from asr_kd.scoring.wer import total_errors
 from asr_kd.stages.hmm import transcripts_of
 from asr_kd.stages.language_model import find_language_model
+from asr_kd.stages.lattice_quality import lattice_quality
+from asr_kd.stages.model_inputs import refuse_transcripts
 from asr_kd.stages.networks import BUNDLE
 from asr_kd.stages.prepare import LEXICON
 
-_FOLDS = "folds.json"
+REPORT = "report.json"  # how lattices were searched, and how good they are
+_FOLDS, _COMPARED = "folds.json", "compared"
 _BLOCK = 500  # utterances that are searched before what was found is safe
 
 
 class TrainingGraphsConfig(Config):
     """A weak n-gram model of the transcripts of `split`, jack-knifed: the speakers are parted into `folds`, and each
-    fold has a model of the sentences that none of its speakers says."""
+    fold has a model of the sentences that none of its speakers says.
+
+    compare_with: a split beside which the lattices are to be judged, searched with a model of the sentences of `split`
+    that none of its own speakers says.
+    """
 
     split: Name = "train"
+    compare_with: Name | None = None
     folds: int = Field(5, ge=2)
     language_model: LanguageModelConfig = LanguageModelConfig(order=2)
     graph: GraphConfig = GraphConfig()
@@ -59,7 +67,7 @@ class TrainingLatticesConfig(Config):
 def build_graphs(
     inputs: Mapping[str, Path], config: TrainingGraphsConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
-    """A decoding graph for each fold of speakers, `fold-0` and so on, and the fold of each speaker.
+    """A decoding graph for each fold of speakers, `fold-0` and so on, the fold of each speaker, and `compared`.
 
     With the input language_model there is one fold, searched with that model, which should be weak.
     """
@@ -67,26 +75,37 @@ def build_graphs(
     utterances = list(read_manifest(inputs["manifests"], config.split))
     if "language_model" in inputs:
         folds = dict.fromkeys({u.speaker for u in utterances}, 0)
-        models = [(read_arpa(find_language_model(inputs)), 0)]
     else:
         folds = part_speakers([u.speaker for u in utterances], config.folds)
+    num_folds = max(folds.values()) + 1
+    parts = {f"fold-{fold}": ([u for u in utterances if folds[u.speaker] != fold],
+                              [u for u in utterances if folds[u.speaker] == fold]) for fold in range(num_folds)}
+    if config.compare_with is not None:
+        parts[_COMPARED] = utterances, list(read_manifest(inputs["manifests"], config.compare_with))
+    summaries = {name: _build_graph(inputs, config, hmm, others, own, output / name)
+                 for name, (others, own) in parts.items()}
+    write_json(output / _FOLDS, {"speakers": folds, "folds": num_folds, "compared": config.compare_with})
+    return summaries
+
+
+def _build_graph(
+    inputs: Mapping[str, Path], config: TrainingGraphsConfig, hmm: HmmModel, others: list[Utterance],
+    own: list[Utterance], folder: Path,
+) -> dict[str, Any]:
+    """The graph that searches `own`, with a language model of what only `others` say."""
+    text = unseen_text(others, own)
+    if "language_model" in inputs:
+        model = read_arpa(find_language_model(inputs))
+    elif text:
         vocabulary = read_vocabulary(inputs["manifests"] / LEXICON)
-        models = []
-        for fold in range(config.folds):
-            text = unseen_text(utterances, folds, fold)
-            if not text:
-                raise InputError(f"{inputs['manifests']}: no sentence of {config.split} is left for the language model "
-                                 f"of fold {fold}; take fewer folds, or give a language_model")
-            model, _ = train_language_model(text, vocabulary=vocabulary, config=config.language_model)
-            models.append((model, len(text)))
-    summaries = []
-    for fold, (model, sentences) in enumerate(models):
-        graph = build_graph(hmm, model, output / f"fold-{fold}", config.graph)
-        own = [u.text.split() for u in utterances if folds[u.speaker] == fold]
-        summaries.append({"sentences": sentences, "own_sentences": len(own),
-                          "perplexity": round(perplexity(model, own).perplexity, 2), "arcs": graph["arcs"]})
-    write_json(output / _FOLDS, {"speakers": folds, "folds": len(models)})
-    return {"folds": summaries}
+        model, _ = train_language_model(text, vocabulary=vocabulary, config=config.language_model)
+    else:
+        raise InputError(f"{inputs['manifests']}: no sentence of {config.split} is left for the language model of "
+                         f"{folder.name}; take fewer folds, or give a language_model")
+    graph = build_graph(hmm, model, folder, config.graph)
+    found = perplexity(model, [utterance.text.split() for utterance in own]).perplexity
+    return {"sentences": None if "language_model" in inputs else len(text), "own_sentences": len(own),
+            "perplexity": round(found, 2), "arcs": graph["arcs"]}
 
 
 def make_lattices(
@@ -113,39 +132,53 @@ def make_lattices(
                              f"{config.split}; make the graphs, and the features, of this split's manifest")
         folds[parting["speakers"][store.speakers[name]]].append(name)
 
-    def scorer(name: str) -> Any:
-        return log_likelihoods(model, card, store[name])
+    def scores(store: FrameStore) -> Callable[[str], np.ndarray]:
+        return lambda name: log_likelihoods(model, card, store[name])
 
     graphs = [DecodingGraph.load(inputs["graphs"] / f"fold-{fold}", hmm.digest) for fold in range(len(folds))]
-    searched: list[tuple[Path, DecodingGraph]] = []
     with one_torch_thread():
-        for fold, (names, graph) in enumerate(zip(folds, graphs, strict=True)):
-            for begin in range(0, len(names), _BLOCK):
-                part = context.work / f"fold-{fold}" / str(begin)
-                if not (part / SUMMARY).is_file():
-                    # The cap is for all of them together, below.
-                    decode_split(graph, names[begin:begin + _BLOCK], scorer, config.search, part, max_dropped=1.0,
-                                 frame_shift=store.recipe["frame_shift"] / 1000)
-                searched.append((part, graph))
+        searched = [(part, graph) for fold, (names, graph) in enumerate(zip(folds, graphs, strict=True))
+                    for part in _search(graph, names, store, scores(store), config, context.work / f"fold-{fold}")]
         description = {"hmm": hmm.digest, "network": card.digest, "features": store.digest,
                        "graphs": [graph.digest for graph in graphs], "settings": config.model_dump(),
                        "alignments": None if alignments is None else alignments.digest}
         pdf_ids = {} if alignments is None else alignments.pdf_ids(hmm)
         summary = with_numerators(
-            searched, TrainingSpeech(transcripts, pdf_ids, scorer, hmm.lexicon.unknown_word), config.search, output,
-            {**description, "made_of": hash_json(description)}, config.max_arcs, config.max_dropped)
-    parts = [read_json(part / SUMMARY) for part, _ in searched]
-    errors, words = (sum(counts) for counts in zip(*(_errors(part, transcripts) for part, _ in searched), strict=True))
-    seconds = {name: round(sum(part[name] for part in parts), 2) for name in
+            searched, TrainingSpeech(transcripts, pdf_ids, scores(store), hmm.lexicon.unknown_word), config.search,
+            output, {**description, "made_of": hash_json(description)}, config.max_arcs, config.max_dropped)
+        qualities = {config.split: lattice_quality([part for part, _ in searched], transcripts)}
+        other = parting.get("compared")
+        if other is not None:
+            store = FrameStore.open(inputs["features"] / other)
+            refuse_transcripts(store.supervision, store.folder)
+            graph = DecodingGraph.load(inputs["graphs"] / _COMPARED, hmm.digest)
+            parts = _search(graph, store.ids, store, scores(store), config, context.work / _COMPARED)
+            qualities[other] = lattice_quality(parts, transcripts_of(inputs["manifests"], other, store))
+    write_json(output / REPORT, {
+        **{name: getattr(config.search, name) for name in ("acoustic_scale", "beam", "lattice_beam")},
+        "dropped": sum(summary["utterances"]["dropped"].values()),
+        "numerators_added": len(summary["numerators_added"]),
+        "without_numerator": len(summary["without_numerator"]),
+        "splits": [{"split": split, **asdict(quality)} for split, quality in qualities.items()]})
+    summaries = [read_json(part / SUMMARY) for part, _ in searched]
+    seconds = {name: round(sum(one[name] for one in summaries), 2) for name in
                ("score_cpu_seconds", "search_cpu_seconds", "determinization_cpu_seconds")}
-    return {**summary, "wer": round(100 * errors / max(words, 1), 2), **seconds,
-            "partial": sum(len(part["partial"]) for part in parts),
-            "shrunk_beams": {name: beam for part in parts for name, beam in part["lattices"]["shrunk_beams"].items()}}
+    return {**summary, "quality": {split: asdict(quality) for split, quality in qualities.items()}, **seconds,
+            "partial": sum(len(one["partial"]) for one in summaries),
+            "shrunk_beams": {name: beam for one in summaries for name, beam in one["lattices"]["shrunk_beams"].items()}}
 
 
-def _errors(part: Path, transcripts: Mapping[str, list[str]]) -> tuple[int, int]:
-    """Word errors of the best paths, and how many words were said."""
-    with open(part / HYPOTHESES, encoding="utf-8") as lines:
-        found = {line["id"]: line["words"] for line in map(json.loads, lines)}
-    said = {name: transcripts[name] for name in found}
-    return total_errors(said, found), sum(map(len, said.values()))
+def _search(
+    graph: DecodingGraph, names: Sequence[str], store: FrameStore, scores: Callable[[str], np.ndarray],
+    config: TrainingLatticesConfig, work: Path,
+) -> list[Path]:
+    """Folders of `decode_split`, a block of utterances each; those that are there already stay as they are."""
+    parts = []
+    for begin in range(0, len(names), _BLOCK):
+        part = work / str(begin)
+        if not (part / SUMMARY).is_file():
+            # The cap is for all of them together, in with_numerators.
+            decode_split(graph, names[begin:begin + _BLOCK], scores, config.search, part, max_dropped=1.0,
+                         frame_shift=store.recipe["frame_shift"] / 1000)
+        parts.append(part)
+    return parts

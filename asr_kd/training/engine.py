@@ -33,8 +33,8 @@ class CrossValidation:
     """What the held-out frames say of a network, in evaluation mode."""
 
     loss: float  # of the objective, a frame
-    cross_entropy: float  # to the pdf-ids, nats a frame that has one
-    frame_accuracy: float  # 0 to 1, of those frames
+    cross_entropy: float | None  # to the pdf-ids, nats a frame that has one; None where none has
+    frame_accuracy: float | None  # 0 to 1, of those frames
     measures: dict[str, float] = field(default_factory=dict)  # what the objective measured beside its loss
 
 
@@ -102,8 +102,8 @@ def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objectiv
             correct += int((logits.argmax(-1) == minibatch.pdf_ids).sum())
             labelled += int((minibatch.pdf_ids >= 0).sum())
             total += count
-    labelled = max(labelled, 1)
-    return CrossValidation(loss / total, cross_entropy / labelled, correct / labelled, objective.take_measures())
+    return CrossValidation(loss / total, cross_entropy / labelled if labelled else None,
+                           correct / labelled if labelled else None, objective.take_measures())
 
 
 class _Run:
@@ -176,8 +176,7 @@ class _Run:
             "event": "epoch", "step": 0, "epoch": 0, "cv_loss": cv.loss, "cv_cross_entropy": cv.cross_entropy,
             "cv_frame_accuracy": cv.frame_accuracy, "best_epoch": 0, "measures": list(cv.measures),
             **{f"cv_{name}": value for name, value in cv.measures.items()}})
-        logger.info("%s: at the start: CV loss %.4f, CV frame accuracy %.2f %%", self.description, cv.loss,
-                    100 * cv.frame_accuracy)
+        logger.info("%s: at the start: CV loss %.4f%s", self.description, cv.loss, _accuracy(cv))
         self._checkpoint()
 
     def _take_best(self, cv: CrossValidation) -> None:
@@ -251,8 +250,8 @@ class _Run:
             "learning_rate": rate, "best_epoch": state.best_epoch, "frames_per_second": round(self._speed()),
             "seconds": round(time.perf_counter() - self._began, 1), "measures": list(cv.measures), **measures})
         left = (self.config.epochs - state.epoch) * (time.perf_counter() - self._began) / state.epoch
-        logger.info("%s: epoch %d: train loss %.4f, CV loss %.4f, CV frame accuracy %.2f %%, %s%.1f k frames/s, at "
-                    "most %.1f min left", self.description, state.epoch, train_loss, cv.loss, 100 * cv.frame_accuracy,
+        logger.info("%s: epoch %d: train loss %.4f, CV loss %.4f%s, %s%.1f k frames/s, at most %.1f min left",
+                    self.description, state.epoch, train_loss, cv.loss, _accuracy(cv),
                     "".join(f"{name} {value:.4f}, " for name, value in measures.items()), self._speed() / 1e3,
                     0 if state.finished else left / 60)
         if self.on_epoch is not None:
@@ -264,7 +263,9 @@ class _Run:
     def _is_collapsed(self, cv: CrossValidation) -> bool:
         """A criterion of sequences may go on rising while one class, silence most often, takes over the network."""
         start = next((record for record in self.state.records if record.get("epoch") == 0), None)
-        if start is None or cv.frame_accuracy >= self.config.collapse_below * start["cv_frame_accuracy"]:
+        if start is None or cv.frame_accuracy is None:
+            return False
+        if cv.frame_accuracy >= self.config.collapse_below * start["cv_frame_accuracy"]:
             return False
         logger.warning("%s: the CV frame accuracy fell from %.1f to %.1f %%, below %g of the start's: training ends, "
                        "this epoch is not kept; lower learning_rate or smooth more", self.description,
@@ -309,6 +310,10 @@ class _Run:
         settings = self.config.model_dump(exclude=unimportant)
         moving = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
         return hash_json([settings, self.seed, self.objective.describe(), self.data.digest, weights, moving])
+
+
+def _accuracy(cv: CrossValidation) -> str:
+    return "" if cv.frame_accuracy is None else f", CV frame accuracy {100 * cv.frame_accuracy:.2f} %"
 
 
 def _some(names: list[str], shown: int = 5) -> str:

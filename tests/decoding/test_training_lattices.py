@@ -148,8 +148,6 @@ def test_numerators_are_put_in_where_their_path_is_missing_and_nowhere_else(spok
             assert put_in[2] == pytest.approx(-float(scores.sum()), abs=1e-3)
     assert summary["numerators_added"] == lacking and 0 < len(lacking) < 24
     assert summary["without_numerator"] == [] and summary["utterances"]["kept"] == 24
-    assert summary["words"] == sum(map(len, speech.transcripts.values()))
-    assert 0 < summary["oracle_wer"] < 100
     assert summary["frames"] == sum(map(len, speech.pdf_ids.values()))
 
 

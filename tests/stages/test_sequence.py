@@ -23,6 +23,7 @@ from asr_kd.hmm.model import HmmModel
 from asr_kd.lattices.training_lattices import TrainingLattices
 from asr_kd.lm.text import read_vocabulary
 from asr_kd.lm.training import LanguageModelConfig, train_language_model
+from asr_kd.scoring.system_counts import read_counts
 from asr_kd.scoring.wer import total_errors
 from asr_kd.stages.decoding import DecodeConfig
 from asr_kd.stages.decoding import decode as decode_stage
@@ -71,6 +72,18 @@ SEQUENCE = """\
     run: decode
     reads: {graph: graph, features: mfcc, hmm: mono, network: smbr}
     settings: {splits: [train]}
+  decoded-passes:
+    run: decode
+    reads: {graph: graph, features: mfcc, hmm: mono, network: smbr}
+    settings: {splits: [train], each_pass: true}
+  score:
+    run: score
+    reads: {manifests: prepare, tones-smbr: decoded}
+    settings: {splits: [train], choose_on: train, systems: {tones-smbr: {start: tones-ce}}}
+  score-passes:
+    run: score
+    reads: {manifests: prepare, tones-smbr: decoded-passes}
+    settings: {splits: [train], choose_on: train, systems: {tones-smbr: {each_pass: true}}}
 """.replace("TRAINING", "threads: 1, precision: float32, tensorboard: false, device: cpu")
 FOLDERS = {"manifests": "prepare", "features": "mfcc", "hmm": "mono", "alignments": "ali", "network": "net-seed1",
            "graphs": "graphs", "lattices": "lattices-seed1"}
@@ -120,10 +133,11 @@ def made_lattices(run: Path, folder: Path, work: Path | None = None, **changes: 
 def test_a_trained_network_goes_through_every_stage(run: Path) -> None:
     smbr, lattices = read_json(run / "smbr-seed1/stage.json"), read_json(run / "lattices-seed1/stage.json")
     summary = lattices["summary"]
-    assert summary["utterances"]["kept"] == 24 and summary["oracle_wer"] <= summary["wer"]
-    assert summary["words"] == sum(len(u.text.split()) for u in read_manifest(run / "prepare", "train"))
+    assert summary["utterances"]["kept"] == 24
     hmm = HmmModel.load(run / "mono")
     made = TrainingLattices.open(run / "lattices-seed1", hmm.digest)
+    (quality,) = read_json(run / "lattices-seed1/report.json")["splits"]
+    assert quality["split"] == "train" and quality["utterances"] == 24 and quality["oracle_wer"] <= quality["wer"] < 20
     assert all(known.numerator_cost is not None for known in made.utterances.values())
     history = smbr["summary"]["history"]
     assert [record["epoch"] for record in history] == [0, 1, 2]
@@ -134,7 +148,7 @@ def test_a_trained_network_goes_through_every_stage(run: Path) -> None:
     assert found.keys() == said.keys() and total_errors(said, found) < 0.1 * sum(map(len, said.values()))
 
 
-def test_every_pass_is_kept_and_the_best_one_is_the_result(run: Path, tmp_path: Path) -> None:
+def test_every_pass_is_kept_and_the_best_one_is_the_result(run: Path) -> None:
     history = read_json(run / "smbr-seed1/stage.json")["summary"]["history"]
     assert sorted(path.name for path in (run / "smbr-seed1/passes").iterdir()) == ["1", "2"]
     best = history[-1]["best_epoch"]
@@ -144,14 +158,22 @@ def test_every_pass_is_kept_and_the_best_one_is_the_result(run: Path, tmp_path: 
     assert not all(torch.equal(value, start[name]) for name, value in chosen.items())
     cards = [read_json(run / folder / "model.json") for folder in ("net-seed1/model", "smbr-seed1/model")]
     assert cards[0]["priors"] == cards[1]["priors"]
-    inputs = inputs_of(run, "features", "hmm", graph=run / "graph", network=run / "smbr-seed1")
-    config, missing = (DecodeConfig(splits=["train"], network_pass=number) for number in (1, 3))
-    assert decode_stage(inputs, config, tmp_path / "decoded", context(tmp_path / "work"))["train"]["partial"] == []
-    with pytest.raises(InputError, match="passes/3/model.json: no such file"):
-        decode_stage(inputs, missing, tmp_path / "third", context(tmp_path / "work"))
-    del inputs["network"]
-    with pytest.raises(InputError, match="network_pass is set, but no network"):
-        decode_stage(inputs, config, tmp_path / "gmm", context(tmp_path / "work"))
+
+
+def test_each_pass_is_decoded_and_scored(run: Path, tmp_path: Path) -> None:
+    decoded = (run / "decoded-seed1", *(run / f"decoded-passes-seed1/pass{number}" for number in (1, 2)))
+    lattices = [hash_file(folder / "train/lattices.bin") for folder in decoded]
+    assert lattices[2] == lattices[0] != lattices[1]
+    chosen, first, last = (read_counts(run / f"counts/{name}.1.train.json")
+                           for name in ("tones-smbr", "tones-smbr-pass1", "tones-smbr-pass2"))
+    assert last.total == chosen.total and first.id == "tones-smbr-pass1"
+    assert chosen.start == "tones-ce" and chosen.passes is not None and chosen.training_lattices is not None
+    assert [one.split for one in chosen.training_lattices.splits] == ["train"]
+    config = DecodeConfig(splits=["train"], each_pass=True)
+    for network in ({}, {"network": run / "net-seed1"}):
+        with pytest.raises(InputError, match="each_pass is set, but no network with passes is among the inputs"):
+            decode_stage({**inputs_of(run, "features", "hmm", graph=run / "graph"), **network}, config,
+                         tmp_path / "none", context(tmp_path / "work"))
 
 
 def test_the_teacher_itself_has_nothing_to_learn_from_its_own_paths(run: Path, tmp_path: Path) -> None:
@@ -159,7 +181,7 @@ def test_the_teacher_itself_has_nothing_to_learn_from_its_own_paths(run: Path, t
     summary = trained(run, tmp_path, inputs, criterion={"criterion": "distillation"})
     start = summary["history"][0]
     assert start["epoch"] == 0 and start["cv_loss"] == pytest.approx(0, abs=1e-3)
-    assert start["cv_frame_accuracy"] == 0.0  # no alignments, no labels
+    assert start["cv_frame_accuracy"] is None and start["cv_cross_entropy"] is None  # no alignments, no labels
 
 
 def test_a_teacher_may_smooth_a_criterion(run: Path, tmp_path: Path) -> None:
@@ -190,7 +212,7 @@ def test_a_folds_language_model_knows_no_sentence_of_its_speakers(run: Path, tmp
     manifests = with_texts(run, tmp_path / "manifests", lambda number, text: text if number % 5 else "ab ba cad")
     config = TrainingGraphsConfig(folds=3)
     inputs = inputs_of(run, "hmm", manifests=manifests)
-    summary = build_graphs(inputs, config, tmp_path / "graphs", context(tmp_path / "work"))["folds"]
+    summary = build_graphs(inputs, config, tmp_path / "graphs", context(tmp_path / "work"))
     speakers = read_json(tmp_path / "graphs/folds.json")["speakers"]
     utterances = list(read_manifest(manifests, "train"))
     assert speakers.keys() == {u.speaker for u in utterances} and set(speakers.values()) == {0, 1, 2}
@@ -201,7 +223,8 @@ def test_a_folds_language_model_knows_no_sentence_of_its_speakers(run: Path, tmp
         others = [u.text for u in utterances if speakers[u.speaker] != fold]
         kept = [text.split() for text in others if own.count(text) == 0]
         shared_is_left_out += len(others) - len(kept)
-        assert (summary[fold]["sentences"], summary[fold]["own_sentences"]) == (len(kept), len(own))
+        found = summary[f"fold-{fold}"]
+        assert (found["sentences"], found["own_sentences"]) == (len(kept), len(own))
         model, _ = train_language_model(kept, vocabulary=vocabulary, config=LanguageModelConfig(order=2))
         build_graph(hmm, model, tmp_path / f"expected-{fold}", GraphConfig())
         assert hash_file(tmp_path / f"expected-{fold}/HCLG.fst") == hash_file(tmp_path / f"graphs/fold-{fold}/HCLG.fst")
@@ -212,9 +235,25 @@ def test_a_folds_language_model_knows_no_sentence_of_its_speakers(run: Path, tmp
 def test_with_a_language_model_there_is_one_fold(run: Path, tmp_path: Path) -> None:
     inputs = inputs_of(run, "hmm", "manifests", language_model=run / "prepare")
     summary = build_graphs(inputs, TrainingGraphsConfig(), tmp_path / "graphs", context(tmp_path / "work"))
-    assert len(summary["folds"]) == 1 and read_json(tmp_path / "graphs/folds.json")["folds"] == 1
+    assert list(summary) == ["fold-0"] and read_json(tmp_path / "graphs/folds.json")["folds"] == 1
     made_lattices(run, tmp_path / "lattices", graphs=tmp_path / "graphs")
     assert len(TrainingLattices.open(tmp_path / "lattices", HmmModel.load(run / "mono").digest).utterances) == 24
+
+
+def test_another_split_is_judged_beside_the_training_speech(run: Path, tmp_path: Path) -> None:
+    # The same speech under another name, searched with the same language model, has the same lattices.
+    manifests, features = (Path(shutil.copytree(run / name, tmp_path / name)) for name in ("prepare", "mfcc"))
+    write_manifest(manifests, "dev", list(read_manifest(manifests, "train")))
+    shutil.copytree(features / "train", features / "dev")
+    config = TrainingGraphsConfig(compare_with="dev")
+    inputs = inputs_of(run, "hmm", manifests=manifests, language_model=run / "prepare")
+    build_graphs(inputs, config, tmp_path / "graphs", context(tmp_path / "work"))
+    made_lattices(run, tmp_path / "lattices", graphs=tmp_path / "graphs", manifests=manifests, features=features)
+    train, dev = read_json(tmp_path / "lattices/report.json")["splits"]
+    assert (train.pop("split"), dev.pop("split")) == ("train", "dev") and dev == train and train["utterances"] == 24
+    with pytest.raises(InputError, match="no sentence of train is left for the language model of compared"):
+        build_graphs(inputs_of(run, "hmm", manifests=manifests), TrainingGraphsConfig(folds=2, compare_with="dev"),
+                     tmp_path / "without", context(tmp_path / "work"))
 
 
 def test_more_folds_than_speakers_and_folds_without_text_are_refused(run: Path, tmp_path: Path) -> None:
@@ -222,7 +261,7 @@ def test_more_folds_than_speakers_and_folds_without_text_are_refused(run: Path, 
     with pytest.raises(InputError, match="4 speakers cannot be parted into 5 folds; take fewer folds"):
         build_graphs(inputs, TrainingGraphsConfig(), tmp_path / "graphs", context(tmp_path / "work"))
     inputs["manifests"] = with_texts(run, tmp_path / "manifests", lambda number, text: "ab ba")
-    with pytest.raises(InputError, match="no sentence of train is left for the language model of fold 0"):
+    with pytest.raises(InputError, match="no sentence of train is left for the language model of fold-0"):
         build_graphs(inputs, TrainingGraphsConfig(folds=2), tmp_path / "graphs", context(tmp_path / "work"))
 
 
