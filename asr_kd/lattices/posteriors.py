@@ -18,7 +18,8 @@ def arc_posteriors(lattice: Lattice, acoustic_scale: float, lm_scale: float = 1.
     is_final = np.isfinite(lattice.final_costs)
     finals = np.full(lattice.num_states, -np.inf)
     finals[is_final] = -lm_scale * lattice.final_costs[is_final].astype(np.float64)
-    return _posteriors(lattice.offsets, lattice.targets, scores, finals)
+    posteriors, totals = forward_backward(lattice.offsets, lattice.targets, scores, finals, 1)
+    return posteriors, totals[0]
 
 
 def frame_posteriors(
@@ -57,8 +58,13 @@ def arcs_of_frames(lattice: Lattice) -> np.ndarray:
 
 
 @njit(nogil=True, cache=True)
-def _posteriors(offsets, targets, scores, finals):  # type: ignore[no-untyped-def]
-    """Backward in logarithms; forward in probabilities, which need none: each state hands on what it was given."""
+def forward_backward(offsets, targets, scores, finals, starts):  # type: ignore[no-untyped-def]
+    """Posteriors of arcs (arcs,), and the total log-likelihood of all paths from each of the states 0 to `starts`.
+
+    Arcs offsets[s] to offsets[s + 1] leave state s, all to states of higher numbers; log scores (arcs,) of arcs and
+    (states,) of final states. Backward in logarithms; forward in probabilities, which need none: each state hands on
+    what it was given. All in the type of the scores.
+    """
     states = len(finals)
     backward = finals.copy()
     for s in range(states - 1, -1, -1):
@@ -73,12 +79,11 @@ def _posteriors(offsets, targets, scores, finals):  # type: ignore[no-untyped-de
             highest += np.log(total)
         backward[s] = highest
 
-    occupancies = np.zeros(states)
-    posteriors = np.zeros(len(targets))
-    if backward[0] == -np.inf:
-        return posteriors, backward[0]
-    occupancies[0] = 1.0
+    posteriors = np.zeros_like(scores)
+    occupancies = np.zeros_like(finals)
     for s in range(states):
+        if s < starts and backward[s] > -np.inf:
+            occupancies[s] = 1.0
         if occupancies[s] == 0.0:
             continue
         begin, end = offsets[s], offsets[s + 1]
@@ -89,4 +94,4 @@ def _posteriors(offsets, targets, scores, finals):  # type: ignore[no-untyped-de
         for a in range(begin, end):
             posteriors[a] = occupancies[s] * np.exp(scores[a] + backward[targets[a]] - backward[s])
             occupancies[targets[a]] += posteriors[a]
-    return posteriors, backward[0]
+    return posteriors, backward[:starts].copy()

@@ -11,7 +11,7 @@ import numpy as np
 from asr_kd.core.files import atomic_file
 from asr_kd.report.comparisons import ResultRow
 from asr_kd.report.tables import markdown_table, number
-from asr_kd.scoring.system_counts import TrainingPass
+from asr_kd.scoring.system_counts import SystemCounts, TrainingPass
 
 # A row of this id, scored on dev, is the network after one of the passes: ID-pass2.
 _OF_PASS = re.compile(r"(.+)-pass(\d+)")
@@ -42,28 +42,45 @@ def pass_curves(rows: Sequence[ResultRow], split: str = "dev") -> list[PassCurve
     """
     of_split = {row.id: row for row in rows if row.split == split}
     curves = []
-    for name, row in of_split.items():
-        seeds = [counts.passes for counts in row.counts if counts.passes]
-        if not seeds or is_of_pass(row):
-            continue
-        by_number: dict[int, list[TrainingPass]] = defaultdict(list)
-        for one in (one for passes in seeds for one in passes):
-            by_number[one.number].append(one)
-        ordered = sorted(by_number.items())
-        accuracies = {n: [p.frame_accuracy for p in passes if p.frame_accuracy is not None] for n, passes in ordered}
-        curves.append(PassCurve(
-            name, seeds[0][0].criterion, {n: float(np.mean([p.value for p in passes])) for n, passes in ordered},
-            {n: float(np.mean(values)) for n, values in accuracies.items() if values}, _dev_wer(row, of_split)))
+    for row in of_split.values():
+        scored = _scored_passes(row, of_split)
+        seeds = _longest([counts for one in (row, *scored.values()) for counts in one.counts])
+        if seeds and not is_of_pass(row):
+            curves.append(PassCurve(row.id, seeds[0][0].criterion, _means(seeds, "value"),
+                                    _means(seeds, "frame_accuracy"), _dev_wer(scored)))
     return curves
 
 
-def _dev_wer(row: ResultRow, of_split: Mapping[str, ResultRow]) -> dict[int, float]:
-    """WER by pass; empty where no pass was scored."""
-    scored = {int(found[2]): one for name, one in of_split.items()
+def _scored_passes(row: ResultRow, of_split: Mapping[str, ResultRow]) -> dict[int, ResultRow]:
+    """The rows of a system's passes by number; where there are some, its start is pass 0."""
+    scored = {int(found[2]): other for name, other in of_split.items()
               if (found := _OF_PASS.fullmatch(name)) and found[1] == row.id}
     start = row.counts[0].start
     if scored and start is not None and start in of_split:
         scored[0] = of_split[start]
+    return scored
+
+
+def _means(seeds: Sequence[tuple[TrainingPass, ...]], field: str) -> dict[int, float]:
+    """A field's mean by pass, over the seeds that have it."""
+    values: dict[int, list[float]] = defaultdict(list)
+    for one in (one for passes in seeds for one in passes):
+        if getattr(one, field) is not None:
+            values[one.number].append(getattr(one, field))
+    return {n: float(np.mean(values[n])) for n in sorted(values)}
+
+
+def _longest(counts: Sequence[SystemCounts]) -> list[tuple[TrainingPass, ...]]:
+    """The passes of each seed; where its training went on for the sake of the curve, those of all that."""
+    longest: dict[int, tuple[TrainingPass, ...]] = {}
+    for one in counts:
+        if len(one.passes or ()) > len(longest.get(one.seed, ())):
+            longest[one.seed] = one.passes or ()
+    return list(longest.values())
+
+
+def _dev_wer(scored: Mapping[int, ResultRow]) -> dict[int, float]:
+    """WER by pass, the mean over the seeds that have all of them."""
     seeds = [{counts.seed for counts in one.counts} for one in scored.values()]
     common = set.intersection(*seeds) if seeds else set()
     return {number: float(np.mean([counts.total.wer for counts in one.counts if counts.seed in common]))

@@ -13,6 +13,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from asr_kd.lattices.posteriors import forward_backward
 from asr_kd.sequence.lattice_batch import LatticeBatch
 
 
@@ -35,7 +36,9 @@ def arc_occupancies(batch: LatticeBatch, log_scores: Tensor) -> tuple[Tensor, Te
     if log_scores.device.type != "cpu":
         return occupancies_by_depth(batch, log_scores)
     finals = batch.final_log_weights.to(log_scores.dtype).numpy()
-    occupancies, totals = _occupancies(*_graph(batch), batch.num_utterances, log_scores.numpy(), finals)
+    sources, targets = _graph(batch)
+    offsets = np.append(0, np.cumsum(np.bincount(sources, minlength=len(finals))))
+    occupancies, totals = forward_backward(offsets, targets, log_scores.numpy(), finals, batch.num_utterances)
     return torch.from_numpy(occupancies), torch.from_numpy(totals)
 
 
@@ -110,36 +113,6 @@ def _by_depth(batch: LatticeBatch, backwards: bool = False) -> list[tuple[int, i
 
 def _graph(batch: LatticeBatch) -> tuple[np.ndarray, np.ndarray]:
     return batch.sources.numpy(), batch.targets.numpy()
-
-
-@njit(nogil=True, cache=True)
-def _occupancies(sources, targets, utterances, scores, finals):  # type: ignore[no-untyped-def]
-    arcs = len(sources)
-    backward = finals.copy()
-    end = arcs
-    while end > 0:
-        state = sources[end - 1]
-        begin = end - 1
-        highest = max(finals[state], scores[begin] + backward[targets[begin]])
-        while begin > 0 and sources[begin - 1] == state:
-            begin -= 1
-            highest = max(highest, scores[begin] + backward[targets[begin]])
-        if end - begin == 1 and finals[state] == -np.inf:
-            backward[state] = highest
-        else:
-            total = np.exp(finals[state] - highest)
-            for a in range(begin, end):
-                total += np.exp(scores[a] + backward[targets[a]] - highest)
-            backward[state] = highest + np.log(total)
-        end = begin
-    occupancies = np.empty_like(scores)
-    states = np.zeros_like(finals)
-    states[:utterances] = 1.0
-    for a in range(arcs):
-        s, t = sources[a], targets[a]
-        occupancies[a] = states[s] * np.exp(scores[a] + backward[t] - backward[s]) if states[s] > 0 else 0.0
-        states[t] += occupancies[a]
-    return occupancies, backward[:utterances].copy()
 
 
 @njit(nogil=True, cache=True)
