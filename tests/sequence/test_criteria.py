@@ -38,6 +38,29 @@ def batch_of(*lattices: Lattice) -> LatticeBatch:
     return LatticeBatch.of(lattices, TABLE.pdfs)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@settings(deadline=None, max_examples=20)
+@given(st.lists(SEEDS, min_size=1, max_size=4), st.booleans())
+def test_a_gpu_has_the_values_and_gradients_of_the_cpu(seeds: list[int], reject_frames: bool) -> None:
+    batch = batch_of(*(random_lattice(seed, 4) for seed in seeds))
+    alignment = torch.from_numpy(np.concatenate([an_alignment(seed, 4) for seed in seeds]))
+    accuracies = frame_accuracies(batch, alignment, TABLE)
+    numerator = Numerator.of_alignment(torch.from_numpy(TABLE.pdfs[alignment.numpy()].astype(np.int64)),
+                                       torch.zeros(len(seeds), dtype=torch.float64))
+    found = []
+    for device in map(torch.device, ("cpu", "cuda")):
+        _, tensor = random_scores(seeds[0], 4 * len(seeds))
+        tensor = tensor.detach().to(device).requires_grad_()
+        values = torch.cat([
+            expected_accuracy(tensor, batch.to(device), accuracies.to(device), 0.5),
+            mutual_information(tensor, batch.to(device), numerator.to(device), 0.5, reject_frames)])
+        values.sum().backward()
+        assert tensor.grad is not None
+        found.append((values.detach().cpu(), tensor.grad.cpu()))
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        torch.testing.assert_close(on_gpu, on_cpu, atol=1e-8, rtol=1e-8)
+
+
 @settings(deadline=None, max_examples=40)
 @given(SEEDS, st.integers(1, 5), SCALES, st.sampled_from(["state", "phone"]), st.booleans())
 def test_expected_accuracy_and_its_gradient_are_those_of_all_paths(

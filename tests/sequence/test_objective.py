@@ -203,6 +203,14 @@ def test_training_raises_the_criterion_on_the_training_lattices(
     assert measured() > before + 0.05
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("settings", [{"criterion": "smbr", "smoothing": 0.1}, {"criterion": "mmi"}])
+def test_training_on_a_gpu_goes_as_on_the_cpu(corpus: SequenceCorpus, tmp_path: Path, settings: dict[str, Any]) -> None:
+    losses = [[record["cv_loss"] for record in run(corpus, tmp_path / device, network(), objective_of(**settings),
+                                                   device=device).history] for device in ("cpu", "cuda")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
 def test_distillation_brings_the_student_to_the_teachers_paths(corpus: SequenceCorpus, tmp_path: Path) -> None:
     teacher = network(5)
     objective, model = objective_of(criterion="distillation"), network()

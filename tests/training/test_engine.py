@@ -210,6 +210,29 @@ def test_every_epoch_is_shown_with_its_weights(data: TrainingData, tmp_path: Pat
     assert shown == {record["epoch"]: record["cv_loss"] for record in result.history} and list(shown) == [1, 2, 3]
 
 
+def test_an_epoch_that_was_shown_but_not_yet_in_a_checkpoint_is_trained_and_shown_again(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    config = TrainingConfig(**{**SETTINGS, "epochs": 3, "schedule": "constant"})
+    shown: list[tuple[int, Tensor]] = []
+
+    def killed_in_the_second(so_far: TrainingResult, model: nn.Module) -> None:
+        shown.append((so_far.epochs, next(model.parameters()).detach().clone()))
+        if len(shown) == 2:
+            raise KeyboardInterrupt
+
+    whole = network()
+    train(whole, data, CrossEntropy(), config, tmp_path / "whole", seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), data, CrossEntropy(), config, tmp_path / "killed", seed=1, on_epoch=killed_in_the_second)
+    resumed = network()
+    result = train(resumed, data, CrossEntropy(), config, tmp_path / "killed", seed=1, on_epoch=killed_in_the_second)
+    assert [epoch for epoch, _ in shown] == [1, 2, 2, 3] and torch.equal(shown[1][1], shown[2][1])
+    assert [record["epoch"] for record in result.history] == [1, 2, 3]
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_where_no_epoch_is_better_the_start_is_kept(data: TrainingData, tmp_path: Path) -> None:
     model, _ = run(data, tmp_path / "before", epochs=6)
     start = copy.deepcopy(model)
