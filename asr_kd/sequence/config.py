@@ -52,6 +52,5 @@ class SequenceTrainingConfig(TrainingConfig):
                                  "frames; 0: no limit")
     keep: Literal["best", "last"] = "last"
     collapse_below: float = Field(0.8, ge=0, le=1)
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     judge_start: bool = True
     evaluation_mode: bool = True
