@@ -78,8 +78,8 @@ def test_a_training_that_went_on_for_the_curve_gives_its_passes() -> None:
               counts("y-smbr", 2, 40, 0.62, 0.66, start="y")]
     (curve,) = pass_curves(judge(longer))
     assert curve.values == pytest.approx({0: 0.61, 1: 0.65, 2: 0.63}) and curve.dev_wer == {2: 44.0}
-    lattices = training_lattices_table(judge(longer))
-    assert lattices is not None and "`y`" in lattices and "pass2" not in lattices
+    table = training_lattices_table(judge(longer))
+    assert table is not None and "`y`" in table and "pass2" not in table
 
 
 def test_a_system_is_compared_with_the_one_that_it_set_out_from() -> None:
