@@ -35,6 +35,10 @@ class HighwayDNN(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        return self.output_layer(self.hidden(inputs))
+
+    def hidden(self, inputs: Tensor) -> Tensor:
+        """(..., input_dim) -> (..., hidden_dim), the last hidden layer."""
         hidden = torch.sigmoid(self.input_layer(inputs))
         gates = torch.cat([self.transform_gate.weight, self.carry_gate.weight])
         no_bias = gates.new_zeros(len(gates))
@@ -43,4 +47,4 @@ class HighwayDNN(nn.Module):
             packed = F.linear(hidden, torch.cat([layer.weight, gates]), torch.cat([layer.bias, no_bias]))
             activation, transform, carry = torch.sigmoid(packed).chunk(3, dim=-1)
             hidden = activation * transform + hidden * carry
-        return self.output_layer(hidden)
+        return hidden

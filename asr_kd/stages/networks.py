@@ -15,8 +15,10 @@ from asr_kd.core.config import Config, Name, build_config, read_settings
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import write_json
 from asr_kd.core.stages import StageContext
-from asr_kd.distillation.objective import CachedObjective, DistillationConfig, TeacherObjective
+from asr_kd.distillation.config import DistillationConfig
+from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
+from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.architecture import NetworkConfig, build_network
@@ -140,14 +142,14 @@ def frame_objective(
             raise InputError("a teacher on the fly hears what its student hears; cache its soft targets instead")
         if (card.splice_left, card.splice_right) != splice:
             raise InputError("a teacher on the fly needs the student's own splice; cache its soft targets instead")
-        return TeacherObjective(distillation, teacher, card.digest), None
+        return DistillationObjective(distillation, LiveTeacher(teacher, card.digest)), None
     cached = build_config(SoftTargetsStageConfig, read_settings(inputs["soft_targets"] / SETTINGS))
     if cached.temperature != distillation.temperature:
         raise InputError(f"soft targets were cached at temperature {cached.temperature}, the student is to learn at "
                          f"{distillation.temperature}; set both alike")
     key = _soft_targets_key(card, heard, cached.temperature, cached.top_k)
     targets = SoftTargets.open(inputs["soft_targets"] / SOFT_TARGETS, key)
-    return CachedObjective(distillation, targets.digest), targets
+    return DistillationObjective(distillation, CachedTeacher(targets.digest)), targets
 
 
 def in_percent(fraction: float | None) -> float | None:

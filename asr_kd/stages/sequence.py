@@ -14,7 +14,7 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_json, read_json
 from asr_kd.core.stages import StageContext
-from asr_kd.distillation.objective import DistillationConfig
+from asr_kd.distillation.config import DistillationConfig
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lattices.training_lattices import TrainingLattices

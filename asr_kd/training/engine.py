@@ -19,7 +19,7 @@ from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tenso
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import Minibatch, TrainingExamples, prefetch
 from asr_kd.training.logs import TrainingLog
-from asr_kd.training.objective import Objective
+from asr_kd.training.objective import Objective, forward_loss
 from asr_kd.training.schedules import Schedule, make_schedule
 from asr_kd.training.tuning import choose_execution
 
@@ -87,17 +87,17 @@ def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objectiv
     """Loss, cross-entropy and frame accuracy on the held-out frames of `data`; leaves the model in evaluation mode."""
     device = device or next(model.parameters()).device
     model.eval()
+    objective.eval()
     loss = cross_entropy = 0.0
     total = labelled = correct = 0
     objective.take_measures()
     with torch.no_grad():
         for minibatch in prefetch(data, data.cv_batches(_CV_BATCH)):
             minibatch = minibatch.to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                logits = model(minibatch.inputs)
+            of_batch, logits = forward_loss(model, objective, minibatch, precision)
             logits = logits.float()
             count = len(logits)
-            loss += objective(logits, minibatch).item() * count
+            loss += of_batch.item() * count
             cross_entropy += F.cross_entropy(logits, minibatch.pdf_ids, ignore_index=-1, reduction="sum").item()
             correct += int((logits.argmax(-1) == minibatch.pdf_ids).sum())
             labelled += int((minibatch.pdf_ids >= 0).sum())
@@ -117,12 +117,11 @@ class _Run:
         cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
         self.device = torch.device("cuda" if cuda else "cpu")
         model.to(self.device)
-        if isinstance(objective, nn.Module):
-            objective.to(self.device)
+        objective.to(self.device)
         first_epoch = data.batches(config.batch_size, seed, 0)
         self.steps_per_epoch = len(first_epoch)
         self.schedule: Schedule = make_schedule(config, self.steps_per_epoch)
-        self.optimiser = _optimiser(model, config)
+        self.optimiser = _optimiser(nn.ModuleList([model, objective]), config)
         self.best: dict[str, Tensor] = {}
         key = self._key()
         self._began = self._written = time.perf_counter()
@@ -136,7 +135,7 @@ class _Run:
             self._checkpoint()
         else:
             self.state, tensors = found
-            self.best = restore_tensors(tensors, model, self.optimiser)
+            self.best = restore_tensors(tensors, model, objective, self.optimiser)
             self.schedule.restore(self.state.schedule)
             logger.info("%s: goes on after epoch %d, step %d", description, self.state.epoch, self.state.step)
             self._began -= self.state.seconds
@@ -186,6 +185,7 @@ class _Run:
     def _train_epoch(self, bar: ProgressBar) -> None:
         state, config = self.state, self.config
         self.model.train(not config.evaluation_mode)
+        self.objective.train()
         self.objective.take_measures()
         began, seconds_before = time.perf_counter(), state.training_seconds
         batches = self.data.batches(config.batch_size, self.seed, state.epoch)[state.step:]
@@ -199,7 +199,8 @@ class _Run:
                                 f"{_some(self.data.utterances(batch))}); lower learning_rate or set gradient_clip, "
                                 f"and remove {self.folder}")
             state.loss_sum += loss * frames
-            for name, value in self.objective.take_measures().items():
+            measures = self.objective.take_measures()
+            for name, value in measures.items():
                 state.measures[name] = state.measures.get(name, 0.0) + value * frames
             state.step += 1
             state.global_step += 1
@@ -209,7 +210,8 @@ class _Run:
             bar.update(1, epoch=state.epoch + 1, loss=f"{state.loss_sum / state.epoch_frames:.3f}")
             if state.global_step % config.log_steps == 0:
                 self._record({"event": "progress", "step": state.global_step, "epoch": state.epoch + 1,
-                              "loss": loss, "learning_rate": rate, "frames_per_second": round(self._speed())})
+                              "loss": loss, "learning_rate": rate, "frames_per_second": round(self._speed()),
+                              **measures})
             if self._checkpoint_is_due():
                 self._checkpoint()
 
@@ -217,9 +219,8 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.state.precision == "bfloat16"):
-            logits = self.model(minibatch.inputs)
-        loss = self.objective(logits, minibatch)
+        self.objective.set_progress(self.state.global_step / (self.config.epochs * self.steps_per_epoch))
+        loss, logits = forward_loss(self.model, self.objective, minibatch, self.state.precision)
         (loss * len(logits) if self.config.gradient == "sum" else loss).backward()
         if self.config.gradient_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
@@ -287,7 +288,7 @@ class _Run:
     def _checkpoint(self) -> None:
         self.state.schedule = self.schedule.state()
         self.state.seconds = time.perf_counter() - self._began
-        write_checkpoint(self.folder, self.state, self.model, self.optimiser, self.best)
+        write_checkpoint(self.folder, self.state, self.model, self.objective, self.optimiser, self.best)
         self._written = time.perf_counter()
 
     def _check_outputs(self, minibatch: Minibatch) -> None:
@@ -303,8 +304,9 @@ class _Run:
                              f"{self.data.num_pdfs_needed - 1}; they belong to different trees")
 
     def _key(self) -> str:
+        initial = nn.ModuleDict({"model": self.model, "objective": self.objective}).state_dict()
         weights = {name: hash_bytes(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-                   for name, value in self.model.state_dict().items()}
+                   for name, value in initial.items()}
         # How often checkpoints and logs are written changes nothing in the result.
         unimportant = {"checkpoint_minutes", "checkpoint_steps", "log_steps", "tensorboard"}
         settings = self.config.model_dump(exclude=unimportant)

@@ -18,8 +18,10 @@ import torch
 from torch import nn
 
 from asr_kd.core.parallel import available_cores
-from asr_kd.distillation.objective import CachedObjective, DistillationConfig
+from asr_kd.distillation.config import DistillationConfig
+from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import SoftTargetsKey, build_soft_targets
+from asr_kd.distillation.teachers import CachedTeacher
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.models.architecture import count_parameters
 from asr_kd.models.dnn import DNN
@@ -73,7 +75,7 @@ def make_cases(folder: Path) -> list[Case]:
     soft_targets = build_soft_targets(folder / "soft_targets", teacher, store, key)
     taught = TrainingData(store, np.zeros(store.num_frames, np.int32), held_out_speakers=1, targets=soft_targets)
     cross_entropy = CrossEntropy()
-    distillation = CachedObjective(DistillationConfig(), soft_targets.digest)
+    distillation = DistillationObjective(DistillationConfig(), CachedTeacher(soft_targets.digest))
     return [
         Case("student H128L10, 3,980 pdfs, CE", HighwayDNN(600, 128, 10, 3980), cross_entropy, data(3980), 2048,
              17_800, 2.0, 0.25),

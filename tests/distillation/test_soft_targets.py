@@ -15,8 +15,10 @@ import torch
 
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.distillation import soft_targets
-from asr_kd.distillation.objective import CachedObjective, DistillationConfig, TeacherObjective
+from asr_kd.distillation.config import DistillationConfig
+from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
+from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
@@ -64,14 +66,14 @@ def test_training_from_a_whole_cache_follows_the_teacher_on_the_fly(tmp_path: Pa
     teacher, key = make_teacher(), make_key(store, top_k=PDFS)
     targets = build_soft_targets(tmp_path / "soft", teacher, store, key, left=1, right=1, precision="float32")
     config, losses = DistillationConfig(), []
-    for objective, source in ((TeacherObjective(config, teacher, "t"), None),
-                              (CachedObjective(config, targets.digest), targets)):
+    for of_teacher, source in ((LiveTeacher(teacher, "t"), None), (CachedTeacher(targets.digest), targets)):
+        objective = DistillationObjective(config, of_teacher)
         data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=source)
         torch.manual_seed(0)
         settings = TrainingConfig(epochs=3, batch_size=64, precision="float32", threads=1, tensorboard=False,
                                   learning_rate=0.01)
         result = train(HighwayDNN(3 * DIM, 12, 3, PDFS), data, objective, settings,
-                       tmp_path / type(objective).__name__)
+                       tmp_path / type(of_teacher).__name__)
         losses.append([record["cv_loss"] for record in result.history])
     assert losses[0][-1] < losses[0][0]
     np.testing.assert_allclose(losses[0], losses[1], rtol=5e-3)

@@ -1,0 +1,87 @@
+"""What a teacher says of a minibatch: forwarded on the spot, or from a cache."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from asr_kd.training.data import Minibatch
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A teacher's logits (frames, pdfs), or the k best pdfs of its posteriors at the objective's temperature.
+
+    pdf_ids, log_probs (frames, k), log_tail (frames,): as `sparse_posteriors` has them; log_norm (frames,): what
+    turns log-probabilities into logits over T; hidden (frames, teacher_dim): its last hidden layer. What was not asked
+    for, or is not in the cache, is None.
+    """
+
+    logits: Tensor | None = None
+    pdf_ids: Tensor | None = None
+    log_probs: Tensor | None = None
+    log_tail: Tensor | None = None
+    log_norm: Tensor | None = None
+    hidden: Tensor | None = None
+
+
+class Teacher(Protocol):
+    """A source of `Taught`; `hidden_dim` is None where it cannot give its last hidden layer."""
+
+    @property
+    def hidden_dim(self) -> int | None: ...
+
+    def __call__(self, minibatch: Minibatch) -> Taught: ...
+
+    def describe(self) -> dict[str, Any]:
+        """A JSON value that tells this teacher from others."""
+
+
+class LiveTeacher:
+    """A network that hears the student's own inputs, frozen and in evaluation mode.
+
+    Exact, and right where inputs change from epoch to epoch; a forward pass of a large teacher costs more than the
+    student's whole step, so else prefer the cache.
+    """
+
+    def __init__(self, network: nn.Module, digest: str, precision: str = "float32") -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.digest, self.precision = digest, precision
+
+    @property
+    def hidden_dim(self) -> int | None:
+        layer = getattr(self.network, "output_layer", None)
+        return layer.in_features if isinstance(layer, nn.Linear) and hasattr(self.network, "hidden") else None
+
+    @torch.no_grad()
+    def __call__(self, minibatch: Minibatch) -> Taught:
+        self.network.to(minibatch.inputs.device)
+        with torch.autocast(minibatch.inputs.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            if self.hidden_dim is None:
+                return Taught(logits=self.network(minibatch.inputs))
+            hidden = self.network.hidden(minibatch.inputs)  # type: ignore[operator]
+            return Taught(logits=self.network.output_layer(hidden), hidden=hidden)  # type: ignore[operator]
+
+    def describe(self) -> dict[str, Any]:
+        return {"teacher": self.digest, "precision": self.precision}
+
+
+class CachedTeacher:
+    """Soft targets that training data gather by frame (asr_kd.distillation.soft_targets)."""
+
+    def __init__(self, soft_targets_digest: str, hidden_dim: int | None = None) -> None:
+        self.soft_targets_digest, self._hidden_dim = soft_targets_digest, hidden_dim
+
+    @property
+    def hidden_dim(self) -> int | None:
+        return self._hidden_dim
+
+    def __call__(self, minibatch: Minibatch) -> Taught:
+        targets = minibatch.targets
+        return Taught(pdf_ids=targets["soft_pdf_ids"], log_probs=targets["soft_log_probs"],
+                      log_tail=targets["soft_log_tail"], log_norm=targets.get("soft_log_norm"),
+                      hidden=targets.get("soft_hidden"))
+
+    def describe(self) -> dict[str, Any]:
+        return {"soft_targets": self.soft_targets_digest}
