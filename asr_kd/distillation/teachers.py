@@ -1,7 +1,8 @@
-"""What a teacher says of a minibatch: forwarded on the spot, or from a cache."""
+"""What a teacher says of a minibatch: forwarded on the spot, or from a cache; and several teachers as one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -85,3 +86,36 @@ class CachedTeacher:
 
     def describe(self) -> dict[str, Any]:
         return {"soft_targets": self.soft_targets_digest}
+
+
+Combination = Literal["posteriors", "logits", "surest"]
+
+
+class TeacherEnsemble(nn.Module):
+    """Several teachers of one tree as one network: forward (frames, input_dim) -> (frames, pdfs) logits.
+
+    posteriors: the mean of their posteriors (its logarithm); logits: the mean of their logits; surest: in each frame
+    the posteriors of the teacher whose entropy is least. Each teacher hears the part of the inputs that it is spliced
+    for: `splices` are its frames to the left and right, the inputs have the most of either. The mean of posteriors is
+    Hinton et al., arXiv 1503.02531; the choice by entropy is ours.
+    """
+
+    def __init__(self, teachers: Sequence[nn.Module], splices: Sequence[tuple[int, int]], dim: int,
+                 combination: Combination = "posteriors") -> None:
+        super().__init__()
+        if not teachers or len(teachers) != len(splices):
+            raise ValueError(f"{len(teachers)} teachers with {len(splices)} splices")
+        self.teachers, self.combination = nn.ModuleList(teachers), combination
+        self.left, self.right = (max(of_one) for of_one in zip(*splices, strict=True))
+        self._parts = [slice((self.left - left) * dim, (self.left + 1 + right) * dim) for left, right in splices]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits = torch.stack([teacher(inputs[:, part]).float()
+                              for teacher, part in zip(self.teachers, self._parts, strict=True)])
+        if self.combination == "logits":
+            return logits.mean(0)
+        log_probs = logits.log_softmax(-1)
+        if self.combination == "posteriors":
+            return log_probs.logsumexp(0)
+        surest = (log_probs.exp() * log_probs).sum(-1).argmax(0)
+        return log_probs[surest, torch.arange(len(inputs), device=inputs.device)]

@@ -58,7 +58,62 @@ def test_cache_holds_the_teachers_best_pdfs_and_the_mass_of_the_others(tmp_path:
     torch.testing.assert_close(found["soft_log_tail"].exp(), ordered[:, 3:].sum(-1), rtol=5e-3, atol=1e-6)
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "soft").iterdir() if path.suffix != ".json"}
     n = store.num_frames
-    assert sizes == {"pdf_ids.u16": 6 * n, "log_probs.f16": 6 * n, "log_tail.f16": 2 * n}
+    assert sizes == {"pdf_ids-00000.u2": 6 * n, "log_probs-00000.f2": 6 * n, "log_tail-00000.f2": 2 * n,
+                     "log_norm-00000.f4": 4 * n}
+    assert targets.num_bytes == sum(sizes.values())
+    assert targets.lost_mass == pytest.approx(_tails(teacher, data, store.num_frames, temperature), rel=1e-3)
+    with torch.no_grad():
+        logits = teacher(data.minibatch(indices).inputs.float()) / temperature
+    torch.testing.assert_close(found["soft_log_norm"], logits.logsumexp(-1), rtol=1e-4, atol=1e-4)
+
+
+def _tails(teacher: DNN, data: TrainingData, frames: int, temperature: float) -> float:
+    """Mean mass of all but the three best pdfs."""
+    with torch.no_grad():
+        posteriors = torch.softmax(teacher(data.minibatch(np.arange(frames)).inputs.float()) / temperature, -1)
+    return float(1 - posteriors.topk(3).values.sum(-1).mean())
+
+
+def test_shards_hold_what_one_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    key = make_key(store, hidden=True)
+    whole = build_soft_targets(tmp_path / "whole", make_teacher(), store, key, left=1, right=1, precision="float32")
+    monkeypatch.setattr(soft_targets, "_BLOCK", 100)
+    monkeypatch.setattr(soft_targets, "_SHARD", 3)
+    parted = build_soft_targets(tmp_path / "parted", make_teacher(), store, key, left=1, right=1, precision="float32")
+    assert len(list((tmp_path / "parted").glob("hidden-*.f2"))) == -(-store.num_frames // 300) > 1
+    indices = np.random.default_rng(0).permutation(store.num_frames)
+    one, other = whole.gather(indices), parted.gather(indices)
+    assert one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+    assert SoftTargets.open(tmp_path / "parted", top_k=3).lost_mass == pytest.approx(whole.lost_mass, rel=1e-9)
+
+
+def test_the_teachers_last_hidden_layer_is_kept_on_demand(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    teacher = make_teacher()
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, hidden=True), left=1, right=1,
+                                 precision="float32")
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1)
+    with torch.no_grad():
+        expected = teacher.hidden(data.minibatch(np.arange(50)).inputs.float())
+    assert targets.hidden_dim == 16
+    torch.testing.assert_close(targets.gather(np.arange(50))["soft_hidden"].float(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("top_k", [2, 4])
+def test_what_the_cache_loses_is_within_its_bounds(tmp_path: Path, top_k: int) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    teacher = make_teacher()
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, top_k=top_k), left=1, right=1,
+                                 precision="float32")
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
+    minibatch = data.minibatch(np.arange(store.num_frames)).to(torch.device("cpu"))
+    logits = torch.zeros(store.num_frames, PDFS, requires_grad=True)
+    losses = [DistillationObjective(DistillationConfig(), of)(logits, minibatch)
+              for of in (LiveTeacher(teacher, "t"), CachedTeacher(targets.digest))]
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in losses]
+    assert 0 < (losses[0] - losses[1]).item() <= targets.divergence_error + 1e-3
+    assert (gradients[0] - gradients[1]).abs().sum().item() <= 2 * targets.lost_mass + 1e-3
 
 
 def test_training_from_a_whole_cache_follows_the_teacher_on_the_fly(tmp_path: Path) -> None:
@@ -87,9 +142,9 @@ def test_training_from_a_whole_cache_follows_the_teacher_on_the_fly(tmp_path: Pa
 def test_a_stale_cache_is_refused_with_both_names(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     store, _ = write_corpus(tmp_path / "store")
     build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1)
-    SoftTargets.open(tmp_path / "soft", make_key(store))
+    SoftTargets.open(tmp_path / "soft", **make_key(store).model_dump())
     with pytest.raises(InputError, match=f"stale.*{message}"):
-        SoftTargets.open(tmp_path / "soft", make_key(store, **change))
+        SoftTargets.open(tmp_path / "soft", **make_key(store, **change).model_dump())
 
 
 def test_features_other_than_the_keys_are_not_forwarded(tmp_path: Path) -> None:
@@ -99,7 +154,7 @@ def test_features_other_than_the_keys_are_not_forwarded(tmp_path: Path) -> None:
         build_soft_targets(tmp_path / "soft", make_teacher(), store, key, left=1, right=1)
 
 
-@pytest.mark.parametrize("name", ["pdf_ids.u16", "log_probs.f16", "log_tail.f16"])
+@pytest.mark.parametrize("name", ["pdf_ids-00000.u2", "log_probs-00000.f2", "log_tail-00000.f2", "log_norm-00000.f4"])
 def test_truncated_damaged_and_missing_files_are_refused(tmp_path: Path, name: str) -> None:
     store, _ = write_corpus(tmp_path / "store")
     key = make_key(store)
@@ -108,13 +163,13 @@ def test_truncated_damaged_and_missing_files_are_refused(tmp_path: Path, name: s
     content = path.read_bytes()
     path.write_bytes(content[:-2])
     with pytest.raises(InputError, match=f"{name}: {len(content) - 2} bytes, expected {len(content)}"):
-        SoftTargets.open(tmp_path / "soft", key)
+        SoftTargets.open(tmp_path / "soft", **key.model_dump())
     path.write_bytes(content[:100] + bytes([content[100] ^ 4]) + content[101:])
     with pytest.raises(InputError, match="damaged"):
-        SoftTargets.open(tmp_path / "soft", key)
+        SoftTargets.open(tmp_path / "soft", **key.model_dump())
     path.unlink()
     with pytest.raises(InputError, match=f"{name}: missing"):
-        SoftTargets.open(tmp_path / "soft", key)
+        SoftTargets.open(tmp_path / "soft", **key.model_dump())
 
 
 def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
