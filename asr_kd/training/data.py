@@ -14,6 +14,7 @@ from torch import Tensor
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_bytes, hash_json
+from asr_kd.data.perturbation import unperturbed
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.splice import SplicedFrames
 
@@ -160,12 +161,15 @@ def frames_digest(store: FrameStore) -> str:
 
 
 def choose_held_out(store: FrameStore, wanted: int | list[str]) -> list[str]:
-    """The held-out speakers: those named, or so many, chosen by the hash of their ids; sorted."""
+    """The held-out speakers: those named, or so many, chosen by the hash of their ids; sorted. One that is chosen is
+    held out at all speeds."""
     speakers = sorted(set(store.speakers.values()))
+    people = {unperturbed(speaker) for speaker in speakers}
     if isinstance(wanted, int):
-        if wanted >= len(speakers):
-            raise InputError(f"held_out_speakers is {wanted}, but train has {len(speakers)} speakers")
-        return sorted(sorted(speakers, key=lambda s: hashlib.sha256(s.encode()).digest())[:wanted])
+        if wanted >= len(people):
+            raise InputError(f"held_out_speakers is {wanted}, but train has {len(people)} speakers")
+        chosen = set(sorted(people, key=lambda s: hashlib.sha256(s.encode()).digest())[:wanted])
+        return [speaker for speaker in speakers if unperturbed(speaker) in chosen]
     unknown = sorted(set(wanted) - set(speakers))
     if unknown:
         raise InputError(f"held_out_speakers names {unknown[0]!r}, which is no speaker of the training data")
