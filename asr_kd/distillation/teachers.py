@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from asr_kd.models.architecture import hidden_dim
 from asr_kd.training.data import Minibatch
 
 
@@ -52,8 +53,7 @@ class LiveTeacher:
 
     @property
     def hidden_dim(self) -> int | None:
-        layer = getattr(self.network, "output_layer", None)
-        return layer.in_features if isinstance(layer, nn.Linear) and hasattr(self.network, "hidden") else None
+        return hidden_dim(self.network)
 
     @torch.no_grad()
     def __call__(self, minibatch: Minibatch) -> Taught:

@@ -22,7 +22,7 @@ from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_
 from asr_kd.distillation.teachers import CachedTeacher, Combination, LiveTeacher, Teacher, TeacherEnsemble
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
-from asr_kd.models.architecture import NetworkConfig, build_network
+from asr_kd.models.architecture import NetworkConfig, build_network, hidden_dim
 from asr_kd.models.bundle import alignment_priors, load_bundle, save_bundle
 from asr_kd.models.parameter_groups import parameters_of
 from asr_kd.training.config import TrainingConfig
@@ -167,7 +167,7 @@ def frame_objective(
         raise InputError("distillation needs the input 'teacher' or its 'soft_targets'")
     try:
         return DistillationObjective(
-            distillation, teacher, student_dim=student.output_layer.in_features,  # type: ignore[union-attr,arg-type]
+            distillation, teacher, student_dim=hidden_dim(student),
             parameters=parameters_of(student, distillation.weight_schedule.parameters)), targets
     except ValueError as error:
         raise InputError(f"distillation: {error}") from error

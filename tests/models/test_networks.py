@@ -5,7 +5,14 @@ import torch
 from torch import Tensor
 
 from asr_kd.core.errors import InputError
-from asr_kd.models.architecture import NetworkConfig, build_network, count_parameters, describe_network, restore_network
+from asr_kd.models.architecture import (
+    NetworkConfig,
+    build_network,
+    count_parameters,
+    describe_network,
+    hidden_dim,
+    restore_network,
+)
 from asr_kd.models.dnn import DNN
 from asr_kd.models.dropout import MaskBankDropout
 from asr_kd.models.highway import HighwayDNN
@@ -122,6 +129,26 @@ def test_description_restores_the_same_architecture(model: HighwayDNN | DNN) -> 
     restored.load_state_dict(model.state_dict())
     inputs = torch.randn(3, 6)
     assert torch.equal(restored.eval()(inputs), model.eval()(inputs))
+
+
+def test_a_factorised_softmax_layer_is_the_product_of_two_matrices() -> None:
+    torch.manual_seed(0)
+    whole, factorised = HighwayDNN(6, 8, 3, 20), HighwayDNN(6, 8, 3, 20, output_rank=2)
+    first, second = (layer for layer in factorised.output_layer.children())
+    whole.load_state_dict({**{name: value for name, value in factorised.state_dict().items() if "output" not in name},
+                           "output_layer.weight": second.weight @ first.weight, "output_layer.bias": second.bias})
+    inputs = torch.randn(5, 6)
+    torch.testing.assert_close(factorised(inputs), whole(inputs))
+    assert count_parameters(whole) - count_parameters(factorised) == 8 * 20 - (8 * 2 + 2 * 20)
+    assert describe_network(restore_network(describe_network(factorised))) == describe_network(factorised)
+
+
+def test_the_last_hidden_layer_is_what_the_softmax_layer_hears() -> None:
+    inputs = torch.randn(5, 6)
+    for model in (HighwayDNN(6, 8, 3, 20), DNN(6, 8, 2, 20)):
+        assert torch.equal(model.output_layer(model.hidden(inputs)), model(inputs))
+        assert hidden_dim(model) == model.hidden(inputs).shape[-1] == 8
+    assert hidden_dim(torch.nn.Linear(2, 2)) is None
 
 
 def test_unknown_architectures_are_refused() -> None:
