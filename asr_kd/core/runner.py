@@ -126,7 +126,8 @@ class Runner:
         published = self.directory.published(stage)
         # Half-done work belongs to these settings and these very inputs.
         work = self.directory.work(stage, hash_json([key, builds]))
-        context = StageContext(stage.name, self.seed, self.corpus, work, self.directory.name, self.command)
+        seed = self.seed if stage.seed is None else stage.seed
+        context = StageContext(stage.name, seed, self.corpus, work, self.directory.name, self.command)
         with log_to_file(self.directory.log(stage)):
             logger.info("stage %s begins: %s", stage.folder, stage.config.model_dump_json())
             _reset_peak_memory()

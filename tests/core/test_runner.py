@@ -152,6 +152,27 @@ def test_another_seed_shares_what_does_not_depend_on_it(recipe_folder: Path, tmp
     assert built(run(recipe_folder, tmp_path / "run", seed=1)) == []
 
 
+def test_a_stage_of_a_named_seed_is_the_same_in_all_runs(recipe_folder: Path, tmp_path: Path) -> None:
+    path = recipe_folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("fast:", """\
+  both:
+    run: add
+    reads: {a: three@2, b: three@1}
+  own:
+    run: add
+    reads: {a: both, b: noise}
+fast:"""))
+    reports = run(recipe_folder, tmp_path / "run", seed=1)
+    assert built(reports) == ["one", "two", "noise-seed1", "three-seed1", "noise-seed2", "three-seed2", "both",
+                              "own-seed1"]
+    assert (tmp_path / "run/both/n").read_text() == str(2007 + 1007)
+    assert built(run(recipe_folder, tmp_path / "run", seed=2)) == ["own-seed2"]
+    assert built(run(recipe_folder, tmp_path / "run", seed=3)) == ["noise-seed3", "three-seed3", "own-seed3"]
+    path.write_text(path.read_text().replace("three@2", "three@x"))
+    with pytest.raises(InputError, match="recipe.yaml:.*stages.both.reads.a: 'x' is no seed"):
+        run(recipe_folder, tmp_path / "run")
+
+
 def test_the_fast_overlay_changes_settings(recipe_folder: Path, tmp_path: Path) -> None:
     run(recipe_folder, tmp_path / "run", fast=True)
     assert (tmp_path / "run/two/n").read_text() == "5"
