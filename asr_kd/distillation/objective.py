@@ -80,10 +80,19 @@ class DistillationObjective(Objective):
         return {"objective": "distillation", **self.teacher.describe(), **self.config.model_dump()}
 
     def take_measures(self) -> dict[str, float]:
-        """Each term unweighted, λ, norms and cosine of the gradients, σ, the projector's singular values."""
+        """Each term unweighted, λ, norms and cosine of the gradients, σ."""
         means = {name: total / max(self._frames, 1) for name, total in self._sums.items()}
         self._sums, self._frames = {}, 0
         return means
+
+    def describe_state(self) -> dict[str, float]:
+        """Of the projector, whose collapse shows in them: its largest, median and least singular value."""
+        values = torch.zeros(0) if self.projector is None else self.projector.singular_values()
+        if not len(values):
+            return {}
+        names = ("largest", "median", "least")
+        return {f"projector_{name}_singular_value": float(value)
+                for name, value in zip(names, (values.max(), values.median(), values.min()), strict=True)}
 
     def _divergence(self, logits: Tensor, taught: Taught) -> Tensor:
         noise = self.noise if self.training else None

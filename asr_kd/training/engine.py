@@ -249,7 +249,8 @@ class _Run:
             "event": "epoch", "step": state.global_step, "epoch": state.epoch, "train_loss": train_loss,
             "cv_loss": cv.loss, "cv_cross_entropy": cv.cross_entropy, "cv_frame_accuracy": cv.frame_accuracy,
             "learning_rate": rate, "best_epoch": state.best_epoch, "frames_per_second": round(self._speed()),
-            "seconds": round(time.perf_counter() - self._began, 1), "measures": list(cv.measures), **measures})
+            "seconds": round(time.perf_counter() - self._began, 1), "measures": list(cv.measures), **measures,
+            **self.objective.describe_state()})
         left = (self.config.epochs - state.epoch) * (time.perf_counter() - self._began) / state.epoch
         logger.info("%s: epoch %d: train loss %.4f, CV loss %.4f%s, %s%.1f k frames/s, at most %.1f min left",
                     self.description, state.epoch, train_loss, cv.loss, _accuracy(cv),

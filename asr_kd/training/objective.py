@@ -35,6 +35,10 @@ class Objective(nn.Module):
         """What it measured beside the loss, means a frame since this was last called."""
         return {}
 
+    def describe_state(self) -> dict[str, float]:
+        """What is to be known of its own parameters at the end of an epoch."""
+        return {}
+
 
 class CrossEntropy(Objective):
     """Cross-entropy to the alignment's pdf-ids, mean over frames, in nats (arXiv 1608.00892, eq. 6)."""
