@@ -53,7 +53,7 @@ def _render_split(split: str, rows: list[ResultRow]) -> list[str]:
     parts.append(_systems_table(rows))
     if any(row.comparisons for row in rows):
         parts += ["Paired differences:", _comparisons_table(rows)]
-    if any(row.share for row in rows):
+    if any(row.shares for row in rows):
         parts += [
             "Share of the gap closed, (CE − student) / (CE − teacher), where CE − teacher is significantly above zero:",
             _shares_table(rows),
@@ -107,13 +107,13 @@ def _shares_table(rows: list[ResultRow]) -> str:
     cells = [
         [
             f"`{row.id}`",
-            f"`{row.share.baseline}`",
-            f"`{row.share.teacher}`",
-            number(100 * row.share.estimate.value),
-            interval(100 * row.share.estimate.low, 100 * row.share.estimate.high, 0),
+            f"`{share.baseline}`",
+            f"`{share.teacher}`",
+            number(100 * share.estimate.value),
+            interval(100 * share.estimate.low, 100 * share.estimate.high, 0),
         ]
         for row in rows
-        if row.share is not None
+        for share in row.shares
     ]
     return markdown_table(["student", "CE", "teacher", "share %", "95 %"], cells, left={0, 1, 2})
 

@@ -27,7 +27,7 @@ from asr_kd.models.bundle import alignment_priors, load_bundle, save_bundle
 from asr_kd.models.parameter_groups import parameters_of
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import TrainingData, frames_digest
-from asr_kd.training.engine import train
+from asr_kd.training.engine import TrainingResult, train
 from asr_kd.training.objective import CrossEntropy, Objective
 
 BUNDLE = "model"
@@ -76,7 +76,8 @@ def train_network(
     result = train(model, data, objective, config.training, context.work, seed=context.seed,
                    description=context.name)
     provenance = {"stage": context.name, "seed": context.seed, "objective": objective.describe(),
-                  "training": config.training.model_dump(mode="json"), "result": result.as_dict()}
+                  "training": config.training.model_dump(mode="json"),
+                  "result": {**result.as_dict(), "curve": _curve(result)}}
     save_bundle(
         output / BUNDLE, model.cpu(), feature_recipe=store.recipe, splice_left=config.splice_left,
         splice_right=config.splice_right, hmm_digest=hmm.digest, lexicon_digest=hmm.lexicon.digest,
@@ -84,6 +85,15 @@ def train_network(
     )
     shutil.copytree(context.work, output / "log", ignore=shutil.ignore_patterns("*checkpoint-*"))
     return {**result.as_dict(), "history": result.history}
+
+
+def _curve(result: TrainingResult) -> list[dict[str, Any]]:
+    """How each epoch went, as counts have it."""
+    return [{"number": record["epoch"], "loss": round(record["cv_loss"], 5),
+             "frame_accuracy": in_percent(record["cv_frame_accuracy"]),
+             "measures": {name: round(value, 5) for name, value in record.items()
+                          if name.startswith(("train_", "projector_"))}}
+            for record in result.history]
 
 
 def cache_soft_targets(

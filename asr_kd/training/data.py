@@ -137,13 +137,13 @@ class TrainingData:
         return [self._ids[number] for number in np.unique(np.searchsorted(self._ends, frame_indices, side="right"))]
 
 
-def prefetch(examples: TrainingExamples, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch]:
-    """Minibatches in order, gathered by a thread a few steps ahead of their use."""
-    waiting: list[Future[Minibatch]] = []
+def prefetch(examples: TrainingExamples, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch | None]:
+    """Minibatches in order, gathered by a thread a few steps ahead of their use; None for an empty batch."""
+    waiting: list[Future[Minibatch | None]] = []
     with ThreadPoolExecutor(1, "minibatches") as pool:
         try:
             for indices in batches:
-                waiting.append(pool.submit(examples.minibatch, indices))
+                waiting.append(pool.submit(lambda of: examples.minibatch(of) if len(of) else None, indices))
                 if len(waiting) > _PREFETCHED:
                     yield waiting.pop(0).result()
             while waiting:

@@ -18,6 +18,16 @@ from asr_kd.core.progress import ProgressBar
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import Minibatch, TrainingExamples, prefetch
+from asr_kd.training.distributed import (
+    add_up,
+    add_up_gradients,
+    num_processes,
+    own_part,
+    rank,
+    share_buffers,
+    told_by_first,
+    wait_for_all,
+)
 from asr_kd.training.logs import TrainingLog
 from asr_kd.training.objective import Objective, forward_loss
 from asr_kd.training.schedules import Schedule, make_schedule
@@ -70,6 +80,10 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
     and objective make a run; a checkpoint of another one raises InputError, as do data that do not fit the
     model. A loss that is not finite raises WorkError, which names the utterances. `on_epoch` is called after each
     epoch, before the checkpoint that ends it, with the model as it is then and the result that it is.
+
+    Where a process group is initialised (`torchrun`), every process calls this with the same arguments and takes its
+    part of each minibatch; the first one writes. The result is that of one process, but for the order of sums, and for
+    batch normalisation, whose statistics are of a part.
     """
     threads_before = torch.get_num_threads()
     with torch.random.fork_rng():
@@ -79,7 +93,8 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
             return run.run()
         finally:
             torch.set_num_threads(threads_before)
-            run.log.close()
+            if run.log is not None:
+                run.log.close()
 
 
 def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objective, *, precision: str = "float32",
@@ -92,8 +107,9 @@ def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objectiv
     total = labelled = correct = 0
     objective.take_measures()
     with torch.no_grad():
-        for minibatch in prefetch(data, data.cv_batches(_CV_BATCH)):
-            minibatch = minibatch.to(device)
+        for held_out in prefetch(data, data.cv_batches(_CV_BATCH)):
+            assert held_out is not None
+            minibatch = held_out.to(device)
             of_batch, logits = forward_loss(model, objective, minibatch, precision)
             logits = logits.float()
             count = len(logits)
@@ -127,6 +143,8 @@ class _Run:
         self._began = self._written = time.perf_counter()
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
+        if rank() > 0:
+            wait_for_all()  # for the first one's checkpoint, with which all begin
         found = read_checkpoint(folder, key)
         if found is None:
             first = data.minibatch(first_epoch[0]).to(self.device)
@@ -139,7 +157,12 @@ class _Run:
             self.schedule.restore(self.state.schedule)
             logger.info("%s: goes on after epoch %d, step %d", description, self.state.epoch, self.state.step)
             self._began -= self.state.seconds
-        self.log = TrainingLog(folder, self.state.records, config.tensorboard)
+        if rank() == 0:
+            self.log: TrainingLog | None = TrainingLog(folder, self.state.records, config.tensorboard)
+            wait_for_all()
+        else:
+            self.log = None
+            torch.manual_seed(seed + 1_000_003 * rank())  # masks and noise of its own
 
     def run(self) -> TrainingResult:
         state, config = self.state, self.config
@@ -165,8 +188,7 @@ class _Run:
                               history)
 
     def _judge_start(self) -> None:
-        state = self.state
-        cv = cross_validate(self.model, self.data, self.objective, precision=state.precision, device=self.device)
+        cv = self._cross_validate()
         if not math.isfinite(cv.loss):
             raise WorkError(f"{self.description}: the CV loss of the network to start from is {cv.loss}; its outputs "
                             "are not finite, or the held-out speech is damaged")
@@ -189,10 +211,10 @@ class _Run:
         self.objective.take_measures()
         began, seconds_before = time.perf_counter(), state.training_seconds
         batches = self.data.batches(config.batch_size, self.seed, state.epoch)[state.step:]
-        for batch, minibatch in zip(batches, prefetch(self.data, batches), strict=True):
+        own = [own_part(batch) for batch in batches]
+        for batch, minibatch in zip(batches, prefetch(self.data, own), strict=True):
             rate = self.schedule.learning_rate(state.global_step)
-            frames = len(minibatch.inputs)
-            loss = self._step(minibatch.to(self.device), rate)
+            loss, frames = self._step(None if minibatch is None else minibatch.to(self.device), rate)
             if not math.isfinite(loss):
                 raise WorkError(f"{self.description}: the loss became {loss} in epoch {state.epoch + 1}, step "
                                 f"{state.step + 1} of {self.steps_per_epoch} (learning rate {rate:g}; frames of "
@@ -215,23 +237,35 @@ class _Run:
             if self._checkpoint_is_due():
                 self._checkpoint()
 
-    def _step(self, minibatch: Minibatch, rate: float) -> float:
+    def _step(self, minibatch: Minibatch | None, rate: float) -> tuple[float, int]:
+        """Train on a minibatch, or this process's part of it; mean loss of a frame and frames, over all processes."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         self.objective.set_progress(self.state.global_step / (self.config.epochs * self.steps_per_epoch))
-        loss, logits = forward_loss(self.model, self.objective, minibatch, self.state.precision)
-        (loss * len(logits) if self.config.gradient == "sum" else loss).backward()
+        frames, loss = 0 if minibatch is None else len(minibatch.inputs), torch.zeros((), device=self.device)
+        is_mean, alone = self.config.gradient == "mean", num_processes() == 1
+        if minibatch is not None:
+            loss, _ = forward_loss(self.model, self.objective, minibatch, self.state.precision)
+            (loss if is_mean and alone else loss * frames).backward()
+        if not alone:
+            totals = add_up(torch.stack([loss.detach().double() * frames, torch.full_like(loss, frames).double()]))
+            moving = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+            add_up_gradients(moving)
+            frames, loss = int(totals[1].item()), totals[0] / totals[1]
+            for parameter in moving if is_mean else ():
+                parameter.grad /= frames
         if self.config.gradient_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.optimiser.step()
-        return loss.item()
+        return loss.item(), frames
 
     def _end_epoch(self) -> None:
         state = self.state
         rate = self.schedule.learning_rate(state.global_step - 1)
         measures = {f"train_{name}": total / state.epoch_frames for name, total in state.measures.items()}
-        cv = cross_validate(self.model, self.data, self.objective, precision=state.precision, device=self.device)
+        share_buffers(self.model)
+        cv = self._cross_validate()
         if not math.isfinite(cv.loss):
             raise WorkError(f"{self.description}: the CV loss became {cv.loss} in epoch {state.epoch + 1} (learning "
                             f"rate {rate:g}); lower learning_rate or set gradient_clip, and remove {self.folder}")
@@ -256,11 +290,15 @@ class _Run:
                     self.description, state.epoch, train_loss, cv.loss, _accuracy(cv),
                     "".join(f"{name} {value:.4f}, " for name, value in measures.items()), self._speed() / 1e3,
                     0 if state.finished else left / 60)
-        if self.on_epoch is not None:
+        if self.on_epoch is not None and rank() == 0:
             self.on_epoch(self._result(cv, state.epoch, time.perf_counter() - self._began), self.model)
         if verdict.go_back and not improved:
             self.model.load_state_dict(self.best)
         self._checkpoint()
+
+    def _cross_validate(self) -> CrossValidation:
+        return told_by_first(lambda: cross_validate(
+            self.model, self.data, self.objective, precision=self.state.precision, device=self.device))
 
     def _is_collapsed(self, cv: CrossValidation) -> bool:
         """A criterion of sequences may go on rising while one class, silence most often, takes over the network."""
@@ -276,7 +314,8 @@ class _Run:
 
     def _record(self, record: dict[str, Any]) -> None:
         self.state.records.append(record)
-        self.log.write(record)
+        if self.log is not None:
+            self.log.write(record)
 
     def _speed(self) -> float:
         return self.state.frames / max(self.state.training_seconds, 1e-9)
@@ -289,7 +328,8 @@ class _Run:
     def _checkpoint(self) -> None:
         self.state.schedule = self.schedule.state()
         self.state.seconds = time.perf_counter() - self._began
-        write_checkpoint(self.folder, self.state, self.model, self.objective, self.optimiser, self.best)
+        if rank() == 0:
+            write_checkpoint(self.folder, self.state, self.model, self.objective, self.optimiser, self.best)
         self._written = time.perf_counter()
 
     def _check_outputs(self, minibatch: Minibatch) -> None:

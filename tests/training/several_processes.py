@@ -1,0 +1,44 @@
+"""Started by `torchrun`, and once without: trains the network of a test on its part of every minibatch.
+
+python -m tests.training.several_processes STORE WORK OPTIMISER GRADIENT
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from asr_kd.models.highway import HighwayDNN
+from asr_kd.training.config import TrainingConfig
+from asr_kd.training.data import TrainingData
+from asr_kd.training.distributed import rank
+from asr_kd.training.engine import train
+from asr_kd.training.objective import CrossEntropy
+from tests.training.corpora import DIM, PDFS, write_corpus
+
+
+def main(store_folder: Path, work: Path, optimiser: str, gradient: str) -> None:
+    together = "RANK" in os.environ
+    if together:
+        torch.distributed.init_process_group("gloo")
+    store, pdf_ids = write_corpus(store_folder / f"store-{os.environ.get('RANK', 'alone')}")
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=2)
+    torch.manual_seed(0)
+    model = HighwayDNN(3 * DIM, 16, 3, PDFS)
+    config = TrainingConfig(
+        epochs=3, batch_size=65, precision="float32", threads=1, tensorboard=False, held_out_speakers=2,
+        optimiser=optimiser, gradient=gradient,  # type: ignore[arg-type]
+        learning_rate=0.01 if optimiser == "adam" else 0.05 if gradient == "mean" else 0.001, schedule="one_cycle")
+    result = train(model, data, CrossEntropy(), config, work, seed=1)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()},
+              work / f"weights-{rank()}.safetensors")
+    if rank() == 0:
+        print(*(record["cv_loss"] for record in result.history))
+    if together:
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])
