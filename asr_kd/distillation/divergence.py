@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr_kd.training.cross_entropy import blocks_of
+
 
 class DistillationLoss(nn.Module):
     """`T^2 * KL(softmax(teacher / T) || softmax(student / T))`, mean over frames, in nats.
@@ -61,25 +63,16 @@ class _SparseDivergence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, pdf_ids: Tensor, log_probs: Tensor, log_tail: Tensor) -> Tensor:
-        tiny = torch.finfo(torch.float32).tiny
-        teacher, tail = log_probs.exp(), log_tail.exp()
-        mass = teacher.sum(-1) + tail
-        teacher, tail = teacher / mass[:, None], tail / mass
-        work = logits.float()
-        work = work - work.amax(-1, keepdim=True)
-        best = work.gather(1, pdf_ids)
-        work.exp_().scatter_(1, pdf_ids, 0.0)
-        rest = work.sum(-1)
-        total = rest + best.exp().sum(-1)
-        log_student = best - total.log()[:, None]
-        student = log_student.exp()
-        log_student_tail = rest.clamp_min(tiny).log() - total.log()
-        divergence = (torch.special.xlogy(teacher, teacher) - teacher * log_student).sum() + (
-            torch.special.xlogy(tail, tail) - tail * log_student_tail).sum()
-        # The gradient is student - teacher; in the tail that is student * (1 - m / student's tail).
-        work *= (1 / total - tail / rest.clamp_min(tiny))[:, None]
-        work.scatter_(1, pdf_ids, student - teacher)
-        ctx.save_for_backward(work.div_(len(logits)).to(logits.dtype))
+        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        divergence = torch.zeros((), device=logits.device)
+        for rows in blocks_of(logits):
+            of_rows, work = _divergence_and_gradient(logits[rows].float(), pdf_ids[rows], log_probs[rows],
+                                                     log_tail[rows])
+            divergence += of_rows
+            if gradient is not None:
+                gradient[rows] = work.div_(len(logits))
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
         return divergence / len(logits)
 
     @staticmethod
@@ -87,6 +80,29 @@ class _SparseDivergence(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (student_gradient,) = ctx.saved_tensors
         return student_gradient * gradient.to(student_gradient.dtype), None, None, None
+
+
+def _divergence_and_gradient(
+    logits: Tensor, pdf_ids: Tensor, log_probs: Tensor, log_tail: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sum over frames, and its derivative by the logits (frames, pdfs)."""
+    tiny = torch.finfo(torch.float32).tiny
+    teacher, tail = log_probs.exp(), log_tail.exp()
+    mass = teacher.sum(-1) + tail
+    teacher, tail = teacher / mass[:, None], tail / mass
+    work = logits - logits.amax(-1, keepdim=True)
+    best = work.gather(1, pdf_ids)
+    work.exp_().scatter_(1, pdf_ids, 0.0)
+    rest = work.sum(-1)
+    total = rest + best.exp().sum(-1)
+    log_student = best - total.log()[:, None]
+    student = log_student.exp()
+    log_student_tail = rest.clamp_min(tiny).log() - total.log()
+    divergence = (torch.special.xlogy(teacher, teacher) - teacher * log_student).sum() + (
+        torch.special.xlogy(tail, tail) - tail * log_student_tail).sum()
+    # The gradient is student - teacher; in the tail that is student * (1 - m / student's tail).
+    work *= (1 / total - tail / rest.clamp_min(tiny))[:, None]
+    return divergence, work.scatter_(1, pdf_ids, student - teacher)
 
 
 def logit_distance(logits: Tensor, teacher_logits: Tensor) -> Tensor:

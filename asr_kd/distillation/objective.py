@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr_kd.distillation.config import DistillationConfig
@@ -13,6 +12,7 @@ from asr_kd.distillation.loss_weight import DynamicWeight, scheduled_weight
 from asr_kd.distillation.noisy_teacher import NoisyTeacher
 from asr_kd.distillation.projector import Projector
 from asr_kd.distillation.teachers import Taught, Teacher
+from asr_kd.training.cross_entropy import cross_entropy
 from asr_kd.training.data import Minibatch
 from asr_kd.training.objective import Objective
 
@@ -54,7 +54,7 @@ class DistillationObjective(Objective):
         measured: dict[str, float] = {}
         terms: list[Tensor] = []
         taught = self.teacher(minibatch) if config.distillation_weight or self.projector is not None else Taught()
-        task = F.cross_entropy(logits.float(), minibatch.pdf_ids) if config.cross_entropy_weight else None
+        task = cross_entropy(logits, minibatch.pdf_ids) if config.cross_entropy_weight else None
         if config.distillation_weight:
             divergence = self._divergence(logits, taught)
             weight = self._weight(task, divergence)

@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr_kd.training.cross_entropy import cross_entropy
 from asr_kd.training.data import Minibatch
 
 
@@ -44,7 +44,7 @@ class CrossEntropy(Objective):
     """Cross-entropy to the alignment's pdf-ids, mean over frames, in nats (arXiv 1608.00892, eq. 6)."""
 
     def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
-        return F.cross_entropy(logits.float(), minibatch.pdf_ids)
+        return cross_entropy(logits, minibatch.pdf_ids)
 
     def describe(self) -> dict[str, Any]:
         return {"objective": "cross_entropy"}
