@@ -42,7 +42,7 @@ class DistillationObjective(Objective):
                         if schedule.schedule == "dynamic" and schedule.strength else None)
         self.reads_hidden = self.projector is not None
         self._progress = 0.0
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, Tensor | float] = {}  # tensors stay where they are: reading one waits for a GPU
         self._frames = 0
 
     def set_progress(self, progress: float) -> None:
@@ -51,7 +51,7 @@ class DistillationObjective(Objective):
     def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
         """logits (frames, pdfs), hidden (frames, student_dim) of the student's last hidden layer -> scalar."""
         config = self.config
-        measured: dict[str, float] = {}
+        measured: dict[str, Tensor | float] = {}
         terms: list[Tensor] = []
         taught = self.teacher(minibatch) if config.distillation_weight or self.projector is not None else Taught()
         task = cross_entropy(logits, minibatch.pdf_ids) if config.cross_entropy_weight else None
@@ -59,16 +59,16 @@ class DistillationObjective(Objective):
             divergence = self._divergence(logits, taught)
             weight = self._weight(task, divergence)
             terms.append(weight * divergence)
-            measured |= {"distillation": divergence.item(), "distillation_weight": weight}
+            measured |= {"distillation": divergence.detach(), "distillation_weight": weight}
         if self.projector is not None:
             assert hidden is not None and taught.hidden is not None
             distance = self.projector(hidden, taught.hidden)
             terms.append(config.projector.weight * distance)
-            measured["representation"] = distance.item()
+            measured["representation"] = distance.detach()
         loss = torch.stack(terms).sum() if len(terms) > 1 else sum(terms, torch.zeros((), device=logits.device))
         if task is not None:
             loss = loss + config.cross_entropy_weight * task
-            measured["task"] = task.item()
+            measured["task"] = task.detach()
         if self.dynamic is not None:
             measured |= self.dynamic.measures()
         if self.noise is not None and self.training:
@@ -81,7 +81,7 @@ class DistillationObjective(Objective):
 
     def take_measures(self) -> dict[str, float]:
         """Each term unweighted, λ, norms and cosine of the gradients, σ."""
-        means = {name: total / max(self._frames, 1) for name, total in self._sums.items()}
+        means = {name: float(total) / max(self._frames, 1) for name, total in self._sums.items()}
         self._sums, self._frames = {}, 0
         return means
 
@@ -120,7 +120,7 @@ class DistillationObjective(Objective):
             return self.dynamic.current
         return self.dynamic(self.config.cross_entropy_weight * task, divergence)
 
-    def _measure(self, values: dict[str, float], frames: int) -> None:
+    def _measure(self, values: dict[str, Tensor | float], frames: int) -> None:
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value * frames
         self._frames += frames

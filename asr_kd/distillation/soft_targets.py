@@ -115,11 +115,17 @@ class SoftTargets:
         soft_hidden float16 (batch, hidden_dim) where it is kept."""
         pdf_ids, *others = self._arrays.gather(frame_indices)
         found = {"soft_pdf_ids": torch.from_numpy(pdf_ids.astype(np.int64))}
-        for name, values in zip(("soft_log_probs", "soft_log_tail", "soft_log_norm"), others, strict=False):
+        for name, values in zip(_GATHERED[1:4], others, strict=False):
             found[name] = torch.from_numpy(values.astype(np.float32))
         if self.hidden_dim is not None:
             found["soft_hidden"] = torch.from_numpy(others[-1])
         return found
+
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        """The same of all frames, on a device, nearly as they are stored."""
+        columns = self._arrays.gather(np.arange(self.num_frames))
+        columns[0] = columns[0].astype(np.int32)  # PyTorch cannot pick rows of 16 bits without sign
+        return {name: torch.from_numpy(values).to(device) for name, values in zip(_GATHERED, columns, strict=False)}
 
 
 def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargetsKey, *, left: int = 7,
@@ -219,6 +225,7 @@ def _resume(partial: Path, card: _Card) -> _Card:
     return card
 
 
+_GATHERED = ("soft_pdf_ids", "soft_log_probs", "soft_log_tail", "soft_log_norm", "soft_hidden")
 _DTYPES = ("<u2", "<f2", "<f2", "<f4", "<f2")
 
 

@@ -99,6 +99,9 @@ class UtteranceData:
         """All held-out utterances, in minibatches no larger than those of training."""
         return self._filled(self.cv_utterances, min(batch_size, self._max_frames))
 
+    def hold_on(self, device: torch.device) -> None:
+        """Whole utterances and their lattices are put together on the CPU."""
+
     def utterances(self, indices: NDArray[np.int64]) -> list[str]:
         """Ids of the utterances of a batch."""
         return [self._store.ids[number] for number in indices]

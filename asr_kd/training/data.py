@@ -16,7 +16,7 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_bytes, hash_json
 from asr_kd.data.perturbation import unperturbed
 from asr_kd.features.frame_store import FrameStore
-from asr_kd.features.splice import SplicedFrames
+from asr_kd.features.splice import SplicedFrames, SplicedFramesOnDevice
 
 _PREFETCHED = 4
 
@@ -63,6 +63,9 @@ class TrainingExamples(Protocol):
     def utterances(self, indices: NDArray[np.int64]) -> list[str]:
         """The ids of the utterances in a batch, each once."""
 
+    def hold_on(self, device: torch.device) -> None:
+        """Gather from the device's own memory from now on, where that makes sense and all fits there."""
+
 
 class FrameTargets(Protocol):
     """Something that knows more of each frame than its pdf-id, such as cached soft targets."""
@@ -71,8 +74,15 @@ class FrameTargets(Protocol):
     def digest(self) -> str:
         """Identifies the content."""
 
+    @property
+    def num_bytes(self) -> int:
+        """What it takes on a device."""
+
     def gather(self, frame_indices: NDArray[np.int64]) -> dict[str, Tensor]:
         """Tensors whose first dimension is the batch, for global frame indices (batch,). Called in a thread."""
+
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        """The same of all frames, in order, in the device's memory; types may be narrower."""
 
 
 class TrainingData:
@@ -112,11 +122,21 @@ class TrainingData:
                                  f"speakers held out); check held_out_speakers and the alignments")
         labels = hash_bytes(np.ascontiguousarray(pdf_ids, np.int32).tobytes())
         self._ids, self._ends = store.ids, store.offsets[1:]
+        self._held: _Held | None = None
         self.digest = hash_json([frames_digest(store), labels, left, right, self.held_out_speakers,
                                  targets.digest if targets else None])
 
+    def hold_on(self, device: torch.device) -> None:
+        """Keep frames, labels and targets in a GPU's memory, where they leave half of it free."""
+        targets = self._targets.num_bytes if self._targets else 0
+        needed = self._spliced.values.nbytes + 24 * len(self._pdf_ids) + targets
+        if device.type == "cuda" and 2 * needed < torch.cuda.mem_get_info(device)[0]:
+            self._held = _Held(self._spliced, self._pdf_ids, self._targets, device)
+
     def minibatch(self, frame_indices: NDArray[np.int64]) -> Minibatch:
         """Gather the frames of `frame_indices` (batch,), global rows of the store."""
+        if self._held is not None:
+            return self._held.minibatch(frame_indices)
         labels = torch.from_numpy(self._pdf_ids[frame_indices].astype(np.int64))
         targets = self._targets.gather(frame_indices) if self._targets else {}
         return Minibatch(self._spliced.gather(frame_indices), labels, targets)
@@ -135,6 +155,21 @@ class TrainingData:
     def utterances(self, frame_indices: NDArray[np.int64]) -> list[str]:
         """Ids of the utterances that these frames (batch,) come from, in the order of the store."""
         return [self._ids[number] for number in np.unique(np.searchsorted(self._ends, frame_indices, side="right"))]
+
+
+class _Held:
+    """Everything of a TrainingData that minibatches are made of, in the memory of a device."""
+
+    def __init__(self, spliced: SplicedFrames, pdf_ids: NDArray[np.integer[Any]], targets: FrameTargets | None,
+                 device: torch.device) -> None:
+        self._device, self._spliced = device, SplicedFramesOnDevice(spliced, device)
+        self._pdf_ids = torch.from_numpy(pdf_ids.astype(np.int64)).to(device)
+        self._targets = targets.on(device) if targets else {}
+
+    def minibatch(self, frame_indices: NDArray[np.int64]) -> Minibatch:
+        rows = torch.from_numpy(frame_indices).to(self._device)
+        return Minibatch(self._spliced.gather(rows), self._pdf_ids[rows],
+                         {name: values[rows] for name, values in self._targets.items()})
 
 
 def prefetch(examples: TrainingExamples, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch | None]:

@@ -134,6 +134,7 @@ class _Run:
         self.device = torch.device("cuda" if cuda else "cpu")
         model.to(self.device)
         objective.to(self.device)
+        data.hold_on(self.device)
         first_epoch = data.batches(config.batch_size, seed, 0)
         self.steps_per_epoch = len(first_epoch)
         self.schedule: Schedule = make_schedule(config, self.steps_per_epoch)

@@ -22,6 +22,7 @@ from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
+from asr_kd.training import data as training_data
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import TrainingData, frames_digest
 from asr_kd.training.engine import train
@@ -98,6 +99,44 @@ def test_the_teachers_last_hidden_layer_is_kept_on_demand(tmp_path: Path) -> Non
         expected = teacher.hidden(data.minibatch(np.arange(50)).inputs.float())
     assert targets.hidden_dim == 16
     torch.testing.assert_close(targets.gather(np.arange(50))["soft_hidden"].float(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_minibatches_held_on_a_device_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    targets = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store, hidden=True), left=1,
+                                 right=1, precision="float32")
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
+    indices = np.random.default_rng(0).permutation(store.num_frames)[:100]
+    cpu = torch.device("cpu")
+    gathered = data.minibatch(indices).to(cpu)
+    data._held = training_data._Held(data._spliced, data._pdf_ids, targets, cpu)
+    held = data.minibatch(indices).to(cpu)
+    assert torch.equal(held.inputs, gathered.inputs) and torch.equal(held.pdf_ids, gathered.pdf_ids)
+    assert held.targets.keys() == gathered.targets.keys()
+    for name, value in gathered.targets.items():
+        torch.testing.assert_close(held.targets[name].double(), value.double(), rtol=0, atol=0)
+    objective = DistillationObjective(DistillationConfig(), CachedTeacher(targets.digest))
+    logits = torch.randn(100, PDFS)
+    assert torch.equal(objective(logits, held), objective(logits, gathered))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_training_on_a_gpu_from_its_own_memory_goes_as_on_the_cpu(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    targets = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1,
+                                 precision="float32")
+    losses = []
+    for device in ("cpu", "cuda"):
+        data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
+        settings = TrainingConfig(epochs=3, batch_size=64, precision="float32", threads=1, tensorboard=False,
+                                  learning_rate=0.01, device=device)
+        torch.manual_seed(0)
+        result = train(HighwayDNN(3 * DIM, 12, 3, PDFS), data,
+                       DistillationObjective(DistillationConfig(), CachedTeacher(targets.digest)), settings,
+                       tmp_path / device)
+        losses.append([record["cv_loss"] for record in result.history])
+        assert (data._held is not None) == (device == "cuda")
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
 
 
 @pytest.mark.parametrize("top_k", [2, 4])
