@@ -87,7 +87,8 @@ def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, conte
     graph = DecodingGraph.load(inputs["graph"], hmm.digest)
     hmm = with_lexicon_of(inputs["graph"], hmm, graph.words)
     if not config.each_pass:
-        return _decode(inputs, config, graph, hmm, inputs.get("network", Path()) / BUNDLE, output)
+        chosen = inputs["network"] / BUNDLE if "network" in inputs else None
+        return _decode(inputs, config, graph, hmm, chosen, output)
     if "network" not in inputs or not (inputs["network"] / PASSES).is_dir():
         raise InputError("each_pass is set, but no network with passes is among the inputs; set keep_passes in its "
                          "training")
@@ -96,7 +97,8 @@ def decode(inputs: Mapping[str, Path], config: DecodeConfig, output: Path, conte
 
 
 def _decode(
-    inputs: Mapping[str, Path], config: DecodeConfig, graph: DecodingGraph, hmm: HmmModel, bundle: Path, output: Path
+    inputs: Mapping[str, Path], config: DecodeConfig, graph: DecodingGraph, hmm: HmmModel, bundle: Path | None,
+    output: Path,
 ) -> dict[str, Any]:
     summaries: dict[str, Any] = {}
     real_time_factors: dict[str, float] = {}
@@ -124,10 +126,10 @@ def _build(hmm: HmmModel, lm: Path, folder: Path, config: GraphConfig) -> dict[s
 
 
 def _scorer(
-    inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore, split: str, bundle: Path
+    inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore, split: str, bundle: Path | None
 ) -> tuple[Scorer, dict[str, Any]]:
     """Utterance id -> log-likelihoods (frames, pdfs), and what the results say of the model."""
-    if "network" not in inputs:
+    if bundle is None:
         transforms = None
         if "transforms" in inputs:
             transforms = SpeakerTransforms.load(inputs["transforms"] / TRANSFORMS / split, hmm.gmm_digest)

@@ -1,7 +1,7 @@
 """Stages that make the lattices of sequence training: graphs with a weak language model, and the search of train."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from asr_kd.lm.jackknife import part_speakers, unseen_text
 from asr_kd.lm.perplexity import perplexity
 from asr_kd.lm.text import read_vocabulary
 from asr_kd.lm.training import LanguageModelConfig, train_language_model
-from asr_kd.models.bundle import load_bundle
+from asr_kd.models.bundle import ModelCard, load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.hmm import transcripts_of
 from asr_kd.stages.language_model import find_language_model
@@ -93,19 +93,18 @@ def _build_graph(
     own: list[Utterance], folder: Path,
 ) -> dict[str, Any]:
     """The graph that searches `own`, with a language model of what only `others` say."""
-    text = unseen_text(others, own)
+    sentences = None
     if "language_model" in inputs:
         model = read_arpa(find_language_model(inputs))
-    elif text:
-        vocabulary = read_vocabulary(inputs["manifests"] / LEXICON)
+    elif text := unseen_text(others, own):
+        sentences, vocabulary = len(text), read_vocabulary(inputs["manifests"] / LEXICON)
         model, _ = train_language_model(text, vocabulary=vocabulary, config=config.language_model)
     else:
         raise InputError(f"{inputs['manifests']}: no sentence of {config.split} is left for the language model of "
                          f"{folder.name}; take fewer folds, or give a language_model")
     graph = build_graph(hmm, model, folder, config.graph)
     found = perplexity(model, [utterance.text.split() for utterance in own]).perplexity
-    return {"sentences": None if "language_model" in inputs else len(text), "own_sentences": len(own),
-            "perplexity": round(found, 2), "arcs": graph["arcs"]}
+    return {"sentences": sentences, "own_sentences": len(own), "perplexity": round(found, 2), "arcs": graph["arcs"]}
 
 
 def make_lattices(
@@ -136,6 +135,7 @@ def make_lattices(
         return lambda name: log_likelihoods(model, card, store[name])
 
     graphs = [DecodingGraph.load(inputs["graphs"] / f"fold-{fold}", hmm.digest) for fold in range(len(folds))]
+    compared = None if parting.get("compared") is None else _Compared.open(inputs, parting["compared"], hmm, card)
     with one_torch_thread():
         searched = [(part, graph) for fold, (names, graph) in enumerate(zip(folds, graphs, strict=True))
                     for part in _search(graph, names, store, scores(store), config, context.work / f"fold-{fold}")]
@@ -147,13 +147,10 @@ def make_lattices(
             searched, TrainingSpeech(transcripts, pdf_ids, scores(store), hmm.lexicon.unknown_word), config.search,
             output, {**description, "made_of": hash_json(description)}, config.max_arcs, config.max_dropped)
         qualities = {config.split: lattice_quality([part for part, _ in searched], transcripts)}
-        other = parting.get("compared")
-        if other is not None:
-            store = FrameStore.open(inputs["features"] / other)
-            refuse_transcripts(store.supervision, store.folder)
-            graph = DecodingGraph.load(inputs["graphs"] / _COMPARED, hmm.digest)
-            parts = _search(graph, store.ids, store, scores(store), config, context.work / _COMPARED)
-            qualities[other] = lattice_quality(parts, transcripts_of(inputs["manifests"], other, store))
+        if compared is not None:
+            parts = _search(compared.graph, compared.store.ids, compared.store, scores(compared.store), config,
+                            context.work / _COMPARED)
+            qualities[compared.split] = lattice_quality(parts, compared.transcripts)
     write_json(output / REPORT, {
         **{name: getattr(config.search, name) for name in ("acoustic_scale", "beam", "lattice_beam")},
         "dropped": sum(summary["utterances"]["dropped"].values()),
@@ -166,6 +163,30 @@ def make_lattices(
     return {**summary, "quality": {split: asdict(quality) for split, quality in qualities.items()}, **seconds,
             "partial": sum(len(one["partial"]) for one in summaries),
             "shrunk_beams": {name: beam for one in summaries for name, beam in one["lattices"]["shrunk_beams"].items()}}
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A split that the network has not heard, beside which its training lattices are judged."""
+
+    split: str
+    store: FrameStore
+    transcripts: dict[str, list[str]]
+    graph: DecodingGraph
+
+    @staticmethod
+    def open(inputs: Mapping[str, Path], split: str, hmm: HmmModel, card: ModelCard) -> "_Compared":
+        """InputError: features of another kind, adapted by transcripts, or without a transcript."""
+        store = FrameStore.open(inputs["features"] / split)
+        refuse_transcripts(store.supervision, store.folder)
+        if store.recipe != card.feature_recipe:
+            raise InputError(f"{store.folder}: other features than the network was trained on; make them as those were")
+        transcripts = transcripts_of(inputs["manifests"], split, store)
+        for name in store.ids:
+            if name not in transcripts:
+                raise InputError(f"{store.folder}: {name} is no utterance of {split} in {inputs['manifests']}; make "
+                                 "the features of this manifest")
+        return _Compared(split, store, transcripts, DecodingGraph.load(inputs["graphs"] / _COMPARED, hmm.digest))
 
 
 def _search(

@@ -254,6 +254,11 @@ def test_another_split_is_judged_beside_the_training_speech(run: Path, tmp_path:
     with pytest.raises(InputError, match="no sentence of train is left for the language model of compared"):
         build_graphs(inputs_of(run, "hmm", manifests=manifests), TrainingGraphsConfig(folds=2, compare_with="dev"),
                      tmp_path / "without", context(tmp_path / "work"))
+    write_manifest(manifests, "dev", list(read_manifest(manifests, "train"))[1:])
+    with pytest.raises(InputError, match="s0-u00 is no utterance of dev"):
+        made_lattices(run, tmp_path / "other", work=tmp_path / "unsearched", graphs=tmp_path / "graphs",
+                      manifests=manifests, features=features)
+    assert not list((tmp_path / "unsearched").iterdir())  # refused before any search
 
 
 def test_more_folds_than_speakers_and_folds_without_text_are_refused(run: Path, tmp_path: Path) -> None:
