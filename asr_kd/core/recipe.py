@@ -11,6 +11,7 @@ from pydantic import Field
 from asr_kd.core.config import Config, Settings, build_config, nearest_name, read_settings
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import Stage, StageKind
+from asr_kd.core.sweep import expand_sweeps
 
 # A stage's name is that of its folder in the run directory.
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -83,7 +84,7 @@ def read_recipe(
     other stages of a run directory. `NAME@N` among what a stage reads is stage NAME with seed N, whatever the run's
     seed; it and what it is made of become stages too, and do not make the reader depend on the run's seed.
     """
-    settings = read_settings(folder / "recipe.yaml")
+    settings = expand_sweeps(read_settings(folder / "recipe.yaml"))
     file = build_config(_RecipeFile, settings)
     _check_options(file, settings, options or [])
     entries = file.stages
