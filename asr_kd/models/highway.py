@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr_kd.models.dropout import MaskBankDropout
+
 
 class HighwayDNN(nn.Module):
     """A highway DNN: `h_l = sigmoid(W_l h + b_l) * T(h) + h * C(h)` for layers 2 to `num_layers`.
@@ -12,13 +14,15 @@ class HighwayDNN(nn.Module):
     and are the same for all layers. Layer 1 is plain, since the equation wants input and output of
     one width. `W_l`, `W_T` and `W_C` are stacked, so that a layer is one matrix product (eq. 5).
     Weights are Xavier-uniform, biases 0. `output_rank` factorises the softmax layer's matrix into two of that rank
-    (Sainath et al., ICASSP 2013), 0 leaves it whole.
+    (Sainath et al., ICASSP 2013), 0 leaves it whole. `dropout` falls on what a layer adds, not on what its carry gate
+    passes on, so that every layer still sees what came before.
 
     forward: (..., input_dim) -> (..., num_pdfs) logits, to be read through log-softmax.
     Lu, Guo, Renals, "Knowledge distillation for small-footprint highway networks", arXiv 1608.00892, eq. 4 and 5.
     """
 
-    def __init__(self, input_dim: int, hidden_dim: int, num_layers: int, num_pdfs: int, output_rank: int = 0) -> None:
+    def __init__(self, input_dim: int, hidden_dim: int, num_layers: int, num_pdfs: int, output_rank: int = 0,
+                 dropout: float = 0.0) -> None:
         super().__init__()
         if min(input_dim, hidden_dim, num_layers, num_pdfs) < 1:
             raise ValueError("input_dim, hidden_dim, num_layers and num_pdfs must be at least 1")
@@ -26,6 +30,9 @@ class HighwayDNN(nn.Module):
             "input_dim": input_dim, "hidden_dim": hidden_dim, "num_layers": num_layers, "num_pdfs": num_pdfs}
         if output_rank:
             self.hyperparameters["output_rank"] = output_rank
+        if dropout:
+            self.hyperparameters["dropout"] = dropout
+        self.dropout = MaskBankDropout(dropout)
         self.input_layer = nn.Linear(input_dim, hidden_dim)
         self.hidden_layers = nn.ModuleList([nn.Linear(hidden_dim, hidden_dim) for _ in range(num_layers - 1)])
         self.transform_gate = nn.Linear(hidden_dim, hidden_dim, bias=False)
@@ -51,5 +58,5 @@ class HighwayDNN(nn.Module):
             assert isinstance(layer, nn.Linear)
             packed = F.linear(hidden, torch.cat([layer.weight, gates]), torch.cat([layer.bias, no_bias]))
             activation, transform, carry = torch.sigmoid(packed).chunk(3, dim=-1)
-            hidden = activation * transform + hidden * carry
+            hidden = self.dropout(activation) * transform + hidden * carry
         return hidden

@@ -122,7 +122,8 @@ def test_dropout_follows_the_generator_and_differs_between_calls() -> None:
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("model", [HighwayDNN(6, 4, 3, 5), DNN(6, 4, 2, 5, "relu", True, 0.1)])
+@pytest.mark.parametrize("model", [HighwayDNN(6, 4, 3, 5), HighwayDNN(6, 4, 3, 5, dropout=0.1),
+                                   DNN(6, 4, 2, 5, "relu", True, 0.1)])
 def test_description_restores_the_same_architecture(model: HighwayDNN | DNN) -> None:
     restored = restore_network(describe_network(model))
     assert describe_network(restored) == describe_network(model)
@@ -141,6 +142,20 @@ def test_a_factorised_softmax_layer_is_the_product_of_two_matrices() -> None:
     torch.testing.assert_close(factorised(inputs), whole(inputs))
     assert count_parameters(whole) - count_parameters(factorised) == 8 * 20 - (8 * 2 + 2 * 20)
     assert describe_network(restore_network(describe_network(factorised))) == describe_network(factorised)
+
+
+def test_dropout_falls_on_what_a_highway_layer_adds_and_not_on_what_it_carries() -> None:
+    torch.manual_seed(0)
+    plain, thinned = HighwayDNN(6, 8, 2, 5), HighwayDNN(6, 8, 2, 5, dropout=0.25)
+    thinned.load_state_dict(plain.state_dict())
+    inputs = torch.randn(400, 6)
+    assert torch.equal(thinned.eval()(inputs), plain(inputs))
+    before = torch.sigmoid(plain.input_layer(inputs))
+    carried = before * torch.sigmoid(plain.carry_gate(before))
+    added = thinned.train().hidden(inputs) - carried
+    dropped = added.abs() < 1e-6
+    assert 0.2 < dropped.float().mean() < 0.3
+    torch.testing.assert_close(added[~dropped], (plain.hidden(inputs) - carried)[~dropped] / 0.75)
 
 
 def test_the_last_hidden_layer_is_what_the_softmax_layer_hears() -> None:
