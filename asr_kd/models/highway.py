@@ -26,7 +26,7 @@ class HighwayDNN(nn.Module):
         super().__init__()
         if min(input_dim, hidden_dim, num_layers, num_pdfs) < 1:
             raise ValueError("input_dim, hidden_dim, num_layers and num_pdfs must be at least 1")
-        self.hyperparameters = {
+        self.hyperparameters: dict[str, int | float] = {
             "input_dim": input_dim, "hidden_dim": hidden_dim, "num_layers": num_layers, "num_pdfs": num_pdfs}
         if output_rank:
             self.hyperparameters["output_rank"] = output_rank
