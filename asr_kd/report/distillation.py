@@ -9,12 +9,14 @@ import numpy as np
 from asr_kd.core.files import atomic_file
 from asr_kd.report.comparisons import HEADLINE_TEACHER, ResultRow
 from asr_kd.report.drawing import draw_panels
+from asr_kd.report.passes import is_of_pass
 from asr_kd.report.tables import ABSENT, interval, markdown_table, number, p_value
 from asr_kd.scoring.bootstrap import Comparison
 
 CURVES_DRAWING = "distillation.svg"
 # The plain way of teaching: no refinement, temperature or weight behind it.
 _PLAIN = re.compile(r"(.+-kd(?:-fbank)?(?:-smbrteacher)?)(-.+)?")
+_UNTAUGHT = re.compile(r"h?dnn\d|teacher")
 _SIGNIFICANT = 0.05
 
 _MEASURES = {
@@ -28,7 +30,7 @@ _MEASURES = {
 
 def distilled(rows: Sequence[ResultRow], split: str) -> list[ResultRow]:
     """The students of a split that a teacher taught, best first."""
-    found = [row for row in rows if row.split == split and _PLAIN.fullmatch(row.id) and "-pass" not in row.id]
+    found = [row for row in rows if row.split == split and _PLAIN.fullmatch(row.id) and not is_of_pass(row)]
     return sorted(found, key=lambda row: row.wer.value)
 
 
@@ -36,7 +38,9 @@ def render_distillation(recipe: str, rows: Sequence[ResultRow], tuned_on: str = 
     """The text of the page; claims are of `judged_on`, rows that are on `tuned_on` alone belong to grids."""
     judged = {row.id: row for row in distilled(rows, judged_on)}
     grid = [row for row in distilled(rows, tuned_on) if row.id not in judged]
-    others = {row.id: row for row in rows if row.split == judged_on and row.id not in judged}
+    untaught = [row for row in rows if _UNTAUGHT.match(row.id) and not is_of_pass(row) and not _PLAIN.fullmatch(row.id)]
+    references = [row for row in untaught if row.split == judged_on]
+    trials = [row for row in untaught if row.split == tuned_on and row.id not in {row.id for row in references}]
     parts = [
         f"# Distillation in `recipes/{recipe}`",
         f"Made by `asr-kd results recipes/{recipe}`; not to be edited. Share: of the distance from the student by "
@@ -46,23 +50,27 @@ def render_distillation(recipe: str, rows: Sequence[ResultRow], tuned_on: str = 
         f"## Students on {judged_on}", _students_table(list(judged.values()), judged, rows, tuned_on),
         "## What helps and what does not", _verdicts(judged),
     ]
-    references = [row for name, row in sorted(others.items()) if re.match(r"h?dnn\d|teacher", name)]
     if references:
         parts += ["## Networks without a teacher, and teachers", _references_table(references)]
     if grid:
         parts += [f"## Grids, on {tuned_on} only", _students_table(grid, {row.id: row for row in distilled(
             rows, tuned_on)}, rows, tuned_on)]
+    if trials:
+        parts += [f"## Trials without a teacher, on {tuned_on} only",
+                  _references_table(sorted(trials, key=lambda row: row.wer.value))]
     if learning_curves(rows, tuned_on):
         parts += ["## Curves", f"![Frame accuracy, λ, gradients and projector by epoch]({CURVES_DRAWING})"]
     return "\n\n".join(parts) + "\n"
 
 
 def learning_curves(rows: Sequence[ResultRow], split: str) -> dict[str, dict[str, dict[int, float]]]:
-    """System -> measure -> epoch -> mean over seeds, of the students trained on frames."""
+    """System -> measure -> epoch -> mean over seeds, of the students trained on frames; where some were scored on
+    other splits too, of these."""
     curves: dict[str, dict[str, dict[int, float]]] = {}
+    judged = {row.id for row in rows if row.split != split} or {row.id for row in rows}
     for row in rows:
         seeds = [counts.epochs for counts in row.counts if counts.epochs]
-        if row.split != split or not seeds or row.id.startswith("teacher"):
+        if row.split != split or row.id not in judged or not seeds or row.id.startswith("teacher"):
             continue
         for title, name in _MEASURES.items():
             values: dict[int, list[float]] = {}

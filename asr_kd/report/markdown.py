@@ -23,7 +23,13 @@ def render_results(recipe: str, rows: Sequence[ResultRow]) -> str:
     ]
     for split, of_split in groupby(rows, key=lambda row: row.split):
         systems = [row for row in of_split if not is_of_pass(row)]
-        parts += _render_split(split, systems) if systems else []
+        elsewhere = {row.id for row in rows if row.split != split}
+        alone = [row for row in systems if row.id not in elsewhere]
+        if len(alone) == len(systems):
+            alone = []
+        parts += _render_split(split, [row for row in systems if row not in alone]) if systems else []
+        if alone:
+            parts += [f"Grids and trials, scored on {split} alone:", _systems_table(alone)]
     curves = pass_curves(rows)
     if curves:
         parts += [

@@ -8,6 +8,7 @@ import pytest
 from asr_kd.core.files import write_json
 from asr_kd.report.comparisons import judge
 from asr_kd.report.distillation import distilled, draw_learning_curves, learning_curves, render_distillation
+from asr_kd.report.markdown import render_results
 from asr_kd.report.results import make_results
 from asr_kd.scoring.system_counts import SystemCounts, TrainingEpoch, write_counts
 from asr_kd.scoring.wer import ErrorCounts
@@ -39,7 +40,8 @@ SYSTEMS = [
     counts("hdnn128-kd-T2", 44, split="dev"), counts("hdnn128-kd", 42, split="dev", epochs=curve(38, 40)),
     counts("hdnn128-kd-dynamic", 41, split="dev", epochs=curve(
         37, 39, 41, train_distillation_weight=1.0, train_gradient_cosine=0.1)),
-    counts("hdnn128-ce", 52, split="dev", teacher=None)]
+    counts("hdnn128-ce", 52, split="dev", teacher=None),
+    counts("hdnn128-ce-r0.001", 53, split="dev", teacher=None, epochs=curve(36, 37))]
 
 
 def with_versus(systems: list[SystemCounts]) -> list[SystemCounts]:
@@ -74,12 +76,21 @@ def test_rows_on_dev_alone_are_grids_and_others_are_references(page: str) -> Non
     assert "`hdnn128-kd-T2`" in page.split("## Grids, on dev only")[1]
     references = page.split("## Networks without a teacher")[1].split("##")[0]
     assert all(f"`{name}`" in references for name in ("hdnn128-ce", "teacher-ce", "teacher-smbr"))
+    assert "`hdnn128-ce-r0.001`" in page.split("## Trials without a teacher, on dev only")[1]
+    assert "hdnn128-ce-r0.001" not in references
+
+
+def test_what_is_on_one_split_alone_stands_apart_in_the_results() -> None:
+    text = render_results("x", judge(with_versus(SYSTEMS)))
+    whole, alone = text.split("## test")[0].split("Grids and trials, scored on dev alone:")
+    assert "`hdnn128-kd`" in whole and "`hdnn128-kd`" not in alone
+    assert "`hdnn128-kd-T2`" in alone and "`hdnn128-kd-T2`" not in whole
 
 
 def test_curves_are_means_over_seeds_and_only_what_moves_is_drawn(tmp_path: Path) -> None:
     systems = [counts("hdnn128-kd", 40, split="dev", epochs=curve(38, 40, train_distillation_weight=1.0)),
                counts("hdnn128-kd", 40, split="dev", seed=2, epochs=curve(40, 42, train_distillation_weight=1.0)),
-               SYSTEMS[-2]]
+               SYSTEMS[-3]]
     curves = learning_curves(judge(systems), "dev")
     assert curves["hdnn128-kd"]["held-out frame accuracy, %"] == {1: 39.0, 2: 41.0}
     draw_learning_curves(tmp_path / "one.svg", curves)
@@ -87,6 +98,7 @@ def test_curves_are_means_over_seeds_and_only_what_moves_is_drawn(tmp_path: Path
     drawn = (tmp_path / "one.svg").read_text()
     assert drawn == (tmp_path / "two.svg").read_text()
     assert "cosine of the two gradients" in drawn and "singular value" not in drawn
+    assert set(learning_curves(judge(SYSTEMS), "dev")) == {"hdnn128-kd"}, "grids are not drawn beside what was judged"
 
 
 def test_the_page_is_made_with_the_results_where_there_are_students_to_compare(tmp_path: Path) -> None:
