@@ -21,9 +21,14 @@ _TAKEN_NAMES = {"logs"}
 
 class _StageEntry(Config):
     run: str
-    option: str | None = None
+    option: str | list[str] | None = None
     reads: dict[str, str] = {}
     settings: dict[str, Any] = {}
+
+    @property
+    def options(self) -> list[str]:
+        """The options with any of which the stage is there; always where there are none."""
+        return [self.option] if isinstance(self.option, str) else self.option or []
 
 
 class _RecipeFile(Config):
@@ -79,10 +84,11 @@ def read_recipe(
 ) -> Recipe:
     """Read `folder/recipe.yaml`, lay the `fast` overlay and the overrides (`STAGE.key=value`) over it.
 
-    A stage with an option is there only where `options` names it. Stages may read only stages above them. A stage
-    that depends on the seed, or reads one that does, carries it in its folder's name, so that several seeds share all
-    other stages of a run directory. `NAME@N` among what a stage reads is stage NAME with seed N, whatever the run's
-    seed; it and what it is made of become stages too, and do not make the reader depend on the run's seed.
+    A stage with an option (or several) is there only where `options` names it (or any of them). Stages may read only
+    stages above them. A stage that depends on the seed, or reads one that does, carries it in its folder's name, so
+    that several seeds share all other stages of a run directory. `NAME@N` among what a stage reads is stage NAME with
+    seed N, whatever the run's seed; it and what it is made of become stages too, and do not make the reader depend on
+    the run's seed.
     """
     settings = expand_sweeps(read_settings(folder / "recipe.yaml"))
     file = build_config(_RecipeFile, settings)
@@ -95,7 +101,7 @@ def read_recipe(
             raise InputError(f"{place}: fast.{name}: no such stage; {nearest_name(name, list(entries))}")
 
     def chosen(entry: _StageEntry) -> bool:
-        return entry.option is None or entry.option in (options or [])
+        return not entry.options or any(option in (options or []) for option in entry.options)
 
     by_stage: dict[str, list[str]] = {}
     for override in overrides or []:
@@ -103,7 +109,8 @@ def read_recipe(
         if name not in entries or not rest:
             raise InputError(f"--set {override}: expected STAGE.KEY=VALUE; {nearest_name(name, list(entries))}")
         if not chosen(entries[name]):
-            raise InputError(f"--set {override}: {name} is there only with --option {entries[name].option}")
+            raise InputError(f"--set {override}: {name} is there only with --option "
+                             f"{' or '.join(entries[name].options)}")
         by_stage.setdefault(name, []).append(rest)
     names = [name for name, entry in entries.items() if chosen(entry)]
     built: dict[tuple[str, int], Stage] = {}
@@ -135,16 +142,18 @@ def _add_with_inputs(stage: Stage, stages: dict[str, Stage]) -> None:
 
 def _check_options(file: _RecipeFile, settings: Settings, wanted: list[str]) -> None:
     for name, entry in file.stages.items():
-        if entry.option is not None and entry.option not in file.options:
-            raise InputError(f"{settings.place(('stages', name, 'option'))}: stages.{name}.option: {entry.option!r} "
-                             f"is not among the recipe's options; {nearest_name(entry.option, list(file.options))}")
+        for option in entry.options:
+            if option not in file.options:
+                raise InputError(f"{settings.place(('stages', name, 'option'))}: stages.{name}.option: {option!r} is "
+                                 f"not among the recipe's options; {nearest_name(option, list(file.options))}")
         for input_name, reference in entry.reads.items():
             stage_name = reference.partition("@")[0]
-            needed = file.stages[stage_name].option if stage_name in file.stages else None
-            if needed not in (None, entry.option):
+            needed = file.stages[stage_name].options if stage_name in file.stages else []
+            if needed and not (entry.options and set(entry.options) <= set(needed)):
                 raise InputError(
                     f"{settings.place(('stages', name, 'reads', input_name))}: stages.{name}.reads.{input_name}: "
-                    f"{stage_name!r} is there only with the option {needed!r}; give {name!r} that option too")
+                    f"{stage_name!r} is there only with the option {' or '.join(map(repr, needed))}; give {name!r} "
+                    "that option too")
     for option in wanted:
         if option not in file.options:
             raise InputError(f"--option {option}: the recipe has no such option; "

@@ -123,9 +123,14 @@ def test_stages_of_an_option_come_only_with_it(recipe_folder: Path) -> None:
 
     assert names([]) == ["one", "two", "noise", "three"]
     assert names(["more"]) == ["one", "two", "noise", "three", "four"]
+    file = recipe_folder / "recipe.yaml"
+    text = file.read_text().replace("option: more\n", "option: [more, most]\n").replace("more}", "more, most: all}")
+    file.write_text(text.replace("fast:\n", "  five:\n    run: add\n    option: most\n    reads: {a: four}\nfast:\n"))
+    assert names(["more"]) == ["one", "two", "noise", "three", "four"]
+    assert names(["most"]) == names(["more", "most"]) == ["one", "two", "noise", "three", "four", "five"]
     with pytest.raises(InputError, match="--option mor: the recipe has no such option; did you mean 'more'?"):
         names(["mor"])
-    with pytest.raises(InputError, match="--set four.plus=1: four is there only with --option more"):
+    with pytest.raises(InputError, match="--set four.plus=1: four is there only with --option more or most"):
         read_recipe(recipe_folder, KINDS, overrides=["four.plus=1"])
 
 
