@@ -18,16 +18,19 @@ def perturb_speed(utterance: Utterance, factor: float) -> Utterance:
         raise ValueError(f"utterance {utterance.id} is not played at the speed of its file already")
     mark = f"_sp{factor:g}"
 
-    def samples(seconds: float) -> float:
+    def samples(seconds: float) -> int:
         """Whole samples, so that times survive being written and read."""
-        return round(seconds / factor * utterance.sampling_rate) / utterance.sampling_rate
+        return round(seconds / factor * utterance.sampling_rate)
 
+    begin, end = samples(utterance.start), samples(utterance.start + utterance.duration)
     return replace(
         utterance, id=utterance.id + mark, speaker=utterance.speaker + mark,
-        recording=utterance.recording and utterance.recording + mark, start=samples(utterance.start),
-        duration=samples(utterance.duration), recording_duration=samples(utterance.recording_duration), speed=factor)
+        recording=utterance.recording and utterance.recording + mark,
+        start=begin / utterance.sampling_rate, duration=(end - begin) / utterance.sampling_rate,
+        recording_duration=samples(utterance.recording_duration) / utterance.sampling_rate, speed=factor)
 
 
 def unperturbed(speaker: str) -> str:
-    """The speaker that a perturbed one (`perturb_speed`) was made of."""
+    """The speaker that a perturbed one (`perturb_speed`) was made of; one whose own id ends like theirs is taken for
+    such."""
     return _MARK.sub("", speaker)

@@ -49,7 +49,7 @@ class WeightScheduleConfig(Config):
     """
 
     schedule: Literal["fixed", "linear", "cosine", "dynamic"] = "fixed"
-    last: float = Field(0.0, ge=0, description="linear, cosine: λ at the end")
+    last: float = Field(0.0, ge=0, description="linear, cosine: λ at the end; with 0 the task is all that is left")
     strength: float = Field(1.0, ge=0, le=1, description="dynamic: 0 keeps distillation_weight, 1 takes the rule's λ")
     every: int = Field(10, gt=0, description="dynamic: minibatches between two looks at the gradients")
     parameters: list[str] = Field(["output"], min_length=1, description="dynamic: the group of the student whose "
@@ -77,10 +77,22 @@ class DistillationConfig(Config):
     projector: ProjectorConfig = ProjectorConfig()
     weight_schedule: WeightScheduleConfig = WeightScheduleConfig()
 
+    @property
+    def distils(self) -> bool:
+        """Whether λ is above 0 at any time."""
+        return self.distillation_weight > 0 or self._is_scheduled and self.weight_schedule.last > 0
+
+    @property
+    def _is_scheduled(self) -> bool:
+        return self.weight_schedule.schedule in ("linear", "cosine")
+
     @pydantic.model_validator(mode="after")
     def _something_is_learnt(self) -> "DistillationConfig":
-        if self.cross_entropy_weight == 0 and self.distillation_weight == 0:
+        if self.cross_entropy_weight == 0 and not self.distils:
             raise ValueError("cross_entropy_weight and distillation_weight are both 0: there is nothing to learn")
+        if self.cross_entropy_weight == 0 and self._is_scheduled and not self.weight_schedule.last:
+            raise ValueError("cross_entropy_weight is 0, and weight_schedule takes the weight of distillation to 0: "
+                             "there is nothing to learn in the end; set last above 0")
         return self
 
     @pydantic.model_validator(mode="after")

@@ -79,7 +79,7 @@ class _SparseDivergence(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (student_gradient,) = ctx.saved_tensors
-        return student_gradient * gradient.to(student_gradient.dtype), None, None, None
+        return student_gradient * gradient, None, None, None
 
 
 def _divergence_and_gradient(

@@ -1,12 +1,15 @@
 """λ, the weight of distillation beside cross-entropy, in the course of a training."""
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from asr_kd.distillation.config import WeightScheduleConfig
+from asr_kd.training.distributed import add_up
 
 
 def scheduled_weight(config: WeightScheduleConfig, first: float, progress: float) -> float:
@@ -29,12 +32,14 @@ class DynamicWeight(nn.Module):
     With r = ‖g_t‖ / ‖g_d‖ both fall for every λ > 0 where cos φ ≥ 0, and where cos φ < 0 for λ between r |cos φ| and
     r / |cos φ|, whose geometric mean is r: there both fall by the same share of what each alone would give, ΔL_task /
     ‖g_t‖² = ΔL_kd / (λ ‖g_d‖²). The rule, ours, is λ = r (1 + cos φ): r where the gradients are orthogonal, more where
-    they agree, less, in favour of the task, where they are at odds, but no less than that edge of the window at which
-    distillation would begin to suffer. arXiv 2505.06270 says that λ should follow norms and angle; its own schedule is
-    not published, so this is in its spirit only.
+    they agree, less, in favour of the task, where they are at odds, but no less than r |cos φ|, that edge of the window
+    at which distillation would begin to suffer (below cos φ = -1/2 λ rises again by it). arXiv 2505.06270 says that λ
+    should follow norms and angle; its own schedule is not published, so this is in its spirit only.
 
     Norms and cosine are smoothed over the looks, λ is clipped to [lowest, highest]. Gradients are looked at every
-    `every` steps, by the chosen parameters only, which bounds the cost: two more backward passes down to them.
+    `every` steps, by the chosen parameters only, which bounds the cost: two more backward passes down to them. Its
+    state stays on the CPU, so that steps without a look do not wait for a GPU. Of several processes all take the same
+    λ, by the gradients of the whole minibatch; each must have a part of it.
     """
 
     moments: Tensor  # ‖g_t‖, ‖g_d‖, cos φ, smoothed
@@ -46,18 +51,27 @@ class DynamicWeight(nn.Module):
         super().__init__()
         if not parameters:
             raise ValueError("no parameters whose gradients could be looked at")
+        if not all(parameter.requires_grad for parameter in parameters):
+            raise ValueError("some of the parameters whose gradients are looked at are not trained")
         self.config = config
         self._parameters_looked_at = tuple(parameters)
+        self._seconds = 0.0
         self.register_buffer("moments", torch.zeros(3, dtype=torch.float64))
         self.register_buffer("looks", torch.zeros((), dtype=torch.int64))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("weight", torch.tensor(float(first), dtype=torch.float64))
         self._first = first
 
-    def forward(self, task: Tensor, distillation: Tensor) -> float:
-        """λ for this step; the graph of both losses is kept."""
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "DynamicWeight":
+        return self
+
+    def forward(self, task: Tensor, distillation: Tensor, frames: int = 1) -> float:
+        """λ for this step, where both losses are means over so many frames; their graph is kept."""
+        self._seconds = 0.0
         if int(self.steps) % self.config.every == 0:
-            self._look(task, distillation)
+            began = time.perf_counter()
+            self._look(task, distillation, frames)
+            self._seconds = time.perf_counter() - began
         self.steps += 1
         return self.current
 
@@ -67,14 +81,17 @@ class DynamicWeight(nn.Module):
         return float(self.weight)
 
     def measures(self) -> dict[str, float]:
-        """What was seen last: norms of both gradients, the cosine between them."""
-        task, distillation, cosine = (float(value) for value in self.moments)
-        return {"task_gradient_norm": task, "distillation_gradient_norm": distillation, "gradient_cosine": cosine}
+        """What was seen last: norms of both gradients, the cosine between them; and what looking cost in this step."""
+        task, distillation, cosine = self.moments.tolist()
+        return {"task_gradient_norm": task, "distillation_gradient_norm": distillation, "gradient_cosine": cosine,
+                "weighing_ms": 1000 * self._seconds}
 
-    def _look(self, task: Tensor, distillation: Tensor) -> None:
-        gradients = [torch.autograd.grad(loss, self._parameters_looked_at, retain_graph=True)
-                     for loss in (task, distillation)]
-        task_gradient, kd_gradient = (torch.cat([part.flatten().double() for part in parts]) for parts in gradients)
+    def _look(self, task: Tensor, distillation: Tensor, frames: int) -> None:
+        gradients = [torch.cat([part.flatten().double() for part in torch.autograd.grad(
+            loss, self._parameters_looked_at, retain_graph=True)]) for loss in (task, distillation)]
+        counted = torch.cat([frames * torch.stack(gradients).flatten(), gradients[0].new_tensor([frames])])
+        add_up(counted)
+        task_gradient, kd_gradient = (counted[:-1] / counted[-1]).view(2, -1)
         norms = task_gradient.norm(), kd_gradient.norm()
         cosine = torch.dot(task_gradient, kd_gradient) / (norms[0] * norms[1]).clamp_min(1e-300)
         seen = torch.stack([*norms, cosine]).cpu()

@@ -13,7 +13,9 @@ class NoisyTeacher:
 
     Sau & Balasubramanian, arXiv 1610.09650, eq. 2 (their section 4.1 speaks of noise that is added; eq. 2 and the
     derivation of section 3.4 multiply). In expectation an L2 loss on logits gains a constant by it: the optimum stays,
-    the gradients get noise.
+    the gradients get noise. The noise goes with the size of a logit, so σ means what it says of this teacher's logits
+    only: they are determined up to a constant a frame, and of an ensemble that gives log-probabilities
+    (`TeacherEnsemble`, all but the mean of logits) the likeliest pdf is hardly perturbed.
     """
 
     def __init__(self, config: NoiseConfig) -> None:

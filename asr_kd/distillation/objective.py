@@ -21,8 +21,9 @@ class DistillationObjective(Objective):
     """`q · CE + λ · KD(T)` (arXiv 1608.00892, eq. 8, 9, 11), with the switches of `DistillationConfig`.
 
     student_dim: width of the student's last hidden layer, for the projector; parameters: of the student, whose
-    gradients a dynamic λ looks at. A switch of strength 0 leaves plain distillation as it is, bit for bit. Noise is
-    drawn, and λ looked for, in training mode only. ValueError: a switch that wants what the teacher does not give.
+    gradients a dynamic λ looks at. A switch of strength 0 leaves plain distillation as it is, bit for bit. In
+    evaluation mode the loss is one that epochs can be compared by: λ as it was set, no noise, without the projector's
+    distance, which is measured only. ValueError: a switch that wants what the teacher does not give.
     """
 
     def __init__(self, config: DistillationConfig, teacher: Teacher, *, student_dim: int | None = None,
@@ -41,6 +42,7 @@ class DistillationObjective(Objective):
         self.dynamic = (DynamicWeight(schedule, config.distillation_weight, parameters)
                         if schedule.schedule == "dynamic" and schedule.strength else None)
         self.reads_hidden = self.projector is not None
+        self.collective = self.dynamic is not None
         self._progress = 0.0
         self._sums: dict[str, Tensor | float] = {}  # tensors stay where they are: reading one waits for a GPU
         self._frames = 0
@@ -53,17 +55,18 @@ class DistillationObjective(Objective):
         config = self.config
         measured: dict[str, Tensor | float] = {}
         terms: list[Tensor] = []
-        taught = self.teacher(minibatch) if config.distillation_weight or self.projector is not None else Taught()
+        taught = self.teacher(minibatch) if config.distils or self.projector is not None else Taught()
         task = cross_entropy(logits, minibatch.pdf_ids) if config.cross_entropy_weight else None
-        if config.distillation_weight:
+        if config.distils:
             divergence = self._divergence(logits, taught)
-            weight = self._weight(task, divergence)
+            weight = self._weight(task, divergence, len(logits))
             terms.append(weight * divergence)
             measured |= {"distillation": divergence.detach(), "distillation_weight": weight}
-        if self.projector is not None:
+        if self.projector is not None and len(logits) > 1:
             assert hidden is not None and taught.hidden is not None
             distance = self.projector(hidden, taught.hidden)
-            terms.append(config.projector.weight * distance)
+            if self.training:
+                terms.append(config.projector.weight * distance)
             measured["representation"] = distance.detach()
         loss = torch.stack(terms).sum() if len(terms) > 1 else sum(terms, torch.zeros((), device=logits.device))
         if task is not None:
@@ -112,13 +115,16 @@ class DistillationObjective(Objective):
             log_probs, log_tail = noise.perturb_best(log_probs, log_tail, taught.log_norm, self._progress)
         return self.sparse(logits, pdf_ids, log_probs, log_tail)
 
-    def _weight(self, task: Tensor | None, divergence: Tensor) -> float:
+    def _weight(self, task: Tensor | None, divergence: Tensor, frames: int) -> float:
+        schedule, first = self.config.weight_schedule, self.config.distillation_weight
+        if not self.training:
+            return first or schedule.last
         if self.dynamic is None:
-            return scheduled_weight(self.config.weight_schedule, self.config.distillation_weight, self._progress)
+            return scheduled_weight(schedule, first, self._progress)
         assert task is not None
-        if not self.training or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             return self.dynamic.current
-        return self.dynamic(self.config.cross_entropy_weight * task, divergence)
+        return self.dynamic(self.config.cross_entropy_weight * task, divergence, frames)
 
     def _measure(self, values: dict[str, Tensor | float], frames: int) -> None:
         for name, value in values.items():

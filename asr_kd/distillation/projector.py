@@ -15,8 +15,9 @@ class Projector(nn.Module):
     Δ is the difference of the two in every frame and dimension, summed over all, or for each dimension how far its
     correlation with the teacher's is from 1. The logarithm makes the gradient free of the distance's scale, and α lets
     the worst dimensions weigh most. Miles & Mikolajczyk, "Understanding the role of the projector in knowledge
-    distillation", arXiv 2303.11098; both forms are those of the authors' code (ImageNet, DeiT). It is no part of the
-    student: after training it is dropped.
+    distillation", arXiv 2303.11098; both forms are those of the authors' code (ImageNet, DeiT), but for two that keep
+    logarithm and division finite and are ours: 1e-5 beside Σ in the first too, 1e-8 in the second's normalisation. It
+    is no part of the student: after training it is dropped.
     """
 
     def __init__(self, config: ProjectorConfig, student_dim: int, teacher_dim: int) -> None:
@@ -52,6 +53,6 @@ class Projector(nn.Module):
 
     @torch.no_grad()
     def singular_values(self) -> Tensor:
-        """Of the (last) weight matrix, largest first; empty without one. Few of any size: the projector collapses."""
+        """Of the weight matrix (an MLP's last), largest first; empty without one. Few of any size: it collapses."""
         matrices = [parameter for parameter in self.parameters() if parameter.ndim == 2]
         return torch.linalg.svdvals(matrices[-1].float()) if matrices else torch.zeros(0)

@@ -1,5 +1,6 @@
 """Arrays of equally many rows on disk, in files of a bounded size, memory-mapped: what a cache of frames is made of."""
 
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,9 @@ class Column:
 class ShardedArrays:
     """Columns of `num_rows` rows; shard i has the rows from i · shard_rows on, a file `NAME-0000i.u2` for each column.
 
-    Memory-mapped: what is read is paged in and out again, so size is a matter of disk. mode: w+ makes the files, r+
-    and r open them, InputError where one is missing or of another size.
+    Memory-mapped: what is read is paged in and out again, so size is a matter of disk. mode: w+ makes the files and
+    has the disk keep room for them, OSError where it has none; r+ and r open them, InputError where one is missing or
+    of another size.
     """
 
     def __init__(self, folder: Path, columns: list[Column], num_rows: int, shard_rows: int, mode: Any) -> None:
@@ -75,8 +77,12 @@ class ShardedArrays:
 
 def _map(folder: Path, column: Column, index: int, rows: int, mode: Any) -> np.memmap[Any, Any]:
     path = folder / f"{column.name}-{index:05d}.{np.dtype(column.dtype).str[1:]}"
-    if mode != "w+":
-        expected = rows * column.row_bytes
+    expected = rows * column.row_bytes
+    if mode == "w+":
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, expected)  # a disk that is full later on would kill the process
+        mode = "r+"
+    else:
         size = path.stat().st_size if path.is_file() else None
         if size != expected:
             found = "missing" if size is None else f"{size} bytes"

@@ -83,10 +83,11 @@ class SoftTargets:
 
     @property
     def divergence_error(self) -> float:
-        """A bound on what the cached divergence lacks of the true one, in nats a frame, where the student spreads the
-        tail evenly: lost mass · log(pdfs not kept). Its gradient by the logits is off by at most twice the lost mass,
-        whatever the student (L1 norm)."""
-        return self.lost_mass * math.log(max(self.num_pdfs - self.top_k, 1))
+        """A bound on what the cached divergence, T² KL, lacks of the true one, in nats a frame, where the student
+        spreads the tail evenly: T² · lost mass · log(pdfs not kept). Its gradient by the logits is off by at most 2 T
+        times the lost mass, whatever the student (L1 norm). To both comes what 16 bits round off: at most 1/2048 of a
+        log-probability."""
+        return self.key.temperature ** 2 * self.lost_mass * math.log(max(self.num_pdfs - self.top_k, 1))
 
     @staticmethod
     def open(folder: Path, **expected: Any) -> "SoftTargets":
@@ -145,7 +146,11 @@ def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key:
         raise InputError(f"{folder}: soft targets of features {key.features[:12]} asked for, but the frame store "
                          f"{store.folder} holds {frames_digest(store)[:12]}")
     spliced = SplicedFrames.of(store, left, right)
-    if precision == "auto":
+    partial = folder.with_name(folder.name + ".partial")
+    begun = _begun(partial)
+    if precision == "auto" and begun is not None:
+        precision = begun.precision
+    elif precision == "auto":
         precision = "bfloat16" if bfloat16_gains(next(teacher.parameters()).device) else "float32"
     logits, hidden = _forward(teacher, spliced.gather(np.arange(1)), precision, key.hidden)
     num_pdfs = logits.shape[-1]
@@ -153,9 +158,8 @@ def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key:
         raise InputError(f"{folder}: {num_pdfs} pdfs do not fit 16-bit pdf-ids")
     card = _Card(key=key, num_frames=store.num_frames, num_pdfs=num_pdfs, precision=precision, block=_BLOCK,
                  hidden_dim=None if hidden is None else hidden.shape[-1], shard=_SHARD, checksums=[], tail_mass=[])
-    partial = folder.with_name(folder.name + ".partial")
     try:
-        card = _resume(partial, card)
+        card = _resume(partial, begun, card)
         arrays = _arrays(partial, card, "r+" if card.checksums else "w+")
         with ProgressBar(store.num_frames, "soft targets", "frames") as bar:
             bar.update(min(len(card.checksums) * _BLOCK, store.num_frames))
@@ -207,18 +211,24 @@ def _forward(teacher: nn.Module, inputs: Tensor, precision: str, with_hidden: bo
         return teacher.output_layer(hidden).float(), hidden.float()  # type: ignore[operator]
 
 
-def _resume(partial: Path, card: _Card) -> _Card:
+def _begun(partial: Path) -> _Card | None:
+    """The card that a killed run has left."""
+    try:
+        return _Card.model_validate(read_json(partial / _CARD)) if (partial / _CARD).is_file() else None
+    except (pydantic.ValidationError, InputError):
+        return None
+
+
+def _resume(partial: Path, begun: _Card | None, card: _Card) -> _Card:
     """The card of the blocks that a killed run has finished; anything that does not fit is begun anew."""
-    if (partial / _CARD).is_file():
+    if begun is not None and begun.model_copy(update={"checksums": [], "tail_mass": []}) == card:
         try:
-            found = _Card.model_validate(read_json(partial / _CARD))
-            if found.model_copy(update={"checksums": [], "tail_mass": []}) == card:
-                arrays = _arrays(partial, card, "r")
-                blocks = [(i * _BLOCK, min((i + 1) * _BLOCK, card.num_frames)) for i in range(len(found.checksums))]
-                if [arrays.checksum(begin, end) for begin, end in blocks] == found.checksums:
-                    logger.info("soft targets: going on after %d finished blocks", len(blocks))
-                    return found
-        except (pydantic.ValidationError, InputError):
+            arrays = _arrays(partial, card, "r")
+            blocks = [(i * _BLOCK, min((i + 1) * _BLOCK, card.num_frames)) for i in range(len(begun.checksums))]
+            if [arrays.checksum(begin, end) for begin, end in blocks] == begun.checksums:
+                logger.info("soft targets: going on after %d finished blocks", len(blocks))
+                return begun
+        except InputError:
             logger.info("soft targets: %s is of no use, beginning anew", partial)
     remove(partial)
     partial.mkdir(parents=True)

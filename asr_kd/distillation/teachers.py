@@ -1,5 +1,6 @@
 """What a teacher says of a minibatch: forwarded on the spot, or from a cache; and several teachers as one."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -96,8 +97,9 @@ class TeacherEnsemble(nn.Module):
 
     posteriors: the mean of their posteriors (its logarithm); logits: the mean of their logits; surest: in each frame
     the posteriors of the teacher whose entropy is least. Each teacher hears the part of the inputs that it is spliced
-    for: `splices` are its frames to the left and right, the inputs have the most of either. The mean of posteriors is
-    Hinton et al., arXiv 1503.02531; the choice by entropy is ours.
+    for: `splices` are its frames to the left and right, the inputs have the most of either. What comes out is softened
+    by a temperature like any teacher's logits. The mean of posteriors is Hinton et al., arXiv 1503.02531; the choice by
+    entropy is ours.
     """
 
     def __init__(self, teachers: Sequence[nn.Module], splices: Sequence[tuple[int, int]], dim: int,
@@ -116,6 +118,6 @@ class TeacherEnsemble(nn.Module):
             return logits.mean(0)
         log_probs = logits.log_softmax(-1)
         if self.combination == "posteriors":
-            return log_probs.logsumexp(0)
+            return log_probs.logsumexp(0) - math.log(len(log_probs))
         surest = (log_probs.exp() * log_probs).sum(-1).argmax(0)
         return log_probs[surest, torch.arange(len(inputs), device=inputs.device)]

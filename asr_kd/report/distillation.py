@@ -23,6 +23,8 @@ _MEASURES = {
     "held-out frame accuracy, %": None,
     "weight of distillation, λ": "train_distillation_weight",
     "cosine of the two gradients": "train_gradient_cosine",
+    "norm of the gradient of cross-entropy": "train_task_gradient_norm",
+    "norm of the gradient of distillation": "train_distillation_gradient_norm",
     "largest singular value of the projector": "projector_largest_singular_value",
     "least singular value of the projector": "projector_least_singular_value",
 }
@@ -65,36 +67,32 @@ def render_distillation(recipe: str, rows: Sequence[ResultRow], tuned_on: str = 
 
 def learning_curves(rows: Sequence[ResultRow], split: str) -> dict[str, dict[str, dict[int, float]]]:
     """System -> measure -> epoch -> mean over seeds, of the students trained on frames; where some were scored on
-    other splits too, of these."""
+    other splits too, the accuracy of these only."""
     curves: dict[str, dict[str, dict[int, float]]] = {}
     judged = {row.id for row in rows if row.split != split} or {row.id for row in rows}
     for row in rows:
         seeds = [counts.epochs for counts in row.counts if counts.epochs]
-        if row.split != split or row.id not in judged or not seeds or row.id.startswith("teacher"):
+        if row.split != split or not seeds or row.id.startswith("teacher"):
             continue
         for title, name in _MEASURES.items():
+            if name is None and row.id not in judged:
+                continue
             values: dict[int, list[float]] = {}
             for epoch in (epoch for epochs in seeds for epoch in epochs):
                 value = epoch.frame_accuracy if name is None else epoch.measures.get(name)
                 if value is not None:
                     values.setdefault(epoch.number, []).append(value)
-            if values:
+            if len({float(np.mean(of_epoch)) for of_epoch in values.values()}) > 1:  # what never changes is no curve
                 curves.setdefault(row.id, {})[title] = {n: float(np.mean(values[n])) for n in sorted(values)}
     return curves
 
 
 def draw_learning_curves(path: Path, curves: Mapping[str, Mapping[str, Mapping[int, float]]]) -> None:
-    """An SVG with a panel for each measure that a system has, but λ only where it changes."""
-    def moves(points: Mapping[int, float]) -> bool:
-        return len(set(points.values())) > 1
-
-    panels = []
-    for title in _MEASURES:
-        lines = {name: of_one[title] for name, of_one in curves.items() if title in of_one and moves(of_one[title])}
-        if lines:
-            panels.append((title, lines))
+    """An SVG with a panel for each measure of `learning_curves`."""
+    panels = [(title, {name: of_one[title] for name, of_one in curves.items() if title in of_one})
+              for title in _MEASURES]
     with atomic_file(path) as file:
-        draw_panels(file, panels, "epoch")
+        draw_panels(file, [(title, lines) for title, lines in panels if lines], "epoch")
 
 
 def _plain_of(row: ResultRow) -> str | None:

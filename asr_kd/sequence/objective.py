@@ -26,6 +26,7 @@ class SequenceObjective(Objective):
         super().__init__()
         self.config, self.frame_objective = config, frame_objective
         self.reads_hidden = bool(config.smoothing) and frame_objective.reads_hidden
+        self.collective = bool(config.smoothing) and frame_objective.collective
         self.register_buffer("log_priors", torch.from_numpy(log_priors.copy()), persistent=False)
         self._sums: dict[str, float] = {}
         self._frames = 0
@@ -62,6 +63,9 @@ class SequenceObjective(Objective):
 
     def set_progress(self, progress: float) -> None:
         self.frame_objective.set_progress(progress)
+
+    def describe_state(self) -> dict[str, float]:
+        return self.frame_objective.describe_state()
 
     def _criterion(self, log_likelihoods: Tensor, batch: UtteranceBatch) -> Tensor:
         """The criterion of each utterance (utterances,)."""

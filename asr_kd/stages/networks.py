@@ -45,6 +45,8 @@ class NetworkStageConfig(Config):
     distillation: DistillationConfig | None = None
     splice_left: int = Field(7, ge=0)
     splice_right: int = Field(7, ge=0)
+    unlabelled: bool = Field(False, description="learn from the soft targets of frames without alignment too; "
+                             "cross_entropy_weight is 0 then")
 
 
 class SoftTargetsStageConfig(Config):
@@ -69,9 +71,13 @@ def train_network(
     torch.manual_seed(context.seed)
     model = build_network(config.network, store.dim * (sum(splice) + 1), hmm.tree.num_pdfs)
     objective, targets = frame_objective(inputs, config.distillation, config.split, splice, store, hmm, model)
+    if config.unlabelled and (targets is None or config.distillation is None
+                              or config.distillation.cross_entropy_weight):
+        raise InputError("frames without alignment teach by soft targets alone: with unlabelled give the input "
+                         "soft_targets, and leave cross_entropy_weight at 0")
     data = TrainingData(
         store, pdf_ids, left=config.splice_left, right=config.splice_right,
-        held_out_speakers=config.training.held_out_speakers, targets=targets,
+        held_out_speakers=config.training.held_out_speakers, targets=targets, unlabelled=config.unlabelled,
     )
     result = train(model, data, objective, config.training, context.work, seed=context.seed,
                    description=context.name)

@@ -23,7 +23,7 @@ def cross_entropy(logits: Tensor, pdf_ids: Tensor) -> Tensor:
 def blocks_of(logits: Tensor) -> list[slice]:
     """Rows that fit the cache together; all of them on a GPU."""
     rows = max(1, _BLOCK // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
-    return [slice(begin, begin + rows) for begin in range(0, len(logits), rows)]
+    return [slice(begin, begin + rows) for begin in range(0, len(logits), rows or 1)]
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -49,4 +49,4 @@ class _CrossEntropy(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (of_logits,) = ctx.saved_tensors
-        return of_logits * gradient.to(of_logits.dtype), None
+        return of_logits * gradient, None

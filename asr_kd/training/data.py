@@ -38,12 +38,16 @@ class Minibatch:
 class TrainingExamples(Protocol):
     """What the training engine draws minibatches from: frames here, utterances in asr_kd/sequence.
 
-    input_dim: spliced values a frame; num_pdfs_needed: pdfs that a network must have; digest: identifies the content.
+    input_dim: spliced values a frame; splice: frames spliced; num_pdfs_needed: pdfs that a network must have; digest:
+    identifies the content.
     Batches are index arrays that only the examples themselves can read.
     """
 
     @property
     def input_dim(self) -> int: ...
+
+    @property
+    def splice(self) -> int: ...
 
     @property
     def num_pdfs_needed(self) -> int: ...
@@ -88,18 +92,22 @@ class FrameTargets(Protocol):
 class TrainingData:
     """Spliced frames with their pdf-ids, parted by speaker into training and held-out (CV) frames.
 
-    pdf_ids (store.num_frames,): aligned with the store's rows, -1 where a frame has no alignment; such
-    frames are never drawn. The held-out speakers are those named, or `held_out_speakers` many, chosen by the
-    hash of their ids: the same in every run, whatever the seed. At utterance ends the edge frame is repeated.
+    pdf_ids (store.num_frames,): aligned with the store's rows, -1 where a frame has no alignment; such frames are
+    drawn only if `unlabelled`, for an objective that learns from targets alone, and never held out. The held-out
+    speakers are those named, or `held_out_speakers` many, chosen by the hash of their ids: the same in every run,
+    whatever the seed. Of perturbed speech no held-out speaker is in training at any speed, and CV hears the speech as
+    it was spoken, so that it is the same with and without. At utterance ends the edge frame is repeated.
     Arrays that do not fit together, unknown speakers and empty parts raise InputError.
     """
 
     def __init__(self, store: FrameStore, pdf_ids: NDArray[np.integer[Any]], *, left: int = 7, right: int = 7,
-                 held_out_speakers: int | list[str] = 10, targets: FrameTargets | None = None) -> None:
+                 held_out_speakers: int | list[str] = 10, targets: FrameTargets | None = None,
+                 unlabelled: bool = False) -> None:
         if pdf_ids.shape != (store.num_frames,):
             raise InputError(f"features have {store.num_frames} frames, alignments {pdf_ids.shape}: they are not "
                              "of the same utterances; make the alignments again from these features")
-        self.input_dim = store.dim * (left + 1 + right)
+        self.splice = left + 1 + right
+        self.input_dim = store.dim * self.splice
         self.held_out_speakers = choose_held_out(store, held_out_speakers)
         self.num_pdfs_needed = int(pdf_ids.max(initial=-1)) + 1
         self._pdf_ids = pdf_ids
@@ -107,15 +115,15 @@ class TrainingData:
         # As stored: converting in the gathering thread would set its own pool of cores against the trainer's.
         stored = torch.float16 if store.dtype == "float16" else torch.float32
         self._spliced = SplicedFrames.of(store, left, right, dtype=stored)
-        held_out = np.zeros(store.num_frames, bool)
+        held_out, as_spoken = np.zeros(store.num_frames, bool), np.zeros(store.num_frames, bool)
         chosen = set(self.held_out_speakers)
         for utterance_id in store.ids:
-            if store.speakers[utterance_id] in chosen:
-                begin, end = store.bounds(utterance_id)
-                held_out[begin:end] = True
+            speaker, (begin, end) = store.speakers[utterance_id], store.bounds(utterance_id)
+            held_out[begin:end] = speaker in chosen
+            as_spoken[begin:end] = speaker == unperturbed(speaker)
         labelled = pdf_ids >= 0
-        self.train_frames: NDArray[np.int64] = np.flatnonzero(labelled & ~held_out)
-        self.cv_frames: NDArray[np.int64] = np.flatnonzero(labelled & held_out)
+        self.train_frames: NDArray[np.int64] = np.flatnonzero((labelled | unlabelled) & ~held_out)
+        self.cv_frames: NDArray[np.int64] = np.flatnonzero(labelled & held_out & as_spoken)
         for what, frames in (("training", self.train_frames), ("held-out", self.cv_frames)):
             if not frames.size:
                 raise InputError(f"there are no {what} frames with an alignment ({len(self.held_out_speakers)} "
@@ -124,7 +132,7 @@ class TrainingData:
         self._ids, self._ends = store.ids, store.offsets[1:]
         self._held: _Held | None = None
         self.digest = hash_json([frames_digest(store), labels, left, right, self.held_out_speakers,
-                                 targets.digest if targets else None])
+                                 targets.digest if targets else None, *(["unlabelled"] if unlabelled else [])])
 
     def hold_on(self, device: torch.device) -> None:
         """Keep frames, labels and targets in a GPU's memory, where they leave half of it free."""
@@ -208,4 +216,4 @@ def choose_held_out(store: FrameStore, wanted: int | list[str]) -> list[str]:
     unknown = sorted(set(wanted) - set(speakers))
     if unknown:
         raise InputError(f"held_out_speakers names {unknown[0]!r}, which is no speaker of the training data")
-    return sorted(set(wanted))
+    return [speaker for speaker in speakers if unperturbed(speaker) in {unperturbed(one) for one in wanted}]

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from asr_kd.core.errors import InputError, WorkError
@@ -29,6 +31,7 @@ from asr_kd.training.distributed import (
     wait_for_all,
 )
 from asr_kd.training.logs import TrainingLog
+from asr_kd.training.masking import mask_spliced
 from asr_kd.training.objective import Objective, forward_loss
 from asr_kd.training.schedules import Schedule, make_schedule
 from asr_kd.training.tuning import choose_execution
@@ -36,6 +39,7 @@ from asr_kd.training.tuning import choose_execution
 logger = get_logger(__name__)
 
 _CV_BATCH = 4096
+_UNREAD = 50  # steps whose losses may wait on a GPU before one is looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,8 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
     epoch, before the checkpoint that ends it, with the model as it is then and the result that it is.
 
     Where a process group is initialised (`torchrun`), every process calls this with the same arguments and takes its
-    part of each minibatch; the first one writes. The result is that of one process, but for the order of sums, and for
-    batch normalisation, whose statistics are of a part.
+    part of each minibatch; the first one writes. The result is that of one process, but for the order of sums, for
+    what is drawn at random (dropout, noise), and for batch normalisation, whose statistics are of a part.
     """
     threads_before = torch.get_num_threads()
     with torch.random.fork_rng():
@@ -122,6 +126,18 @@ def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objectiv
                            correct / labelled if labelled else None, objective.take_measures())
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step whose loss has not been looked at."""
+
+    number: int  # in its epoch, from 1
+    rate: float
+    batch: NDArray[np.int64]
+    minibatch: Minibatch | None
+    loss: Tensor
+    frames: int
+
+
 class _Run:
     """A run under way: everything that a checkpoint holds, and the loop over it."""
 
@@ -136,10 +152,16 @@ class _Run:
         objective.to(self.device)
         data.hold_on(self.device)
         first_epoch = data.batches(config.batch_size, seed, 0)
+        if objective.collective and min(map(len, first_epoch)) < num_processes():
+            raise InputError(f"{description}: {num_processes()} processes cannot share a minibatch of "
+                             f"{min(map(len, first_epoch))}; set batch_size higher")
         self.steps_per_epoch = len(first_epoch)
         self.schedule: Schedule = make_schedule(config, self.steps_per_epoch)
         self.optimiser = _optimiser(nn.ModuleList([model, objective]), config)
         self.best: dict[str, Tensor] = {}
+        self._unread: list[_Step] = []
+        self._last_loss = math.nan
+        self._measured_frames = 0  # of this epoch, in state.measures
         key = self._key()
         self._began = self._written = time.perf_counter()
         folder.mkdir(parents=True, exist_ok=True)
@@ -163,7 +185,7 @@ class _Run:
             wait_for_all()
         else:
             self.log = None
-            torch.manual_seed(seed + 1_000_003 * rank())  # masks and noise of its own
+            torch.manual_seed(seed + 1_000_003 * rank() + self.state.global_step)  # masks and noise of its own
 
     def run(self) -> TrainingResult:
         state, config = self.state, self.config
@@ -210,35 +232,66 @@ class _Run:
         self.model.train(not config.evaluation_mode)
         self.objective.train()
         self.objective.take_measures()
+        self._measured_frames, shown = state.epoch_frames, state.step
         began, seconds_before = time.perf_counter(), state.training_seconds
         batches = self.data.batches(config.batch_size, self.seed, state.epoch)[state.step:]
         own = [own_part(batch) for batch in batches]
         for batch, minibatch in zip(batches, prefetch(self.data, own), strict=True):
             rate = self.schedule.learning_rate(state.global_step)
             loss, frames = self._step(None if minibatch is None else minibatch.to(self.device), rate)
-            if not math.isfinite(loss):
-                raise WorkError(f"{self.description}: the loss became {loss} in epoch {state.epoch + 1}, step "
-                                f"{state.step + 1} of {self.steps_per_epoch} (learning rate {rate:g}; frames of "
-                                f"{_some(self.data.utterances(batch))}); lower learning_rate or set gradient_clip, "
-                                f"and remove {self.folder}")
-            state.loss_sum += loss * frames
-            measures = self.objective.take_measures()
-            for name, value in measures.items():
-                state.measures[name] = state.measures.get(name, 0.0) + value * frames
             state.step += 1
             state.global_step += 1
             state.epoch_frames += frames
             state.frames += frames
+            self._unread.append(_Step(state.step, rate, batch, minibatch, loss, frames))
+            is_logged, is_kept = state.global_step % config.log_steps == 0, self._checkpoint_is_due()
+            if self.device.type == "cpu" or is_logged or is_kept or len(self._unread) == _UNREAD:
+                self._read_losses()
+                bar.update(state.step - shown, epoch=state.epoch + 1, loss=f"{state.loss_sum / state.epoch_frames:.3f}")
+                shown = state.step
             state.training_seconds = seconds_before + time.perf_counter() - began
-            bar.update(1, epoch=state.epoch + 1, loss=f"{state.loss_sum / state.epoch_frames:.3f}")
-            if state.global_step % config.log_steps == 0:
+            measures = self._read_measures() if is_logged or is_kept else {}
+            if is_logged:
                 self._record({"event": "progress", "step": state.global_step, "epoch": state.epoch + 1,
-                              "loss": loss, "learning_rate": rate, "frames_per_second": round(self._speed()),
-                              **measures})
-            if self._checkpoint_is_due():
+                              "loss": self._last_loss, "learning_rate": rate,
+                              "frames_per_second": round(self._speed()), **measures})
+            if is_kept:
                 self._checkpoint()
+        self._read_losses()
+        bar.update(state.step - shown)
 
-    def _step(self, minibatch: Minibatch | None, rate: float) -> tuple[float, int]:
+    def _read_losses(self) -> None:
+        """Add up the losses of the steps since this was last called; on a GPU reading one waits for all before it."""
+        for step in self._unread:
+            self._last_loss = step.loss.item()
+            if not math.isfinite(self._last_loss):
+                raise WorkError(f"{self.description}: the loss became {self._last_loss} in epoch "
+                                f"{self.state.epoch + 1}, step {step.number} of {self.steps_per_epoch} (learning rate "
+                                f"{step.rate:g}): {self._culprits(step.batch, step.minibatch)}, and remove "
+                                f"{self.folder}")
+            self.state.loss_sum += self._last_loss * step.frames
+        self._unread = []
+
+    def _read_measures(self) -> dict[str, float]:
+        """What the objective measured since this was last called, means a frame; added to the epoch's."""
+        measures = self.objective.take_measures()
+        frames, self._measured_frames = self.state.epoch_frames - self._measured_frames, self.state.epoch_frames
+        for name, value in measures.items():
+            self.state.measures[name] = self.state.measures.get(name, 0.0) + value * frames
+        return measures
+
+    def _culprits(self, batch: NDArray[np.int64], minibatch: Minibatch | None) -> str:
+        """Whose frames a loss that is not finite comes from, and what can be done."""
+        if minibatch is not None and len(minibatch.inputs) == len(batch):
+            damaged = ~torch.isfinite(minibatch.inputs.float()).all(-1)
+            for values in minibatch.targets.values():
+                damaged |= torch.isnan(values.reshape(len(batch), -1).float()).any(-1)
+            if damaged.any():
+                damaged_ids = self.data.utterances(batch[damaged.cpu().numpy()])
+                return f"features or targets of {_some(damaged_ids)} are not finite; make them again"
+        return f"with frames of {_some(self.data.utterances(batch))}; lower learning_rate or set gradient_clip"
+
+    def _step(self, minibatch: Minibatch | None, rate: float) -> tuple[Tensor, int]:
         """Train on a minibatch, or this process's part of it; mean loss of a frame and frames, over all processes."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -247,7 +300,9 @@ class _Run:
         frames, loss = 0 if minibatch is None else len(minibatch.inputs), torch.zeros((), device=self.device)
         is_mean, alone = self.config.gradient == "mean", num_processes() == 1
         if minibatch is not None:
-            loss, _ = forward_loss(self.model, self.objective, minibatch, self.state.precision)
+            masking = self.config.masking
+            heard = mask_spliced(minibatch.inputs, self.data.splice, masking) if masking.is_on else None
+            loss, _ = forward_loss(self.model, self.objective, minibatch, self.state.precision, heard)
             (loss if is_mean and alone else loss * frames).backward()
         if not alone:
             totals = add_up(torch.stack([loss.detach().double() * frames, torch.full_like(loss, frames).double()]))
@@ -259,11 +314,12 @@ class _Run:
         if self.config.gradient_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.optimiser.step()
-        return loss.item(), frames
+        return loss.detach(), frames
 
     def _end_epoch(self) -> None:
         state = self.state
         rate = self.schedule.learning_rate(state.global_step - 1)
+        self._read_measures()
         measures = {f"train_{name}": total / state.epoch_frames for name, total in state.measures.items()}
         share_buffers(self.model)
         cv = self._cross_validate()

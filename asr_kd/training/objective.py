@@ -20,6 +20,9 @@ class Objective(nn.Module):
     """Whether it wants the network's last hidden layer, `hidden` (batch, hidden_dim), beside the logits; the
     network has the method `hidden` and the module `output_layer` then."""
 
+    collective = False
+    """Whether it asks the other processes that train with this one: each must have a part of every minibatch then."""
+
     def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
         """logits (batch, pdfs) of any float type -> the mean loss of a frame, a float32 scalar."""
         raise NotImplementedError
@@ -51,13 +54,17 @@ class CrossEntropy(Objective):
 
 
 def forward_loss(
-    model: nn.Module, objective: Objective, minibatch: Minibatch, precision: str
+    model: nn.Module, objective: Objective, minibatch: Minibatch, precision: str, heard: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The objective's loss of a network, and its logits; the network's products in float32 or bfloat16."""
+    """The objective's loss of a network, and its logits; the network's products in float32 or bfloat16.
+
+    heard: what the network hears in the place of the minibatch's inputs, masked ones say.
+    """
+    inputs = minibatch.inputs if heard is None else heard
     with torch.autocast(minibatch.inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         if not objective.reads_hidden:
-            logits = model(minibatch.inputs)
+            logits = model(inputs)
         else:
-            hidden = model.hidden(minibatch.inputs)  # type: ignore[operator]
+            hidden = model.hidden(inputs)  # type: ignore[operator]
             logits = model.output_layer(hidden)  # type: ignore[operator]
     return objective(logits, minibatch, hidden) if objective.reads_hidden else objective(logits, minibatch), logits

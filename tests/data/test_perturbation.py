@@ -72,6 +72,17 @@ def test_a_speaker_is_known_at_all_speeds(tone: Utterance) -> None:
             perturb_speed(utterance, factor)
 
 
+def test_segments_still_end_within_their_recording() -> None:
+    rng = np.random.default_rng(0)
+    for end in rng.integers(RATE, 10 * RATE, 500):
+        begin = int(rng.integers(0, end - 1))
+        whole = Utterance("u", "s", "A", Path("a.wav"), begin / RATE, (end - begin) / RATE, RATE,
+                          recording="r", recording_duration=end / RATE)
+        for factor in (0.9, 1.1):
+            found = perturb_speed(whole, factor)
+            assert found.start + found.duration <= found.recording_duration + 1e-9
+
+
 def test_kaldi_data_directories_cannot_say_another_speed(tone: Utterance, tmp_path: Path) -> None:
     write_manifest(tmp_path / "m", "train", [perturb_speed(tone, 0.9)])
     with pytest.raises(InputError, match="0.9 times the speed of its file"):

@@ -1,5 +1,6 @@
 """The cache of soft targets: exact, resumable, and refused where it does not belong."""
 
+import errno
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from asr_kd.models.highway import HighwayDNN
 from asr_kd.training import data as training_data
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import TrainingData, frames_digest
-from asr_kd.training.engine import train
+from asr_kd.training.engine import cross_validate, train
 from tests.training.corpora import DIM, PDFS, write_corpus
 
 
@@ -139,20 +140,39 @@ def test_training_on_a_gpu_from_its_own_memory_goes_as_on_the_cpu(tmp_path: Path
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("top_k", [2, 4])
-def test_what_the_cache_loses_is_within_its_bounds(tmp_path: Path, top_k: int) -> None:
+@pytest.mark.parametrize(("top_k", "temperature"), [(2, 1.0), (4, 1.0), (2, 3.0)])
+def test_what_the_cache_loses_is_within_its_bounds(tmp_path: Path, top_k: int, temperature: float) -> None:
     store, pdf_ids = write_corpus(tmp_path / "store")
-    teacher = make_teacher()
-    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, top_k=top_k), left=1, right=1,
-                                 precision="float32")
+    teacher, key = make_teacher(), make_key(store, top_k=top_k, temperature=temperature)
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, key, left=1, right=1, precision="float32")
     data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
     minibatch = data.minibatch(np.arange(store.num_frames)).to(torch.device("cpu"))
     logits = torch.zeros(store.num_frames, PDFS, requires_grad=True)
-    losses = [DistillationObjective(DistillationConfig(), of)(logits, minibatch)
+    losses = [DistillationObjective(DistillationConfig(temperature=temperature), of)(logits, minibatch)
               for of in (LiveTeacher(teacher, "t"), CachedTeacher(targets.digest))]
     gradients = [torch.autograd.grad(loss, logits)[0] for loss in losses]
     assert 0 < (losses[0] - losses[1]).item() <= targets.divergence_error + 1e-3
-    assert (gradients[0] - gradients[1]).abs().sum().item() <= 2 * targets.lost_mass + 1e-3
+    assert (gradients[0] - gradients[1]).abs().sum().item() <= 2 * temperature * targets.lost_mass + 1e-3
+
+
+def test_training_from_a_cache_that_leaves_pdfs_out_follows_the_teacher_within_its_bound(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    teacher = make_teacher()
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, top_k=3), left=1, right=1,
+                                 precision="float32")
+    settings = TrainingConfig(epochs=4, batch_size=64, precision="float32", threads=1, tensorboard=False,
+                              learning_rate=0.01, schedule="constant")
+    truth = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1)
+    on_the_fly, losses = DistillationObjective(DistillationConfig(), LiveTeacher(teacher, "t")), []
+    for name, taught, source in (("live", on_the_fly, None),
+                                 ("cached", DistillationObjective(DistillationConfig(), CachedTeacher("c")), targets)):
+        data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=source)
+        torch.manual_seed(0)
+        student = HighwayDNN(3 * DIM, 12, 3, PDFS)
+        train(student, data, taught, settings, tmp_path / name)
+        losses.append(cross_validate(student, truth, on_the_fly).loss)  # both by the whole teacher
+    assert targets.lost_mass > 0.001
+    assert abs(losses[0] - losses[1]) <= targets.divergence_error + 1e-3
 
 
 def test_training_from_a_whole_cache_follows_the_teacher_on_the_fly(tmp_path: Path) -> None:
@@ -270,6 +290,43 @@ soft_targets.build_soft_targets(Path({str(tmp_path / 'soft')!r}), teacher, store
     indices = np.arange(store.num_frames)
     for name, value in whole.gather(indices).items():
         assert torch.equal(value, again.gather(indices)[name])
+
+
+def test_the_room_for_a_cache_is_kept_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+
+    def full_after_the_first(file: int, offset: int, size: int) -> None:
+        if kept:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        kept.append(size)
+
+    store, _ = write_corpus(tmp_path / "store")
+    monkeypatch.setattr(os, "posix_fallocate", full_after_the_first)
+    with pytest.raises(WorkError, match="cannot be written.*No space left"):
+        build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1)
+    assert kept == [store.num_frames * 3 * 2] and not (tmp_path / "soft").exists()
+
+
+def test_a_build_goes_on_in_the_precision_that_it_began_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soft_targets, "_BLOCK", 100)
+    monkeypatch.setattr(soft_targets, "bfloat16_gains", lambda _: True)
+    store, _ = write_corpus(tmp_path / "store")
+    teacher, calls = make_teacher(), []
+
+    def stop(*_: object) -> None:
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+
+    handle = teacher.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        build_soft_targets(tmp_path / "soft", teacher, store, make_key(store), left=1, right=1)
+    handle.remove()
+    monkeypatch.setattr(soft_targets, "bfloat16_gains", lambda _: False)
+    build_soft_targets(tmp_path / "soft", teacher, store, make_key(store), left=1, right=1)
+    assert json.loads((tmp_path / "soft/soft_targets.json").read_text())["precision"] == "bfloat16"
 
 
 def test_a_full_disk_is_an_error_of_one_line(tmp_path: Path) -> None:

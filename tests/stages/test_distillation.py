@@ -1,5 +1,6 @@
 """Distillation from perturbed speech and several teachers to trained students, on tones; and what its stages refuse."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from asr_kd.alignment.alignment_store import AlignmentStore
+from asr_kd.alignment.alignment_store import AlignmentStore, write_alignments
 from asr_kd.cli.main import main
 from asr_kd.core.config import Settings, build_config
 from asr_kd.core.errors import InputError
@@ -18,6 +19,7 @@ from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
+from asr_kd.models.bundle import load_bundle
 from asr_kd.stages.networks import NetworkStageConfig, train_network
 from tests.stages.tone_corpus import RECIPE, write_tone_corpus
 
@@ -137,12 +139,14 @@ def test_switches_and_teachers_make_a_difference_and_a_projector_is_left_behind(
 INPUTS = {"features": "adapted", "hmm": "mono", "alignments": "ali", "soft_targets": "targets-seed1"}
 
 
-def trained(run: Path, folder: Path, distillation: dict[str, Any], **inputs: Path) -> None:
+def trained(
+    run: Path, folder: Path, distillation: dict[str, Any], settings: dict[str, Any] | None = None, **inputs: Path
+) -> None:
     training = {"epochs": 1, "held_out_speakers": 1, "batch_size": 64, "threads": 1, "precision": "float32",
                 "tensorboard": False, "device": "cpu"}
     config = build_config(NetworkStageConfig, Settings({
         "network": {"architecture": "highway", "hidden_dim": 12, "num_layers": 2}, "training": training,
-        "distillation": distillation, "splice_left": 2, "splice_right": 2}, {}))
+        "distillation": distillation, "splice_left": 2, "splice_right": 2, **(settings or {})}, {}))
     folder.mkdir(exist_ok=True)
     context = StageContext("student", 1, None, folder / "work", "run", "asr-kd run")
     train_network({name: run / of for name, of in INPUTS.items()} | inputs, config, folder / "out", context)
@@ -177,6 +181,29 @@ def test_soft_targets_of_another_tree_are_refused(run: Path, tmp_path: Path) -> 
 
 
 def test_a_class_that_is_never_seen_does_no_harm(run: Path, tmp_path: Path) -> None:
-    trained(run, tmp_path, {})
-    card = read_json(tmp_path / "out/model/model.json")
-    assert np.isfinite(card["priors"]).all()
+    hmm = HmmModel.load(run / "mono")
+    store = AlignmentStore.open(run / "ali", hmm)
+    pdfs_of = {name: set(pdfs.tolist()) for name, pdfs in store.pdf_ids(hmm).items()}
+    pdfs = set().union(*pdfs_of.values())
+    rare = min(pdfs, key=lambda pdf: (sum(pdf in of for of in pdfs_of.values()), pdf))
+    write_alignments(tmp_path / "ali", {name: store[name] for name in store if rare not in pdfs_of[name]}, hmm)
+    trained(run, tmp_path, {"cross_entropy_weight": 1.0}, alignments=tmp_path / "ali")
+    priors = np.array(read_json(tmp_path / "out/model/model.json")["priors"])
+    assert 0 < priors[rare] == priors.min()
+    network, _ = load_bundle(tmp_path / "out/model")
+    scores = torch.log_softmax(network(torch.randn(50, network.hyperparameters["input_dim"])), -1)  # type: ignore[index]
+    assert torch.isfinite(scores - torch.from_numpy(priors).log()).all()
+
+
+def test_frames_without_alignment_teach_by_soft_targets_alone(run: Path, tmp_path: Path) -> None:
+    hmm = HmmModel.load(run / "mono")
+    store = AlignmentStore.open(run / "ali", hmm)
+    half = {name: store[name] for number, name in enumerate(sorted(store)) if number % 2}
+    write_alignments(tmp_path / "ali", half, hmm)
+    for name, settings in (("all", {"unlabelled": True}), ("half", {})):
+        trained(run, tmp_path / name, {}, settings, alignments=tmp_path / "ali")
+    steps = {name: json.loads((tmp_path / name / "out/log/train.jsonl").read_text().splitlines()[-1])["step"]
+             for name in ("all", "half")}
+    assert steps["all"] > 1.5 * steps["half"]
+    with pytest.raises(InputError, match="leave cross_entropy_weight at 0"):
+        trained(run, tmp_path / "wrong", {"cross_entropy_weight": 1.0}, {"unlabelled": True})

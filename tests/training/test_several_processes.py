@@ -15,19 +15,19 @@ SCRIPT = "tests.training.several_processes"
 TOGETHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", SCRIPT]
 
 
-def losses(arguments: list[str], store: Path, work: Path, optimiser: str, gradient: str) -> list[float]:
-    command = [sys.executable, *arguments, str(store), str(work), optimiser, gradient]
+def losses(arguments: list[str], store: Path, work: Path, *settings: str) -> list[float]:
+    command = [sys.executable, *arguments, str(store), str(work), *settings]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return [float(loss) for loss in done.stdout.split()]
 
 
-@pytest.mark.parametrize(("optimiser", "gradient"), [("adam", "mean"), ("sgd", "sum")])
-def test_two_processes_end_where_one_ends_and_have_the_same_weights(
-    tmp_path: Path, optimiser: str, gradient: str
-) -> None:
-    alone = losses(["-m", SCRIPT], tmp_path, tmp_path / "alone", optimiser, gradient)
-    together = losses(TOGETHER, tmp_path, tmp_path / "together", optimiser, gradient)
+@pytest.mark.parametrize("settings", [
+    ("adam", "mean", "cross_entropy"), ("sgd", "sum", "cross_entropy"), ("adam", "mean", "distillation"),
+    ("adam", "mean", "dynamic")], ids=str)
+def test_two_processes_end_where_one_ends_and_have_the_same_weights(tmp_path: Path, settings: tuple[str, ...]) -> None:
+    alone = losses(["-m", SCRIPT], tmp_path, tmp_path / "alone", *settings)
+    together = losses(TOGETHER, tmp_path, tmp_path / "together", *settings)
     np.testing.assert_allclose(together, alone, rtol=1e-4)
     first, second, single = (load_file(tmp_path / folder / f"weights-{number}.safetensors")
                              for folder, number in (("together", 0), ("together", 1), ("alone", 0)))
