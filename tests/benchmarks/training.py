@@ -66,12 +66,14 @@ def main() -> None:
         plain = speeds[_PLAIN]
         for name, speed in speeds.items():
             if name.startswith(_STUDENT) and name != _PLAIN:
-                print(f"{name}: {100 * speed / plain:.0f} % of the rate of CE")
+                asked = _verdict(speed / plain, 0.8) if name == _DISTILLED else "not asked for"
+                print(f"{name}: {100 * speed / plain:.0f} % of the rate of CE ({asked})")
         measure_cache(Path(folder), store)
 
 
 _STUDENT = "student H128L10, 912 pdfs"
 _PLAIN = f"{_STUDENT}, CE"
+_DISTILLED = f"{_STUDENT}, KD from the 32 best of a cache"
 
 
 def make_cases(folder: Path, store: FrameStore) -> list[Case]:
@@ -93,7 +95,7 @@ def make_cases(folder: Path, store: FrameStore) -> list[Case]:
         objective = DistillationObjective(
             DistillationConfig(**switches), CachedTeacher(soft_targets.digest, soft_targets.hidden_dim),
             student_dim=128, parameters=list(model.output_layer.parameters()))
-        return Case(f"{_STUDENT}, KD from the 32 best of a cache{name}", model, objective, taught, 512, share=0.25)
+        return Case(f"{_DISTILLED}{name}", model, objective, taught, 512, share=0.25)
 
     return [
         Case("student H128L10, 3,980 pdfs, CE", HighwayDNN(600, 128, 10, 3980), cross_entropy, data(3980), 2048,
@@ -103,6 +105,8 @@ def make_cases(folder: Path, store: FrameStore) -> list[Case]:
         distilled(", dynamic", cross_entropy_weight=0.5, weight_schedule={"schedule": "dynamic", "every": 10}),
         Case("teacher DNN 4x768, 3,980 pdfs, CE", DNN(600, 768, 4, 3980), cross_entropy, data(3980), 1024,
              6_700, 1.5, 0.75),
+        Case("teacher DNN 6x2048, 3,980 pdfs, CE", DNN(600, 2048, 6, 3980), cross_entropy, data(3980), 1024,
+             share=0.75),
         Case("teacher DNN 4x1024, 912 pdfs, batch norm, dropout, CE",
              DNN(600, 1024, 4, 912, batch_norm=True, dropout=0.2), cross_entropy, small, 1024, share=0.65),
     ]
@@ -128,11 +132,13 @@ def measure(case: Case, folder: Path, threads: int, rounds: int, seconds: float)
     line = f"{case.name}: {parameters / 1e6:.2f} M parameters, {threads} threads: {speed / 1e3:.1f} k frames/s"
     if case.kaldi:
         line += f" = {speed / case.kaldi:.1f} x Kaldi's (asked for {case.times_kaldi:g} on two idle cores)"
-    reached = "reaches" if share >= case.share else "MISSES"
-    print(f"{line}; {100 * share:.0f} % of the product's {product / 1e9:.0f} GFLOP/s "
-          f"({reached} {100 * case.share:.0f} %)",
+    print(f"{line}; {100 * share:.0f} % of the product's {product / 1e9:.0f} GFLOP/s ({_verdict(share, case.share)})",
           flush=True)
     return speed
+
+
+def _verdict(share: float, asked: float) -> str:
+    return f"{'reaches' if share >= asked else 'MISSES'} {100 * asked:.0f} %"
 
 
 def measure_cache(folder: Path, store: FrameStore) -> None:
@@ -152,7 +158,7 @@ def measure_cache(folder: Path, store: FrameStore) -> None:
         forward = time.perf_counter() - begin
         print(f"soft targets of a DNN 4x1024{', last hidden layer too' if hidden else ''}: "
               f"{store.num_frames / building / 1e3:.1f} k frames/s = {100 * forward / building:.0f} % of its forward "
-              f"rate (asked for 80), {built.num_bytes / store.num_frames * 360_000 / 1e6:.0f} MB an hour of speech")
+              f"rate ({_verdict(forward / building, 0.8)}), {built.num_bytes / store.num_frames * 360_000 / 1e6:.0f} MB an hour of speech")
 
 
 def product_rate(repeats: int = 8) -> float:
