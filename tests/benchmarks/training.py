@@ -158,7 +158,8 @@ def measure_cache(folder: Path, store: FrameStore) -> None:
         forward = time.perf_counter() - begin
         print(f"soft targets of a DNN 4x1024{', last hidden layer too' if hidden else ''}: "
               f"{store.num_frames / building / 1e3:.1f} k frames/s = {100 * forward / building:.0f} % of its forward "
-              f"rate ({_verdict(forward / building, 0.8)}), {built.num_bytes / store.num_frames * 360_000 / 1e6:.0f} MB an hour of speech")
+              f"rate ({_verdict(forward / building, 0.8)}), "
+              f"{built.num_bytes / store.num_frames * 360_000 / 1e6:.0f} MB an hour of speech")
 
 
 def product_rate(repeats: int = 8) -> float:
