@@ -3,8 +3,9 @@
 A folder with the columns `pdf_ids` u2 (frames, k), `log_probs` f2 (frames, k), `log_tail` f2 (frames,), `log_norm` f4
 (frames,) and, where it was asked for, the teacher's last hidden layer `hidden` f2 (frames, hidden_dim), in shards
 (sharded_arrays.py) and in the order of the frame store's rows, and `soft_targets.json`. Log-probabilities are natural,
-of softmax(logits / T); `log_tail` is the logarithm of the mass of all other pdfs, `log_norm` what turns
-log-probabilities into logits / T. How a loss spreads the tail's mass:
+of softmax(logits / T); `log_tail` is the logarithm of the mass of all other pdfs. `log_norm` turns log-probabilities
+into logits / T: noise on the teacher's logits, drawn anew in every epoch, and a distance of logits want it, and what
+the cache must hold for a projector is `hidden`. How a loss spreads the tail's mass:
 `asr_kd.distillation.divergence.SparseDistillationLoss`.
 """
 
