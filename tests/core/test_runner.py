@@ -173,6 +173,8 @@ fast:"""))
     assert (tmp_path / "run/both/n").read_text() == str(2007 + 1007)
     assert built(run(recipe_folder, tmp_path / "run", seed=2)) == ["own-seed2"]
     assert built(run(recipe_folder, tmp_path / "run", seed=3)) == ["noise-seed3", "three-seed3", "own-seed3"]
+    again = built(run(recipe_folder, tmp_path / "run", selection=Selection(force=("three",)), seed=1))
+    assert again[0] == "three-seed1" and "three-seed2" not in again
     path.write_text(path.read_text().replace("three@2", "three@x"))
     with pytest.raises(InputError, match="recipe.yaml:.*stages.both.reads.a: 'x' is no seed"):
         run(recipe_folder, tmp_path / "run")
