@@ -2,8 +2,8 @@
 
 Arcs a second of forward-backward and expected accuracies, by lattice density, arc by arc on the CPU and depth by depth
 (the way of a GPU, which is measured where there is one). With a run directory of recipes/speechocean762: frames a
-second of sMBR on the KD student's training lattices (`--option smbr`) beside one frame-level epoch of the same network
-on the same features, both through the training engine, and the peak of memory.
+second of sMBR on the training lattices of the student that the sMBR teacher taught beside one frame-level epoch of the
+same network on the same features, both through the training engine, and the peak of memory.
 """
 
 import argparse
@@ -84,12 +84,12 @@ def measure_sums(width: int, seconds: float) -> None:
 
 
 def measure_pass(run_dir: Path, seed: int, threads: int) -> None:
-    """Print what a pass of sMBR and a frame-level epoch of the KD student take."""
+    """Print what a pass of sMBR and a frame-level epoch of the student that the sMBR teacher taught take."""
     hmm = HmmModel.load(run_dir / "sat")
     store = FrameStore.open(run_dir / "fmllr" / "train")
     alignments = AlignmentStore.open(run_dir / "sat-align", hmm)
-    lattices = TrainingLattices.open(run_dir / f"student-kd-lattices-seed{seed}", hmm.digest)
-    student = run_dir / f"student-kd-seed{seed}" / BUNDLE
+    lattices = TrainingLattices.open(run_dir / f"student-kd-smbrteacher-lattices-seed{seed}", hmm.digest)
+    student = run_dir / f"student-kd-smbrteacher-seed{seed}" / BUNDLE
     settings: dict[str, Any] = {"epochs": 1, "threads": threads, "tensorboard": False, "checkpoint_minutes": 60.0}
 
     model, _ = load_bundle(student)

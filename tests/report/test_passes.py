@@ -73,10 +73,13 @@ def test_lattices_have_a_line_for_the_network_that_made_them_and_each_split() ->
 
 
 def test_a_training_that_went_on_for_the_curve_gives_its_passes() -> None:
-    longer = [counts("y-smbr", 1, 40, 0.60, 0.64, start="y"), counts("y-smbr-pass2", 1, 44, 0.60, 0.64, 0.63),
+    longer = [counts("y-smbr", 1, 40, 0.60, 0.64, start="y", trained_on=lattices(38.0)),
+              counts("y-smbr-pass2", 1, 44, 0.60, 0.64, 0.63, trained_on=lattices(38.0)),
               counts("y-smbr", 2, 40, 0.62, 0.66, start="y")]
     (curve,) = pass_curves(judge(longer))
     assert curve.values == pytest.approx({0: 0.61, 1: 0.65, 2: 0.63}) and curve.dev_wer == {2: 44.0}
+    table = training_lattices_table(judge(longer))
+    assert table is not None and "`y`" in table and "pass2" not in table
 
 
 def test_a_system_is_compared_with_the_one_that_it_set_out_from() -> None:
