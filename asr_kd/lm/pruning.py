@@ -44,7 +44,7 @@ def relative_rises(model: NgramModel) -> list[np.ndarray]:
     alone = [np.full(len(model.orders[0]), np.inf)]
     marginals = _log_marginals(model)
     for n in range(2, model.order + 1):
-        alone.append(np.expm1(_divergences(model, n, marginals[n - 2])))
+        alone.append(np.expm1(np.maximum(_divergences(model, n, marginals[n - 2]), 0.0)))  # rounding: below 0 at times
     for n in range(model.order - 1, 0, -1):
         np.maximum.at(alone[n - 1], model.index.levels[n].histories, alone[n])
     return alone

@@ -13,6 +13,7 @@ from asr_kd.lm.arpa import NgramModel
 from asr_kd.lm.backoff import with_backoffs
 from asr_kd.lm.index import score_last_words
 from asr_kd.lm.kneser_ney import estimate
+from asr_kd.lm.model import Ngrams
 from asr_kd.lm.perplexity import perplexity
 from asr_kd.lm.pruning import prune, relative_rises
 from asr_kd.lm.text import read_sentences, read_vocabulary
@@ -74,6 +75,18 @@ def test_a_number_of_ngrams_is_kept_to(model: NgramModel, more: int) -> None:
         least_kept = np.sort(rises)[::-1][: small.num_ngrams - len(model.orders[0])]
         next_ones = np.sum(np.isclose(rises, np.sort(rises)[::-1][len(least_kept)], rtol=1e-12, atol=0))
         assert small.num_ngrams + next_ones > wanted  # but for ties, none more would fit
+
+
+def test_an_ngram_that_says_what_the_backoff_says_is_pruned_first_whatever_rounding_makes_of_it() -> None:
+    unigrams = Ngrams(np.arange(6, dtype=np.int32)[:, None],
+                      np.array([-227.95592421, -1.49165488, -1.24653242, -1.81707728, -1.49165488, -2.30258509]),
+                      np.array([-0.69314718, 0.0, 0.10919929, 0.0, -0.07245508, 0.0]))
+    bigrams = Ngrams(np.array([[0, 2], [2, 1], [2, 2], [2, 3], [4, 1]], np.int32),
+                     np.array([-0.44044483, -1.54881329, -1.41161217, -1.70787799, -1.2759463]), np.zeros(5))
+    model = NgramModel("by hand", ["<s>", "</s>", "a", "b", "c", "d"], [unigrams, bigrams])
+    assert min(rises.min() for rises in relative_rises(model)) >= 0
+    assert prune(model, max_ngrams=11).num_ngrams == 11
+    assert tables_of(prune(model, max_ngrams=10))[0].keys() == tables_of(model)[0].keys() - {("a", "b")}
 
 
 def test_perplexity_rises_slowly_as_the_corpus_model_shrinks(shared: Path) -> None:
