@@ -275,6 +275,9 @@ def _to_tables(utterances: Iterable[Utterance], root: Path | None) -> dict[str, 
                            ("speaker", utterance.speaker)):
             if not re.fullmatch(r"\S+", name):
                 raise InputError(f"utterance {utterance.id}: {what} is {name!r}; Kaldi's have no white space")
+        if utterance.speed != 1:
+            raise InputError(f"utterance {utterance.id} is played at {utterance.speed:g} times the speed of its file, "
+                             "which wav.scp could say only with a command")
         if utterance.channels != 1:
             raise InputError(f"utterance {utterance.id}: {utterance.audio} has {utterance.channels} channels; "
                              "a Kaldi data directory takes one")

@@ -44,13 +44,13 @@ class Settings:
 
     def __init__(self, values: dict[str, Any], places: dict[Key, str]) -> None:
         self.values = values
-        self._places = places
+        self.places = places
 
     def place(self, key: Key) -> str:
         """`file:line` of a key, or of the nearest key above it that has one."""
-        while key not in self._places and key:
+        while key not in self.places and key:
             key = key[:-1]
-        return self._places.get(key, "settings")
+        return self.places.get(key, "settings")
 
     def slice(self, *key: str | int) -> "Settings":
         """The settings below `key` (a mapping; an absent or empty one gives no settings)."""
@@ -59,7 +59,7 @@ class Settings:
             value = value[part] if not isinstance(value, Mapping) else value.get(part)
             if value is None:
                 break
-        places = {k[len(key):]: place for k, place in self._places.items() if k[: len(key)] == key}
+        places = {k[len(key):]: place for k, place in self.places.items() if k[: len(key)] == key}
         places.setdefault((), self.place(key))
         if value is not None and not isinstance(value, dict):
             raise InputError(f"{self.place(key)}: {_dotted(key)}: expected a mapping, found {_kind(value)}")
@@ -67,7 +67,7 @@ class Settings:
 
     def merged(self, overlay: "Settings") -> "Settings":
         """These settings with `overlay`'s laid over them; mappings merge, all else is replaced."""
-        places = {**self._places, **overlay._places}
+        places = {**self.places, **overlay.places}
         return Settings(_merge(self.values, overlay.values), places)
 
     def with_override(self, assignment: str, said: str = "") -> "Settings":

@@ -1,7 +1,7 @@
 """Reading `recipe.yaml` into stages."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from pydantic import Field
 from asr_kd.core.config import Config, Settings, build_config, nearest_name, read_settings
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import Stage, StageKind
+from asr_kd.core.sweep import expand_sweeps
 
 # A stage's name is that of its folder in the run directory.
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -20,9 +21,14 @@ _TAKEN_NAMES = {"logs"}
 
 class _StageEntry(Config):
     run: str
-    option: str | None = None
+    option: str | list[str] | None = None
     reads: dict[str, str] = {}
     settings: dict[str, Any] = {}
+
+    @property
+    def options(self) -> list[str]:
+        """The options with any of which the stage is there; always where there are none."""
+        return [self.option] if isinstance(self.option, str) else self.option or []
 
 
 class _RecipeFile(Config):
@@ -78,15 +84,16 @@ def read_recipe(
 ) -> Recipe:
     """Read `folder/recipe.yaml`, lay the `fast` overlay and the overrides (`STAGE.key=value`) over it.
 
-    A stage with an option is there only where `options` names it. Stages may read only stages above them. A stage
-    that depends on the seed, or reads one that does, carries it in its folder's name, so that several seeds share all
-    other stages of a run directory.
+    A stage with an option (or several) is there only where `options` names it (or any of them). Stages may read only
+    stages above them. A stage that depends on the seed, or reads one that does, carries it in its folder's name, so
+    that several seeds share all other stages of a run directory. `NAME@N` among what a stage reads is stage NAME with
+    seed N, whatever the run's seed; it and what it is made of become stages too, and do not make the reader depend on
+    the run's seed.
     """
-    settings = read_settings(folder / "recipe.yaml")
+    settings = expand_sweeps(read_settings(folder / "recipe.yaml"))
     file = build_config(_RecipeFile, settings)
     _check_options(file, settings, options or [])
     entries = file.stages
-    stages: dict[str, Stage] = {}
     overlays = {name: settings.slice("fast", name) for name in settings.slice("fast").values} if fast else {}
     for name in overlays:
         if name not in entries:
@@ -94,7 +101,7 @@ def read_recipe(
             raise InputError(f"{place}: fast.{name}: no such stage; {nearest_name(name, list(entries))}")
 
     def chosen(entry: _StageEntry) -> bool:
-        return entry.option is None or entry.option in (options or [])
+        return not entry.options or any(option in (options or []) for option in entry.options)
 
     by_stage: dict[str, list[str]] = {}
     for override in overrides or []:
@@ -102,31 +109,51 @@ def read_recipe(
         if name not in entries or not rest:
             raise InputError(f"--set {override}: expected STAGE.KEY=VALUE; {nearest_name(name, list(entries))}")
         if not chosen(entries[name]):
-            raise InputError(f"--set {override}: {name} is there only with --option {entries[name].option}")
+            raise InputError(f"--set {override}: {name} is there only with --option "
+                             f"{' or '.join(entries[name].options)}")
         by_stage.setdefault(name, []).append(rest)
-    for name, entry in entries.items():
-        if not chosen(entry):
-            continue
-        own = settings.slice("stages", name, "settings")
-        if name in overlays:
-            own = own.merged(overlays[name])
-        for override in by_stage.get(name, []):
-            own = own.with_override(override, said=f"{name}.{override}")
-        stages[name] = _stage(name, entry, own, settings, kinds, stages, seed)
+    names = [name for name, entry in entries.items() if chosen(entry)]
+    built: dict[tuple[str, int], Stage] = {}
+
+    def stage_of(name: str, of_seed: int) -> Stage:
+        if (name, of_seed) not in built:
+            own = settings.slice("stages", name, "settings")
+            if name in overlays:
+                own = own.merged(overlays[name])
+            for override in by_stage.get(name, []):
+                own = own.with_override(override, said=f"{name}.{override}")
+            above = names[:names.index(name)]
+            built[name, of_seed] = _stage(name, entries[name], own, settings, kinds, above, of_seed, stage_of)
+        return built[name, of_seed]
+
+    stages: dict[str, Stage] = {}
+    for name in names:
+        _add_with_inputs(stage_of(name, seed), stages)
     return Recipe(folder.resolve().name, folder, file.description, list(stages.values()), file.options)
+
+
+def _add_with_inputs(stage: Stage, stages: dict[str, Stage]) -> None:
+    """Add a stage behind all that it reads, by folder."""
+    if stage.folder not in stages:
+        for needed in stage.inputs.values():
+            _add_with_inputs(needed, stages)
+        stages[stage.folder] = stage
 
 
 def _check_options(file: _RecipeFile, settings: Settings, wanted: list[str]) -> None:
     for name, entry in file.stages.items():
-        if entry.option is not None and entry.option not in file.options:
-            raise InputError(f"{settings.place(('stages', name, 'option'))}: stages.{name}.option: {entry.option!r} "
-                             f"is not among the recipe's options; {nearest_name(entry.option, list(file.options))}")
-        for input_name, stage_name in entry.reads.items():
-            needed = file.stages[stage_name].option if stage_name in file.stages else None
-            if needed not in (None, entry.option):
+        for option in entry.options:
+            if option not in file.options:
+                raise InputError(f"{settings.place(('stages', name, 'option'))}: stages.{name}.option: {option!r} is "
+                                 f"not among the recipe's options; {nearest_name(option, list(file.options))}")
+        for input_name, reference in entry.reads.items():
+            stage_name = reference.partition("@")[0]
+            needed = file.stages[stage_name].options if stage_name in file.stages else []
+            if needed and not (entry.options and set(entry.options) <= set(needed)):
                 raise InputError(
                     f"{settings.place(('stages', name, 'reads', input_name))}: stages.{name}.reads.{input_name}: "
-                    f"{stage_name!r} is there only with the option {needed!r}; give {name!r} that option too")
+                    f"{stage_name!r} is there only with the option {' or '.join(map(repr, needed))}; give {name!r} "
+                    "that option too")
     for option in wanted:
         if option not in file.options:
             raise InputError(f"--option {option}: the recipe has no such option; "
@@ -135,7 +162,7 @@ def _check_options(file: _RecipeFile, settings: Settings, wanted: list[str]) -> 
 
 def _stage(
     name: str, entry: _StageEntry, own: Settings, settings: Settings, kinds: Mapping[str, StageKind],
-    earlier: Mapping[str, Stage], seed: int,
+    above: Sequence[str], seed: int, stage_of: Callable[[str, int], Stage],
 ) -> Stage:
     def fail(key: tuple[str, ...], message: str) -> InputError:
         return InputError(f"{settings.place(('stages', name, *key))}: {'.'.join(('stages', name, *key))}: {message}")
@@ -150,17 +177,21 @@ def _stage(
     if name in _TAKEN_NAMES | {other.publishes for other in kinds.values()}:
         raise fail((), "the run directory has a folder of that name already; name the stage otherwise")
     inputs: dict[str, Stage] = {}
-    for input_name, stage_name in entry.reads.items():
+    depends = kind.seeded
+    for input_name, reference in entry.reads.items():
+        stage_name, at, of_seed = reference.partition("@")
         allowed = (*kind.reads, *kind.may_read)
         if input_name not in allowed and not kind.reads_any:
             raise fail(("reads", input_name), f"{kind.name} reads no such input; {nearest_name(input_name, allowed)}")
-        if stage_name not in earlier:
+        if stage_name not in above:
             raise fail(("reads", input_name),
-                       f"{stage_name!r} is no stage above this one; {nearest_name(stage_name, list(earlier))}")
-        inputs[input_name] = earlier[stage_name]
+                       f"{stage_name!r} is no stage above this one; {nearest_name(stage_name, above)}")
+        if at and not of_seed.isdecimal():
+            raise fail(("reads", input_name), f"{of_seed!r} is no seed; expected a whole number behind the @")
+        inputs[input_name] = stage_of(stage_name, int(of_seed) if at else seed)
+        depends = depends or not at and inputs[input_name].seed is not None
     for input_name in kind.reads:
         if input_name not in inputs:
             raise fail(("reads",), f"{kind.name} needs the input {input_name!r}")
     config = build_config(kind.config, own, prefix=name)
-    depends = kind.seeded or any(stage.seed is not None for stage in inputs.values())
     return Stage(name, kind, config, inputs, seed if depends else None)

@@ -71,7 +71,7 @@ class Runner:
     def run(self, selection: Selection) -> list[StageReport]:
         """Build what is missing or no longer holds among the chosen stages."""
         chosen = selection.of(self.recipe)
-        forced = {self.recipe.stage(name).name for name in selection.force}
+        forced = {self.recipe.stage(name).folder for name in selection.force}
         for stage in chosen:
             for name, needed in stage.inputs.items():
                 if needed not in chosen:
@@ -80,7 +80,7 @@ class Runner:
         for stage in chosen:
             key = self._key(stage)
             state = self.directory.state(stage, key)
-            if state.done and stage.name not in forced:
+            if state.done and stage.folder not in forced:
                 self.directory.publish(stage)
                 reports.append(StageReport.of(stage.folder, "done before", "", state.record))
                 continue
@@ -99,7 +99,7 @@ class Runner:
         for stage in selection.of(self.recipe):
             state = self.directory.state(stage, self._key(stage))
             waits = [s.folder for s in stage.inputs.values() if s.folder in to_build]
-            forced = stage.name in {self.recipe.stage(name).name for name in selection.force}
+            forced = stage.folder in {self.recipe.stage(name).folder for name in selection.force}
             if state.done and not waits and not forced:
                 reports.append(StageReport.of(stage.folder, "done before", "", state.record))
                 continue
@@ -126,7 +126,8 @@ class Runner:
         published = self.directory.published(stage)
         # Half-done work belongs to these settings and these very inputs.
         work = self.directory.work(stage, hash_json([key, builds]))
-        context = StageContext(stage.name, self.seed, self.corpus, work, self.directory.name, self.command)
+        seed = self.seed if stage.seed is None else stage.seed
+        context = StageContext(stage.name, seed, self.corpus, work, self.directory.name, self.command)
         with log_to_file(self.directory.log(stage)):
             logger.info("stage %s begins: %s", stage.folder, stage.config.model_dump_json())
             _reset_peak_memory()

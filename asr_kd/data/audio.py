@@ -59,13 +59,14 @@ def read_audio(
     channel: int | None = None,
     mix_down: bool = False,
     resample: bool = False,
+    speed: float = 1.0,
 ) -> tuple[np.ndarray, int]:
     """Read `(samples,)` float32 in -32768..32767 (Kaldi's scale) and the sampling rate.
 
-    `start` and `duration` are seconds. 16-bit samples are exact; lossy formats are read as floats,
-    times 32767, rounded and clipped. A file with several channels needs `channel` or `mix_down` (the mean),
-    a file whose rate is not `sampling_rate` needs `resample` (as Kaldi does it). Anything else raises
-    AudioError, which names the file and the reason.
+    `start` and `duration` are seconds, as played at `speed` times the file's (pitch moves with it). 16-bit samples are
+    exact; lossy formats are read as floats, times 32767, rounded and clipped. A file with several channels needs
+    `channel` or `mix_down` (the mean), a file whose rate is not `sampling_rate` needs `resample` (as Kaldi does it).
+    Anything else raises AudioError, which names the file and the reason.
     """
     path = Path(path)
     with _open(path) as file:
@@ -76,13 +77,15 @@ def read_audio(
             raise AudioError(path, "channels", f"channel {channel} asked for, there are {channels} (from 0)")
         if channel is None and channels > 1 and not mix_down:
             raise AudioError(path, "channels", f"{channels} channels, expected 1; mixing down is off")
-        samples = _read(path, file, round(start * rate), None if duration is None else round(duration * rate))
+        count = None if duration is None else round(duration * speed * rate)
+        samples = _read(path, file, round(start * speed * rate), count)
     if samples.ndim == 2:
         samples = samples.mean(axis=1, dtype=np.float32) if channel is None else samples[:, channel]
-    if sampling_rate is not None and rate != sampling_rate:
+    played_rate, rate = round(speed * rate), sampling_rate or rate
+    if played_rate != rate:
         from asr_kd.data.resampling import resample as resample_samples  # numba: only where it is needed
 
-        samples, rate = resample_samples(samples, rate, sampling_rate), sampling_rate
+        samples = resample_samples(samples, played_rate, rate)
     return np.ascontiguousarray(samples, dtype=np.float32), rate
 
 
@@ -93,6 +96,7 @@ def read_utterance(
     return read_audio(
         utterance.audio, utterance.start, utterance.duration, sampling_rate=sampling_rate,
         channel=utterance.channel if utterance.channels > 1 else None, mix_down=mix_down, resample=resample,
+        speed=utterance.speed,
     )
 
 

@@ -26,7 +26,8 @@ class Utterance:
     """One transcribed stretch of audio; `start`, `duration` and `recording_duration` in seconds.
 
     `channel` (from 0) of `channels` in the file; None where nobody has chosen one. `recording` and
-    `recording_duration` are for utterances that are not a recording of their own.
+    `recording_duration` are for utterances that are not a recording of their own. `speed`: how much faster than its
+    file it is played; all times are as it is played.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Utterance:
     channels: int = 1
     recording: str = ""
     recording_duration: float = 0.0
+    speed: float = 1.0
 
     @property
     def recording_id(self) -> str:
@@ -47,7 +49,7 @@ class Utterance:
 
     @property
     def recording_samples(self) -> int:
-        """Samples per channel of the whole recording."""
+        """Samples per channel of the whole recording, as it is played."""
         return round((self.recording_duration or self.start + self.duration) * self.sampling_rate)
 
 
@@ -95,6 +97,7 @@ def write_manifest(folder: Path, split: str, utterances: Iterable[Utterance]) ->
     utterances that say different things of one recording.
     """
     from lhotse.audio import AudioSource, Recording
+    from lhotse.augmentation import Speed
     from lhotse.supervision import SupervisionSegment
 
     check_split_name(split)
@@ -115,6 +118,7 @@ def write_manifest(folder: Path, split: str, utterances: Iterable[Utterance]) ->
             num_samples=utterance.recording_samples,
             duration=utterance.recording_samples / utterance.sampling_rate,
             channel_ids=channels,
+            transforms=None if utterance.speed == 1 else [Speed(factor=utterance.speed).to_dict()],
         )
         if recordings.setdefault(recording.id, recording) != recording:
             raise InputError(f"{folder}: recording {recording.id} of utterance {utterance.id} ({split}) "
@@ -199,15 +203,26 @@ def _check_types(record: Any) -> None:
 
 def _audio_path(recording: Any, folder: Path, where: str) -> Path:
     """The one audio file of a Lhotse recording; relative paths belong to the manifest's folder."""
-    if len(recording.sources) != 1 or recording.sources[0].type != "file" or recording.transforms:
+    if len(recording.sources) != 1 or recording.sources[0].type != "file" or _speed(recording) is None:
         raise InputError(f"{where}: recording {recording.id} is not one plain audio file; commands, "
-                         "addresses, several files and transforms are not read")
+                         "addresses, several files, and transforms other than one of speed, are not read")
     path = Path(recording.sources[0].source)
     if path.is_absolute():
         return path
     beside = folder / path
     # Lhotse's own tools write paths relative to the folder that they were run in.
     return path.absolute() if not beside.exists() and path.exists() else beside
+
+
+def _speed(recording: Any) -> float | None:
+    """By Lhotse's transform of that name; None where there are others."""
+    transforms = [one if isinstance(one, dict) else one.to_dict() for one in recording.transforms or []]
+    if not transforms:
+        return 1.0
+    if len(transforms) > 1 or transforms[0]["name"] != "Speed":
+        return None
+    factor = float(transforms[0]["kwargs"]["factor"])
+    return factor if 0 < factor < math.inf else None
 
 
 def _to_utterance(supervision: Any, recording: Any, audio: Path, where: str) -> Utterance:
@@ -234,6 +249,7 @@ def _to_utterance(supervision: Any, recording: Any, audio: Path, where: str) -> 
         channels=recording.num_channels,
         recording=recording.id if recording.id != supervision.id else "",
         recording_duration=recording_duration,
+        speed=_speed(recording) or 1.0,
     )
 
 

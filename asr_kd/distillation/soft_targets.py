@@ -1,12 +1,16 @@
 """The cache of soft targets: for every frame the teacher's k best pdfs, in 16 bits, memory-mapped.
 
-A folder with `pdf_ids.u16` (frames, k), `log_probs.f16` (frames, k), `log_tail.f16` (frames,), all little-endian
-and in the order of the frame store's rows, and `soft_targets.json`. Log-probabilities are natural, of
-softmax(logits / T); `log_tail` is the logarithm of the mass of all other pdfs. How a loss spreads that mass:
-`asr_kd.distillation.objective.SparseDistillationLoss`.
+A folder with the columns `pdf_ids` u2 (frames, k), `log_probs` f2 (frames, k), `log_tail` f2 (frames,), `log_norm` f4
+(frames,) and, where it was asked for, the teacher's last hidden layer `hidden` f2 (frames, hidden_dim), in shards
+(sharded_arrays.py) and in the order of the frame store's rows, and `soft_targets.json`. Log-probabilities are natural,
+of softmax(logits / T); `log_tail` is the logarithm of the mass of all other pdfs. `log_norm` turns log-probabilities
+into logits / T: noise on the teacher's logits, drawn anew in every epoch, and a distance of logits want it, and what
+the cache must hold for a projector is `hidden`. How a loss spreads the tail's mass:
+`asr_kd.distillation.divergence.SparseDistillationLoss`.
 """
 
-import zlib
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.files import fsync_tree, hash_json, read_json, remove, write_json
 from asr_kd.core.log import get_logger
 from asr_kd.core.progress import ProgressBar
+from asr_kd.distillation.sharded_arrays import Column, ShardedArrays
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.splice import SplicedFrames
 from asr_kd.training.data import frames_digest
@@ -32,6 +37,7 @@ logger = get_logger(__name__)
 _CARD = "soft_targets.json"
 _BLOCK = 1 << 15  # frames forwarded, written and check-summed at a time
 _CHUNK = 2048  # frames forwarded at a time
+_SHARD = 128  # blocks: about four million frames, 12 hours of speech
 
 
 class SoftTargetsKey(Config):
@@ -42,16 +48,20 @@ class SoftTargetsKey(Config):
     hmm: str = Field(description="digest of the HMM model: what pdf-ids mean")
     temperature: float = Field(1.0, gt=0)
     top_k: int = Field(gt=0)
+    hidden: bool = Field(False, description="whether the teacher's last hidden layer is kept too")
 
 
 class _Card(Config):
-    format: int = 1
+    format: int = 2
     key: SoftTargetsKey
     num_frames: int
     num_pdfs: int
+    hidden_dim: int | None
     precision: str
     block: int
-    checksums: list[int]  # one a block, over its three arrays
+    shard: int  # blocks
+    checksums: list[int]  # one a block, over all columns
+    tail_mass: list[float]  # one a block, summed over frames
 
 
 class SoftTargets:
@@ -59,37 +69,65 @@ class SoftTargets:
 
     def __init__(self, folder: Path, card: _Card) -> None:
         self.key, self.num_frames, self.num_pdfs = card.key, card.num_frames, card.num_pdfs
-        self.top_k = min(card.key.top_k, card.num_pdfs)
+        self.top_k, self.hidden_dim = min(card.key.top_k, card.num_pdfs), card.hidden_dim
         self.digest = hash_json(card.model_dump())
-        self._arrays = _map_arrays(folder, card.num_frames, self.top_k, "r")
+        self._card, self._arrays = card, _arrays(folder, card, "r")
+
+    @property
+    def num_bytes(self) -> int:
+        return self._arrays.num_bytes
+
+    @property
+    def lost_mass(self) -> float:
+        """The teacher's probability on pdfs that are not kept, mean over frames."""
+        return math.fsum(self._card.tail_mass) / self.num_frames
+
+    @property
+    def divergence_error(self) -> float:
+        """A bound on what the cached divergence, T² KL, lacks of the true one, in nats a frame, where the student
+        spreads the tail evenly: T² · lost mass · log(pdfs not kept). Its gradient by the logits is off by at most 2 T
+        times the lost mass, whatever the student (L1 norm). To both comes what 16 bits round off: at most 1/2048 of a
+        log-probability."""
+        return self.key.temperature ** 2 * self.lost_mass * math.log(max(self.num_pdfs - self.top_k, 1))
 
     @staticmethod
-    def open(folder: Path, key: SoftTargetsKey) -> "SoftTargets":
-        """Open the cache of `key`. Another key, and a missing, truncated or damaged file, raise InputError."""
+    def open(folder: Path, **expected: Any) -> "SoftTargets":
+        """Open a cache. One whose key (`SoftTargetsKey`) is not as expected, and a missing, truncated or damaged file,
+        raise InputError."""
         folder = Path(folder)
         try:
             card = _Card.model_validate(read_json(folder / _CARD))
         except pydantic.ValidationError as error:
             raise InputError(f"{folder / _CARD}: not a card of soft targets "
                              f"({error.errors(include_url=False)[0]['msg']}); remove {folder}") from error
-        _check_key(folder, card.key, key)
+        _check_key(folder, card.key, expected)
         targets = SoftTargets(folder, card)
         if len(card.checksums) != -(-card.num_frames // card.block):
             raise InputError(f"{folder / _CARD}: {len(card.checksums)} checksums for {card.num_frames} frames; remove "
                              f"{folder}")
-        for index, expected in enumerate(card.checksums):
+        for index, checksum in enumerate(card.checksums):
             begin = index * card.block
-            if _checksum(targets._arrays, begin, min(begin + card.block, card.num_frames)) != expected:
+            if targets._arrays.checksum(begin, min(begin + card.block, card.num_frames)) != checksum:
                 raise InputError(f"{folder}: soft targets of frames {begin} and on are damaged (checksum differs); "
                                  f"remove {folder} and make them again")
         return targets
 
     def gather(self, frame_indices: NDArray[np.int64]) -> dict[str, Tensor]:
-        """soft_pdf_ids int64 and soft_log_probs float32 (batch, k), soft_log_tail float32 (batch,)."""
-        pdf_ids, log_probs, log_tail = (array[frame_indices] for array in self._arrays)
-        return {"soft_pdf_ids": torch.from_numpy(pdf_ids.astype(np.int64)),
-                "soft_log_probs": torch.from_numpy(log_probs.astype(np.float32)),
-                "soft_log_tail": torch.from_numpy(log_tail.astype(np.float32))}
+        """soft_pdf_ids int64 and soft_log_probs float32 (batch, k), soft_log_tail and soft_log_norm float32 (batch,);
+        soft_hidden float16 (batch, hidden_dim) where it is kept."""
+        pdf_ids, *others = self._arrays.gather(frame_indices)
+        found = {"soft_pdf_ids": torch.from_numpy(pdf_ids.astype(np.int64))}
+        for name, values in zip(_GATHERED[1:4], others, strict=False):
+            found[name] = torch.from_numpy(values.astype(np.float32))
+        if self.hidden_dim is not None:
+            found["soft_hidden"] = torch.from_numpy(others[-1])
+        return found
+
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        """The same of all frames, on a device, nearly as they are stored."""
+        columns = self._arrays.gather(np.arange(self.num_frames))
+        columns[0] = columns[0].astype(np.int32)  # PyTorch cannot pick rows of 16 bits without sign
+        return {name: torch.from_numpy(values).to(device) for name, values in zip(_GATHERED, columns, strict=False)}
 
 
 def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargetsKey, *, left: int = 7,
@@ -104,36 +142,40 @@ def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key:
     """
     folder = Path(folder)
     if folder.exists():
-        return SoftTargets.open(folder, key)
+        return SoftTargets.open(folder, **key.model_dump())
     if key.features != frames_digest(store):
         raise InputError(f"{folder}: soft targets of features {key.features[:12]} asked for, but the frame store "
                          f"{store.folder} holds {frames_digest(store)[:12]}")
     spliced = SplicedFrames.of(store, left, right)
-    if precision == "auto":
+    partial = folder.with_name(folder.name + ".partial")
+    begun = _begun(partial)
+    if precision == "auto" and begun is not None:
+        precision = begun.precision
+    elif precision == "auto":
         precision = "bfloat16" if bfloat16_gains(next(teacher.parameters()).device) else "float32"
-    num_pdfs = _forward(teacher, spliced.gather(np.arange(1)), precision).shape[-1]
+    logits, hidden = _forward(teacher, spliced.gather(np.arange(1)), precision, key.hidden)
+    num_pdfs = logits.shape[-1]
     if num_pdfs > 1 << 16:
         raise InputError(f"{folder}: {num_pdfs} pdfs do not fit 16-bit pdf-ids")
-    top_k = min(key.top_k, num_pdfs)
     card = _Card(key=key, num_frames=store.num_frames, num_pdfs=num_pdfs, precision=precision, block=_BLOCK,
-                 checksums=[])
-    partial = folder.with_name(folder.name + ".partial")
+                 hidden_dim=None if hidden is None else hidden.shape[-1], shard=_SHARD, checksums=[], tail_mass=[])
     try:
-        checksums = _resume(partial, card)
-        arrays = _map_arrays(partial, store.num_frames, top_k, "r+" if checksums else "w+")
+        card = _resume(partial, begun, card)
+        arrays = _arrays(partial, card, "r+" if card.checksums else "w+")
         with ProgressBar(store.num_frames, "soft targets", "frames") as bar:
-            bar.update(min(len(checksums) * _BLOCK, store.num_frames))
-            for begin in range(len(checksums) * _BLOCK, store.num_frames, _BLOCK):
-                end = min(begin + _BLOCK, store.num_frames)
+            bar.update(min(len(card.checksums) * _BLOCK, store.num_frames))
+            for begin in range(len(card.checksums) * _BLOCK, store.num_frames, _BLOCK):
+                end, tail_mass = min(begin + _BLOCK, store.num_frames), 0.0
                 for first in range(begin, end, _CHUNK):
                     rows = np.arange(first, min(first + _CHUNK, end))
-                    logits = _forward(teacher, spliced.gather(rows), precision)
-                    for array, values in zip(arrays, _sparse(logits / key.temperature, top_k), strict=True):
-                        array[rows[0]:rows[-1] + 1] = values
-                checksums.append(_checksum(arrays, begin, end))
-                for array in arrays:
-                    array.flush()
-                write_json(partial / _CARD, card.model_copy(update={"checksums": checksums}).model_dump())
+                    logits, hidden = _forward(teacher, spliced.gather(rows), precision, key.hidden)
+                    values = _columns_of(logits / key.temperature, min(key.top_k, num_pdfs), hidden)
+                    arrays.write(first, values)
+                    tail_mass += float(np.exp(values[2], dtype=np.float64).sum())
+                arrays.flush(begin)
+                card = card.model_copy(update={"checksums": [*card.checksums, arrays.checksum(begin, end)],
+                                               "tail_mass": [*card.tail_mass, tail_mass]})
+                write_json(partial / _CARD, card.model_dump())
                 bar.update(end - begin)
         del arrays
         fsync_tree(partial)
@@ -141,7 +183,7 @@ def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key:
     except OSError as error:
         raise WorkError(f"{folder}: soft targets cannot be written ({error}); make room and run again, it goes on "
                         "where it stopped") from error
-    return SoftTargets.open(folder, key)
+    return SoftTargets.open(folder, **key.model_dump())
 
 
 def sparse_posteriors(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,64 +197,61 @@ def sparse_posteriors(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tenso
     return pdf_ids, best, tail
 
 
-def _sparse(logits: Tensor, top_k: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    pdf_ids, log_probs, log_tail = sparse_posteriors(logits, top_k)
-    return (pdf_ids.cpu().numpy().astype("<u2"), log_probs.cpu().numpy().astype("<f2"),
-            log_tail.cpu().numpy().astype("<f2"))
+def _columns_of(logits: Tensor, top_k: int, hidden: Tensor | None) -> list[NDArray[Any]]:
+    columns = [*sparse_posteriors(logits, top_k), logits.logsumexp(-1), *([] if hidden is None else [hidden])]
+    return [values.cpu().numpy().astype(dtype) for values, dtype in zip(columns, _DTYPES, strict=False)]
 
 
-def _forward(teacher: nn.Module, inputs: Tensor, precision: str) -> Tensor:
+def _forward(teacher: nn.Module, inputs: Tensor, precision: str, with_hidden: bool) -> tuple[Tensor, Tensor | None]:
     device = next(teacher.parameters()).device
     teacher.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return teacher(inputs.to(device)).float()
+        if not with_hidden:
+            return teacher(inputs.to(device)).float(), None
+        hidden = teacher.hidden(inputs.to(device))  # type: ignore[operator]
+        return teacher.output_layer(hidden).float(), hidden.float()  # type: ignore[operator]
 
 
-def _resume(partial: Path, card: _Card) -> list[int]:
-    """Checksums of the blocks that a killed run has finished; anything that does not fit is begun anew."""
-    if (partial / _CARD).is_file():
+def _begun(partial: Path) -> _Card | None:
+    """The card that a killed run has left."""
+    try:
+        return _Card.model_validate(read_json(partial / _CARD)) if (partial / _CARD).is_file() else None
+    except (pydantic.ValidationError, InputError):
+        return None
+
+
+def _resume(partial: Path, begun: _Card | None, card: _Card) -> _Card:
+    """The card of the blocks that a killed run has finished; anything that does not fit is begun anew."""
+    if begun is not None and begun.model_copy(update={"checksums": [], "tail_mass": []}) == card:
         try:
-            found = _Card.model_validate(read_json(partial / _CARD))
-            if found.model_copy(update={"checksums": []}) == card:
-                arrays = _map_arrays(partial, card.num_frames, min(card.key.top_k, card.num_pdfs), "r")
-                blocks = [(i * _BLOCK, min((i + 1) * _BLOCK, card.num_frames)) for i in range(len(found.checksums))]
-                if [_checksum(arrays, begin, end) for begin, end in blocks] == found.checksums:
-                    logger.info("soft targets: going on after %d finished blocks", len(blocks))
-                    return list(found.checksums)
-        except (pydantic.ValidationError, InputError):
+            arrays = _arrays(partial, card, "r")
+            blocks = [(i * _BLOCK, min((i + 1) * _BLOCK, card.num_frames)) for i in range(len(begun.checksums))]
+            if [arrays.checksum(begin, end) for begin, end in blocks] == begun.checksums:
+                logger.info("soft targets: going on after %d finished blocks", len(blocks))
+                return begun
+        except InputError:
             logger.info("soft targets: %s is of no use, beginning anew", partial)
     remove(partial)
     partial.mkdir(parents=True)
-    return []
+    return card
 
 
-def _map_arrays(folder: Path, num_frames: int, top_k: int, mode: Any) -> list[np.memmap[Any, Any]]:
-    arrays = []
-    for name, dtype, shape in (("pdf_ids.u16", "<u2", (num_frames, top_k)),
-                               ("log_probs.f16", "<f2", (num_frames, top_k)),
-                               ("log_tail.f16", "<f2", (num_frames,))):
-        path = folder / name
-        if mode != "w+":
-            expected = int(np.prod(shape)) * 2
-            size = path.stat().st_size if path.is_file() else None
-            if size != expected:
-                found = "missing" if size is None else f"{size} bytes"
-                raise InputError(f"{path}: {found}, expected {expected} bytes; remove {folder} and make the soft "
-                                 "targets again")
-        arrays.append(np.memmap(path, dtype, mode, shape=shape))
-    return arrays
+_GATHERED = ("soft_pdf_ids", "soft_log_probs", "soft_log_tail", "soft_log_norm", "soft_hidden")
+_DTYPES = ("<u2", "<f2", "<f2", "<f4", "<f2")
 
 
-def _checksum(arrays: list[np.memmap[Any, Any]], begin: int, end: int) -> int:
-    value = 0
-    for array in arrays:
-        value = zlib.crc32(np.ascontiguousarray(array[begin:end]).data.cast("B"), value)
-    return value
+def _arrays(folder: Path, card: _Card, mode: str) -> ShardedArrays:
+    top_k = min(card.key.top_k, card.num_pdfs)
+    widths = {"pdf_ids": top_k, "log_probs": top_k, "log_tail": 0, "log_norm": 0}
+    if card.hidden_dim is not None:
+        widths["hidden"] = card.hidden_dim
+    columns = [Column(name, dtype, width) for (name, width), dtype in zip(widths.items(), _DTYPES, strict=False)]
+    return ShardedArrays(folder, columns, card.num_frames, card.block * card.shard, mode)
 
 
-def _check_key(folder: Path, found: SoftTargetsKey, wanted: SoftTargetsKey) -> None:
-    for name in SoftTargetsKey.model_fields:
-        own, given = getattr(found, name), getattr(wanted, name)
+def _check_key(folder: Path, found: SoftTargetsKey, expected: Mapping[str, Any]) -> None:
+    for name, given in expected.items():
+        own = getattr(found, name)
         if own != given:
             raise InputError(f"{folder}: stale soft targets, of {name} {str(own)[:12]}, but {name} "
                              f"{str(given)[:12]} is in use; remove {folder} and make them again")

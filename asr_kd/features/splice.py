@@ -44,12 +44,12 @@ class SplicedFrames:
         self.dtype = dtype
         self.frame_dim = frames.shape[1]
         self.dim = (left + 1 + right) * self.frame_dim
-        self._stored = {np.dtype(np.float16): torch.float16, np.dtype(np.float32): torch.float32,
-                        np.dtype(np.uint8): torch.uint8}[frames.dtype]
+        self.stored = {np.dtype(np.float16): torch.float16, np.dtype(np.float32): torch.float32,
+                       np.dtype(np.uint8): torch.uint8}[frames.dtype]
         # Rows are only moved about: numba need not know float16. One dimension: a window is one stretch of it.
         width = {1: np.uint8, 2: np.uint16, 4: np.uint32}[frames.dtype.itemsize]
-        self._values = np.asarray(frames).reshape(-1).view(width)
-        self._scale, self._offset = scale, offset
+        self.values = np.asarray(frames).reshape(-1).view(width)
+        self.scale, self.offset = scale, offset
 
     @classmethod
     def of(
@@ -72,12 +72,34 @@ class SplicedFrames:
         An index that is in none of the utterances raises IndexError.
         """
         indices = np.ascontiguousarray(global_frame_indices, dtype=np.int64)
-        spliced = np.empty((len(indices), self.dim), dtype=self._values.dtype)
-        bad = _gather(self._values, self.begins, self.ends, indices, self.left, self.right, self.frame_dim, spliced)
+        spliced = np.empty((len(indices), self.dim), dtype=self.values.dtype)
+        bad = _gather(self.values, self.begins, self.ends, indices, self.left, self.right, self.frame_dim, spliced)
         if bad >= 0:
             raise IndexError(f"frame {indices[bad]} is in no utterance")
-        result = torch.from_numpy(spliced).view(self._stored).to(self.dtype)
-        return result if self._stored != torch.uint8 else result.mul_(self._scale).add_(self._offset)
+        result = torch.from_numpy(spliced).view(self.stored).to(self.dtype)
+        return result if self.stored != torch.uint8 else result.mul_(self.scale).add_(self.offset)
+
+
+class SplicedFramesOnDevice:
+    """The same frames in the memory of a device, gathered there."""
+
+    def __init__(self, frames: SplicedFrames, device: torch.device) -> None:
+        stored = torch.from_numpy(np.array(frames.values)).view(frames.stored).view(-1, frames.frame_dim)
+        lengths = frames.ends - frames.begins
+        rows = np.concatenate([np.arange(begin, end) for begin, end in zip(frames.begins, frames.ends, strict=True)])
+        first, last = np.full(len(stored), -1, np.int64), np.full(len(stored), -1, np.int64)
+        first[rows], last[rows] = np.repeat(frames.begins, lengths), np.repeat(frames.ends - 1, lengths)
+        self._frames, self._dtype = stored.to(device), frames.dtype
+        self._first, self._last = torch.from_numpy(first).to(device), torch.from_numpy(last).to(device)
+        self._window = torch.arange(-frames.left, frames.right + 1, device=device)
+        self._scaled = frames.stored == torch.uint8
+        self._scale, self._offset = frames.scale, frames.offset
+
+    def gather(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows of the store (batch,) int64, on the device -> (batch, (left + 1 + right) * dim)."""
+        around = (rows[:, None] + self._window).clamp(self._first[rows, None], self._last[rows, None])
+        spliced = self._frames[around].flatten(1).to(self._dtype)
+        return spliced.mul_(self._scale).add_(self._offset) if self._scaled else spliced
 
 
 @njit(nogil=True, cache=True)

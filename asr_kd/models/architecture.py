@@ -23,19 +23,22 @@ class NetworkConfig(Config):
     activation: Literal["relu", "sigmoid"] = "sigmoid"
     batch_norm: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)
+    output_rank: int = Field(0, ge=0, description="highway: rank of a factorised softmax layer; 0: whole")
 
     @pydantic.model_validator(mode="after")
-    def _highway_has_no_options(self) -> "NetworkConfig":
-        if self.architecture == "highway" and (
-                self.activation != "sigmoid" or self.batch_norm or self.dropout):
-            raise ValueError("a highway network is sigmoid, without batch_norm and dropout")
+    def _options_of_one_architecture(self) -> "NetworkConfig":
+        if self.architecture == "highway" and (self.activation != "sigmoid" or self.batch_norm):
+            raise ValueError("a highway network is sigmoid, without batch_norm")
+        if self.architecture == "dnn" and self.output_rank:
+            raise ValueError("output_rank is of highway networks")
         return self
 
 
 def build_network(config: NetworkConfig, input_dim: int, num_pdfs: int) -> DNN | HighwayDNN:
     """A freshly initialised network (from PyTorch's default generator: seed it first)."""
     if config.architecture == "highway":
-        return HighwayDNN(input_dim, config.hidden_dim, config.num_layers, num_pdfs)
+        return HighwayDNN(input_dim, config.hidden_dim, config.num_layers, num_pdfs, config.output_rank,
+                          config.dropout)
     return DNN(input_dim, config.hidden_dim, config.num_layers, num_pdfs, config.activation,
                config.batch_norm, config.dropout)
 
@@ -65,3 +68,9 @@ def restore_network(description: dict[str, Any]) -> DNN | HighwayDNN:
 def count_parameters(model: nn.Module) -> int:
     """Number of trained parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def hidden_dim(model: nn.Module) -> int | None:
+    """Width of the last hidden layer of a network that can give it (`hidden`), else None."""
+    known = getattr(model, "hyperparameters", {})
+    return int(known["hidden_dim"]) if hasattr(model, "hidden") and "hidden_dim" in known else None

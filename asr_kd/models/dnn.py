@@ -44,7 +44,12 @@ class DNN(nn.Module):
         self._initialise(activation)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.output_layer(self.hidden_layers(inputs))
+        return self.output_layer(self.hidden(inputs))
+
+    def hidden(self, inputs: Tensor) -> Tensor:
+        """(..., input_dim) -> (..., hidden_dim), the last hidden layer."""
+        hidden: Tensor = self.hidden_layers(inputs)
+        return hidden
 
     @torch.no_grad()
     def _initialise(self, activation: Activation) -> None:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr_kd.models.dropout import MaskBankDropout
+
 
 class HighwayDNN(nn.Module):
     """A highway DNN: `h_l = sigmoid(W_l h + b_l) * T(h) + h * C(h)` for layers 2 to `num_layers`.
@@ -11,23 +13,32 @@ class HighwayDNN(nn.Module):
     The transform gate `T(h) = sigmoid(W_T h)` and the carry gate `C(h) = sigmoid(W_C h)` are separate, have no bias
     and are the same for all layers. Layer 1 is plain, since the equation wants input and output of
     one width. `W_l`, `W_T` and `W_C` are stacked, so that a layer is one matrix product (eq. 5).
-    Weights are Xavier-uniform, biases 0.
+    Weights are Xavier-uniform, biases 0. `output_rank` factorises the softmax layer's matrix into two of that rank
+    (Sainath et al., ICASSP 2013), 0 leaves it whole. `dropout` falls on what a layer adds, not on what its carry gate
+    passes on, so that every layer still sees what came before.
 
     forward: (..., input_dim) -> (..., num_pdfs) logits, to be read through log-softmax.
     Lu, Guo, Renals, "Knowledge distillation for small-footprint highway networks", arXiv 1608.00892, eq. 4 and 5.
     """
 
-    def __init__(self, input_dim: int, hidden_dim: int, num_layers: int, num_pdfs: int) -> None:
+    def __init__(self, input_dim: int, hidden_dim: int, num_layers: int, num_pdfs: int, output_rank: int = 0,
+                 dropout: float = 0.0) -> None:
         super().__init__()
         if min(input_dim, hidden_dim, num_layers, num_pdfs) < 1:
             raise ValueError("input_dim, hidden_dim, num_layers and num_pdfs must be at least 1")
-        self.hyperparameters = {
+        self.hyperparameters: dict[str, int | float] = {
             "input_dim": input_dim, "hidden_dim": hidden_dim, "num_layers": num_layers, "num_pdfs": num_pdfs}
+        if output_rank:
+            self.hyperparameters["output_rank"] = output_rank
+        if dropout:
+            self.hyperparameters["dropout"] = dropout
+        self.dropout = MaskBankDropout(dropout)
         self.input_layer = nn.Linear(input_dim, hidden_dim)
         self.hidden_layers = nn.ModuleList([nn.Linear(hidden_dim, hidden_dim) for _ in range(num_layers - 1)])
         self.transform_gate = nn.Linear(hidden_dim, hidden_dim, bias=False)
         self.carry_gate = nn.Linear(hidden_dim, hidden_dim, bias=False)
-        self.output_layer = nn.Linear(hidden_dim, num_pdfs)
+        self.output_layer: nn.Module = nn.Linear(hidden_dim, num_pdfs) if not output_rank else nn.Sequential(
+            nn.Linear(hidden_dim, output_rank, bias=False), nn.Linear(output_rank, num_pdfs))
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -35,6 +46,11 @@ class HighwayDNN(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.output_layer(self.hidden(inputs))
+        return logits
+
+    def hidden(self, inputs: Tensor) -> Tensor:
+        """(..., input_dim) -> (..., hidden_dim), the last hidden layer."""
         hidden = torch.sigmoid(self.input_layer(inputs))
         gates = torch.cat([self.transform_gate.weight, self.carry_gate.weight])
         no_bias = gates.new_zeros(len(gates))
@@ -42,5 +58,5 @@ class HighwayDNN(nn.Module):
             assert isinstance(layer, nn.Linear)
             packed = F.linear(hidden, torch.cat([layer.weight, gates]), torch.cat([layer.bias, no_bias]))
             activation, transform, carry = torch.sigmoid(packed).chunk(3, dim=-1)
-            hidden = activation * transform + hidden * carry
-        return self.output_layer(hidden)
+            hidden = self.dropout(activation) * transform + hidden * carry
+        return hidden

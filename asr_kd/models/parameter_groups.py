@@ -20,9 +20,22 @@ GROUPS = {
 def train_only(model: nn.Module, groups: Sequence[str]) -> int:
     """Let the parameters of these groups move and no others; returns how many numbers that are.
 
-    A group is a name of GROUPS or a pattern over the names of the model's parameters (`hidden_layers.0.*`). InputError
-    for one that fits no parameter.
+    InputError for a group that fits no parameter.
     """
+    chosen = _names_of(model, groups)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in chosen)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def parameters_of(model: nn.Module, groups: Sequence[str]) -> list[nn.Parameter]:
+    """The parameters of these groups. InputError for a group that fits none."""
+    chosen = _names_of(model, groups)
+    return [parameter for name, parameter in model.named_parameters() if name in chosen]
+
+
+def _names_of(model: nn.Module, groups: Sequence[str]) -> set[str]:
+    """A group is a name of GROUPS or a pattern over the names of the model's parameters (`hidden_layers.0.*`)."""
     chosen: set[str] = set()
     names = [name for name, _ in model.named_parameters()]
     for group in groups:
@@ -31,6 +44,4 @@ def train_only(model: nn.Module, groups: Sequence[str]) -> int:
             raise InputError(f"no parameter of this {type(model).__name__} belongs to the group {group!r}; groups are "
                              f"{', '.join(GROUPS)} or patterns over {', '.join(names[:3])}, ...")
         chosen |= fitting
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in chosen)
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return chosen

@@ -22,6 +22,8 @@ from asr_kd.scoring.system_counts import SystemCounts
 
 # Besides its own baseline and teacher, and what it is scored to be compared with, every system is compared with these.
 REFERENCE_IDS = ("gmm-tri", "hdnn128-kd")
+# The best teacher: how far students come on the way to it is told of all of them, whoever taught them.
+HEADLINE_TEACHER = "teacher-smbr"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class ResultRow:
     counts: tuple[SystemCounts, ...]
     wer: Estimate
     comparisons: dict[str, Comparison]
-    share: ShareOfGap | None
+    shares: tuple[ShareOfGap, ...]  # to its own teacher, and to the headline's
 
     @property
     def id(self) -> str:
@@ -142,12 +144,14 @@ def _judge_system(
         name for name in (own.baseline, own.teacher, own.start, *own.versus, *REFERENCE_IDS) if name and name != own.id
     )
     present = {name: _speakers(systems[name]) for name in others if name in systems}
-    share = None
-    if own.baseline in present and own.teacher in present:
-        found = share_of_gap_closed(system, present[own.baseline], present[own.teacher], draws)
-        share = None if found is None else ShareOfGap(own.baseline, own.teacher, found)
+    shares = []
+    if own.teacher is not None and own.baseline is not None and own.baseline in present:
+        for teacher in dict.fromkeys((own.teacher, HEADLINE_TEACHER)):
+            if teacher in systems:
+                found = share_of_gap_closed(system, present[own.baseline], _speakers(systems[teacher]), draws)
+                shares += [] if found is None else [ShareOfGap(own.baseline, teacher, found)]
     comparisons = {name: compare(system, other, draws) for name, other in present.items()}
-    return ResultRow(seeds, wer_interval(system, draws), comparisons, share)
+    return ResultRow(seeds, wer_interval(system, draws), comparisons, tuple(shares))
 
 
 def _speakers(seeds: tuple[SystemCounts, ...]) -> list[dict[str, Any]]:

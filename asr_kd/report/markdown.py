@@ -23,7 +23,13 @@ def render_results(recipe: str, rows: Sequence[ResultRow]) -> str:
     ]
     for split, of_split in groupby(rows, key=lambda row: row.split):
         systems = [row for row in of_split if not is_of_pass(row)]
-        parts += _render_split(split, systems) if systems else []
+        elsewhere = {row.id for row in rows if row.split != split}
+        alone = [row for row in systems if row.id not in elsewhere]
+        if len(alone) == len(systems):
+            alone = []
+        parts += _render_split(split, [row for row in systems if row not in alone]) if systems else []
+        if alone:
+            parts += [f"Grids and trials, scored on {split} alone:", _systems_table(alone)]
     curves = pass_curves(rows)
     if curves:
         parts += [
@@ -53,7 +59,7 @@ def _render_split(split: str, rows: list[ResultRow]) -> list[str]:
     parts.append(_systems_table(rows))
     if any(row.comparisons for row in rows):
         parts += ["Paired differences:", _comparisons_table(rows)]
-    if any(row.share for row in rows):
+    if any(row.shares for row in rows):
         parts += [
             "Share of the gap closed, (CE − student) / (CE − teacher), where CE − teacher is significantly above zero:",
             _shares_table(rows),
@@ -107,13 +113,13 @@ def _shares_table(rows: list[ResultRow]) -> str:
     cells = [
         [
             f"`{row.id}`",
-            f"`{row.share.baseline}`",
-            f"`{row.share.teacher}`",
-            number(100 * row.share.estimate.value),
-            interval(100 * row.share.estimate.low, 100 * row.share.estimate.high, 0),
+            f"`{share.baseline}`",
+            f"`{share.teacher}`",
+            number(100 * share.estimate.value),
+            interval(100 * share.estimate.low, 100 * share.estimate.high, 0),
         ]
         for row in rows
-        if row.share is not None
+        for share in row.shares
     ]
     return markdown_table(["student", "CE", "teacher", "share %", "95 %"], cells, left={0, 1, 2})
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from asr_kd.core.files import atomic_file
 from asr_kd.report.comparisons import ResultRow
+from asr_kd.report.drawing import draw_panels
 from asr_kd.report.tables import markdown_table, number
 from asr_kd.scoring.system_counts import SystemCounts, TrainingPass
 
@@ -104,37 +105,9 @@ def passes_table(curves: Sequence[PassCurve]) -> str:
 
 def draw_passes(path: Path, curves: Sequence[PassCurve]) -> None:
     """An SVG of the curves: criterion, frame accuracy and dev WER by pass."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    criteria = [(f"{criterion} on held-out speakers, a frame", _values_of(criterion))
-                for criterion in dict.fromkeys(curve.criterion for curve in curves)]
-    measures: list[tuple[str, Callable[[PassCurve], dict[int, float]]]] = [
-        *criteria,
-        ("frame accuracy on held-out speakers, %", lambda curve: curve.frame_accuracy),
-        ("dev WER, %", lambda curve: curve.dev_wer)]
-    shown = measures if any(curve.dev_wer for curve in curves) else measures[:-1]
-    # Fixed names of elements and no date: the same curves give the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "asr_kd", "svg.fonttype": "none"}):
-        figure, panels = pyplot.subplots(1, len(shown), figsize=(4.6 * len(shown), 4.2), layout="constrained")
-        for panel, (title, values) in zip(panels, shown, strict=True):
-            for index, curve in enumerate(curves):
-                points = values(curve)
-                panel.plot(list(points), list(points.values()), marker="o", markersize=4, color=f"C{index % 10}",
-                           linestyle="-" if index < 10 else "--", label=curve.id)
-            panel.set_title(title, fontsize=10)
-            panel.set_xlabel("pass")
-            panel.xaxis.get_major_locator().set_params(integer=True)
-            panel.grid(alpha=0.3)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
-        with atomic_file(path) as file:
-            figure.savefig(file, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
-
-
-def _values_of(criterion: str) -> Callable[[PassCurve], dict[int, float]]:
-    """Values by pass of the curves of one criterion; nothing for the others."""
-    return lambda curve: curve.values if curve.criterion == criterion else {}
+    panels = [(f"{name} on held-out speakers, a frame", {c.id: c.values for c in curves if c.criterion == name})
+              for name in dict.fromkeys(curve.criterion for curve in curves)]
+    panels.append(("frame accuracy on held-out speakers, %", {c.id: c.frame_accuracy for c in curves}))
+    panels.append(("dev WER, %", {c.id: c.dev_wer for c in curves if c.dev_wer}))
+    with atomic_file(path) as file:
+        draw_panels(file, [panel for panel in panels if panel[1]], "pass")

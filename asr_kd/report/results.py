@@ -9,9 +9,19 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, write_json
 from asr_kd.core.recipe import find_recipe
 from asr_kd.report.comparisons import judge
+from asr_kd.report.distillation import (
+    CURVES_DRAWING,
+    distilled,
+    draw_learning_curves,
+    learning_curves,
+    render_distillation,
+)
 from asr_kd.report.markdown import PASSES_DRAWING, render_results
 from asr_kd.report.passes import draw_passes, pass_curves
 from asr_kd.scoring.system_counts import SystemCounts, read_counts_folder, write_counts
+
+# With so many students that a teacher taught, or fewer, there is nothing to compare on a page of its own.
+_FEW_STUDENTS = 2
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,12 @@ def make_results(recipe: Path, from_runs: list[Path] | None = None) -> Results:
     curves = pass_curves(rows)
     if curves:
         draw_passes(recipe / PASSES_DRAWING, curves)
+    if len(distilled(rows, "test")) > _FEW_STUDENTS:
+        learning = learning_curves(rows, "dev")
+        if learning:
+            draw_learning_curves(recipe / CURVES_DRAWING, learning)
+        with atomic_file(recipe / "DISTILLATION.md") as file:
+            file.write(render_distillation(recipe.resolve().name, rows))
     with atomic_file(recipe / "RESULTS.md") as file:
         file.write(render_results(recipe.resolve().name, rows))
     return Results(plain, replaced)

@@ -67,6 +67,17 @@ class TrainingPass:
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
+class TrainingEpoch:
+    """A network after an epoch on single frames: loss and frame accuracy (percent) on held-out training speakers, and
+    what its objective measured while it was trained (λ, gradients, singular values, ...)."""
+
+    number: int
+    loss: float
+    frame_accuracy: float | None
+    measures: dict[str, float]
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
 class LatticeCounts:
     """How good the lattices of a split are: the word error rates (percent) of their best paths, by the weights of the
     search, and of the paths nearest to the transcripts; arcs of word lattices a frame; bytes on disk."""
@@ -101,7 +112,7 @@ class SystemCounts:
     scored, `partial` where not the whole split was, `alignment` and `text_filter` (name-version) by which words were
     compared, `baseline` and `teacher` the ids of its own CE baseline and of its teacher, `start` that of the system
     from which its sequence training set out, `versus` what else it is to be compared with, `passes` how that training
-    went, `training_lattices` on what.
+    went, `training_lattices` on what; `epochs` how it was trained on frames.
     """
 
     id: Name
@@ -127,6 +138,7 @@ class SystemCounts:
     versus: tuple[Name, ...] = ()
     passes: tuple[TrainingPass, ...] | None = None
     training_lattices: TrainingLatticesCounts | None = None
+    epochs: tuple[TrainingEpoch, ...] | None = None
 
     @property
     def total(self) -> ErrorCounts:
@@ -157,7 +169,7 @@ def write_counts(folder: Path, counts: SystemCounts) -> Path:
     ordered = dataclasses.replace(counts, speakers=dict(sorted(counts.speakers.items())))
     path = Path(folder) / counts.file_name
     content = _ADAPTER.dump_python(ordered, mode="json")
-    later = ("passes", "start", "training_lattices", "versus")  # files older than these stay as they are
+    later = ("epochs", "passes", "start", "training_lattices", "versus")  # files older than these stay as they are
     write_json(path, {key: value for key, value in content.items() if value or key not in later})
     return path
 

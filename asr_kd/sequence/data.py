@@ -61,7 +61,8 @@ class UtteranceData:
         max_dropped: float = 0.05, targets: FrameTargets | None = None, teacher_paths: TeacherPaths | None = None,
         wants_labels: bool = False,
     ) -> None:
-        self.input_dim = store.dim * (left + 1 + right)
+        self.splice = left + 1 + right
+        self.input_dim = store.dim * self.splice
         self.num_pdfs_needed = int(table.pdfs.max()) + 1
         self.held_out_speakers = choose_held_out(store, held_out_speakers)
         self._store, self._lattices, self._table, self._alignments = store, lattices, table, alignments
@@ -98,6 +99,9 @@ class UtteranceData:
     def cv_batches(self, batch_size: int) -> list[NDArray[np.int64]]:
         """All held-out utterances, in minibatches no larger than those of training."""
         return self._filled(self.cv_utterances, min(batch_size, self._max_frames))
+
+    def hold_on(self, device: torch.device) -> None:
+        """Whole utterances and their lattices are put together on the CPU."""
 
     def utterances(self, indices: NDArray[np.int64]) -> list[str]:
         """Ids of the utterances of a batch."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from asr_kd.sequence.config import CriterionConfig
 from asr_kd.sequence.criteria import expected_accuracy, mutual_information
@@ -15,7 +15,7 @@ from asr_kd.training.data import Minibatch
 from asr_kd.training.objective import Objective
 
 
-class SequenceObjective(nn.Module):
+class SequenceObjective(Objective):
     """`-(1 / acoustic_scale) · criterion + p · frame loss`, a frame (arXiv 1608.00892, eq. 13).
 
     frame_objective: cross-entropy or distillation, the same that trains frames; used where the settings' smoothing p
@@ -25,11 +25,13 @@ class SequenceObjective(nn.Module):
     def __init__(self, config: CriterionConfig, log_priors: NDArray[np.float32], frame_objective: Objective) -> None:
         super().__init__()
         self.config, self.frame_objective = config, frame_objective
+        self.reads_hidden = bool(config.smoothing) and frame_objective.reads_hidden
+        self.collective = bool(config.smoothing) and frame_objective.collective
         self.register_buffer("log_priors", torch.from_numpy(log_priors.copy()), persistent=False)
         self._sums: dict[str, float] = {}
         self._frames = 0
 
-    def forward(self, logits: Tensor, minibatch: Minibatch) -> Tensor:
+    def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
         """logits (frames, pdfs) of an UtteranceBatch -> the mean loss of a frame, a scalar; NaN where a logit is not
         finite, since no path of the lattices has a score then."""
         assert isinstance(minibatch, UtteranceBatch)
@@ -41,7 +43,7 @@ class SequenceObjective(nn.Module):
         loss = -criterion.float() / self.config.acoustic_scale
         measured: dict[str, Tensor] = {self.config.criterion: criterion}
         if self.config.smoothing:
-            smoothing = self.frame_objective(logits, minibatch)
+            smoothing = self.frame_objective(logits, minibatch, hidden)
             loss = loss + self.config.smoothing * smoothing
             measured["smoothing"] = smoothing
         for name, value in measured.items():
@@ -57,7 +59,13 @@ class SequenceObjective(nn.Module):
         """The criterion a frame (smbr, mpe: expected accuracy, 0 to 1) and the unweighted frame loss."""
         means = {name: total / max(self._frames, 1) for name, total in self._sums.items()}
         self._sums, self._frames = {}, 0
-        return means
+        return means | {f"smoothing_{name}": value for name, value in self.frame_objective.take_measures().items()}
+
+    def set_progress(self, progress: float) -> None:
+        self.frame_objective.set_progress(progress)
+
+    def describe_state(self) -> dict[str, float]:
+        return self.frame_objective.describe_state()
 
     def _criterion(self, log_likelihoods: Tensor, batch: UtteranceBatch) -> Tensor:
         """The criterion of each utterance (utterances,)."""

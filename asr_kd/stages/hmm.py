@@ -7,12 +7,14 @@ from typing import Any
 
 from asr_kd.alignment.align import AlignConfig, ScoreSource, align_to_folder, gmm_score_source, matrix_score_source
 from asr_kd.alignment.alignment_store import AlignmentStore
+from asr_kd.bootstrap.adapted_alignment import adapted_score_source
 from asr_kd.bootstrap.lda_mllt import LdaMlltConfig, train_lda_mllt
 from asr_kd.bootstrap.monophone import MonophoneConfig, train_monophone
 from asr_kd.bootstrap.speaker_adaptive import SpeakerAdaptiveConfig, train_sat
 from asr_kd.bootstrap.triphone import TriphoneConfig, train_triphone
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
+from asr_kd.core.files import remove
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore
@@ -57,9 +59,11 @@ class SpeakerAdaptiveStageConfig(Config):
 
 
 class AlignStageConfig(Config):
-    """Forced alignment of one split."""
+    """Forced alignment of one split; adapt: by Gaussians with transforms that a first alignment supervises, which are
+    kept in `transforms/SPLIT`."""
 
     split: Name = "train"
+    adapt: bool = False
     alignment: AlignConfig = AlignConfig()
 
 
@@ -113,9 +117,18 @@ def align_split(
     store = FrameStore.open(inputs["features"] / config.split)
     model = HmmModel.load(inputs["hmm"])
     transcripts = transcripts_of(inputs["manifests"], config.split, store)
+    if config.adapt and ("network" in inputs or "transforms" in inputs):
+        raise InputError("adapt is for Gaussians without transforms; leave network and transforms out")
     with one_torch_thread():
-        _, drops = align_to_folder(output, model, _scores(inputs, config, model, store), store.ids, transcripts,
-                                   config.alignment)
+        if config.adapt:
+            remove(context.work / "first")
+            scores, transforms = adapted_score_source(model, store, transcripts, config.alignment,
+                                                      context.work / "first")
+        else:
+            scores = _scores(inputs, config, model, store)
+        _, drops = align_to_folder(output, model, scores, store.ids, transcripts, config.alignment)
+    if config.adapt:
+        transforms.save(output / TRANSFORMS / config.split)
     return drops.as_dict()
 
 

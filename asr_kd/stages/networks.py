@@ -9,21 +9,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import nn
 
 from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.core.config import Config, Name, build_config, read_settings
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import write_json
+from asr_kd.core.files import hash_json, write_json
 from asr_kd.core.stages import StageContext
-from asr_kd.distillation.objective import CachedObjective, DistillationConfig, TeacherObjective
+from asr_kd.distillation.config import DistillationConfig
+from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
+from asr_kd.distillation.teachers import CachedTeacher, Combination, LiveTeacher, Teacher, TeacherEnsemble
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
-from asr_kd.models.architecture import NetworkConfig, build_network
-from asr_kd.models.bundle import ModelCard, alignment_priors, load_bundle, save_bundle
+from asr_kd.models.architecture import NetworkConfig, build_network, hidden_dim
+from asr_kd.models.bundle import alignment_priors, load_bundle, save_bundle
+from asr_kd.models.parameter_groups import parameters_of
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import TrainingData, frames_digest
-from asr_kd.training.engine import train
+from asr_kd.training.engine import TrainingResult, train
 from asr_kd.training.objective import CrossEntropy, Objective
 
 BUNDLE = "model"
@@ -41,14 +45,19 @@ class NetworkStageConfig(Config):
     distillation: DistillationConfig | None = None
     splice_left: int = Field(7, ge=0)
     splice_right: int = Field(7, ge=0)
+    unlabelled: bool = Field(False, description="learn from the soft targets of frames without alignment too; "
+                             "cross_entropy_weight is 0 then")
 
 
 class SoftTargetsStageConfig(Config):
-    """How many of the teacher's pdfs a frame are kept, and at which temperature."""
+    """How many of the teacher's pdfs a frame are kept, at which temperature; hidden: its last hidden layer too, for a
+    projector; combination: how several teachers (the inputs teacher, teacher_2 and so on) become one."""
 
     split: Name = "train"
     top_k: int = Field(32, gt=0)
     temperature: float = Field(1.0, gt=0)
+    hidden: bool = False
+    combination: Combination = "posteriors"
 
 
 def train_network(
@@ -59,17 +68,22 @@ def train_network(
     hmm = HmmModel.load(inputs["hmm"])
     pdf_ids = aligned_pdf_ids(store, AlignmentStore.open(inputs["alignments"]), hmm)
     splice = (config.splice_left, config.splice_right)
-    objective, targets = frame_objective(inputs, config.distillation, config.split, splice, store, hmm)
+    torch.manual_seed(context.seed)
+    model = build_network(config.network, store.dim * (sum(splice) + 1), hmm.tree.num_pdfs)
+    objective, targets = frame_objective(inputs, config.distillation, config.split, splice, store, hmm, model)
+    if config.unlabelled and (targets is None or config.distillation is None
+                              or config.distillation.cross_entropy_weight):
+        raise InputError("frames without alignment teach by soft targets alone: with unlabelled give the input "
+                         "soft_targets, and leave cross_entropy_weight at 0")
     data = TrainingData(
         store, pdf_ids, left=config.splice_left, right=config.splice_right,
-        held_out_speakers=config.training.held_out_speakers, targets=targets,
+        held_out_speakers=config.training.held_out_speakers, targets=targets, unlabelled=config.unlabelled,
     )
-    torch.manual_seed(context.seed)
-    model = build_network(config.network, data.input_dim, hmm.tree.num_pdfs)
     result = train(model, data, objective, config.training, context.work, seed=context.seed,
                    description=context.name)
     provenance = {"stage": context.name, "seed": context.seed, "objective": objective.describe(),
-                  "training": config.training.model_dump(mode="json"), "result": result.as_dict()}
+                  "training": config.training.model_dump(mode="json"),
+                  "result": {**result.as_dict(), "curve": _curve(result)}}
     save_bundle(
         output / BUNDLE, model.cpu(), feature_recipe=store.recipe, splice_left=config.splice_left,
         splice_right=config.splice_right, hmm_digest=hmm.digest, lexicon_digest=hmm.lexicon.digest,
@@ -79,18 +93,39 @@ def train_network(
     return {**result.as_dict(), "history": result.history}
 
 
+def _curve(result: TrainingResult) -> list[dict[str, Any]]:
+    """How each epoch went, as counts have it."""
+    return [{"number": record["epoch"], "loss": round(record["cv_loss"], 5),
+             "frame_accuracy": in_percent(record["cv_frame_accuracy"]),
+             "measures": {name: round(value, 5) for name, value in record.items()
+                          if name.startswith(("train_", "projector_"))}}
+            for record in result.history]
+
+
 def cache_soft_targets(
     inputs: Mapping[str, Path], config: SoftTargetsStageConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
-    """The teacher's soft targets for every frame of a split."""
+    """The soft targets of one teacher, or of several as one, for every frame of a split."""
     store = FrameStore.open(inputs["features"] / config.split)
     hmm = HmmModel.load(inputs["hmm"])
-    teacher, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=store.recipe)
-    key = _soft_targets_key(card, store, config.temperature, config.top_k)
-    built = build_soft_targets(
-        context.work / SOFT_TARGETS, teacher, store, key, left=card.splice_left, right=card.splice_right
-    )
-    summary = {"frames": built.num_frames, "top_k": built.top_k, "key": key.model_dump()}
+    teachers = [load_bundle(inputs[name] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=store.recipe)
+                for name in sorted(inputs) if name.startswith("teacher")]
+    network, card = teachers[0]
+    digest, left, right = card.digest, card.splice_left, card.splice_right
+    if len(teachers) > 1:
+        if config.hidden:
+            raise InputError("several teachers have no last hidden layer in common; leave hidden out")
+        splices = [(one.splice_left, one.splice_right) for _, one in teachers]
+        network = TeacherEnsemble([one for one, _ in teachers], splices, store.dim, config.combination)
+        digest, left, right = (hash_json([config.combination, *(one.digest for _, one in teachers)]), network.left,
+                               network.right)
+    key = SoftTargetsKey(teacher=digest, features=frames_digest(store), hmm=hmm.digest, top_k=config.top_k,
+                         temperature=config.temperature, hidden=config.hidden)
+    built = build_soft_targets(context.work / SOFT_TARGETS, network, store, key, left=left, right=right)
+    seconds = built.num_frames * store.recipe["frame_shift"] / 1000
+    summary = {"frames": built.num_frames, "top_k": built.top_k, "key": key.model_dump(),
+               "lost_mass": built.lost_mass, "divergence_error": built.divergence_error,
+               "bytes_per_hour": round(built.num_bytes * 3600 / seconds)}
     del built
     shutil.move(context.work / SOFT_TARGETS, output / SOFT_TARGETS)
     write_json(output / SETTINGS, config.model_dump())
@@ -121,33 +156,56 @@ def check_alignments(store: FrameStore, alignments: AlignmentStore) -> None:
 
 def frame_objective(
     inputs: Mapping[str, Path], distillation: DistillationConfig | None, split: str, splice: tuple[int, int],
-    store: FrameStore, hmm: HmmModel,
+    store: FrameStore, hmm: HmmModel, student: nn.Module,
 ) -> tuple[Objective, SoftTargets | None]:
     """Cross-entropy, or distillation from cached soft targets, or from the teacher on the fly.
 
-    splice: frames to the left and right that the student hears.
+    splice: frames to the left and right that the student hears. Where there are soft targets the teacher need not be
+    among the inputs; where it is, they must be its own.
     """
     if distillation is None:
         if "teacher" in inputs:
             raise InputError("a teacher is among the inputs, but the settings have no distillation")
         return CrossEntropy(), None
-    if "teacher" not in inputs:
-        raise InputError("distillation needs the input 'teacher' (and may read its 'soft_targets')")
     heard = heard_by_teacher(inputs, split, store)
-    teacher, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
-    if "soft_targets" not in inputs:
+    targets: SoftTargets | None = None
+    if "soft_targets" in inputs:
+        targets = _soft_targets(inputs, distillation, heard, hmm)
+        teacher: Teacher = CachedTeacher(targets.digest, targets.hidden_dim)
+    elif "teacher" in inputs:
+        network, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
         if heard is not store:
             raise InputError("a teacher on the fly hears what its student hears; cache its soft targets instead")
         if (card.splice_left, card.splice_right) != splice:
             raise InputError("a teacher on the fly needs the student's own splice; cache its soft targets instead")
-        return TeacherObjective(distillation, teacher, card.digest), None
+        teacher = LiveTeacher(network, card.digest)
+    else:
+        raise InputError("distillation needs the input 'teacher' or its 'soft_targets'")
+    try:
+        return DistillationObjective(
+            distillation, teacher, student_dim=hidden_dim(student),
+            parameters=parameters_of(student, distillation.weight_schedule.parameters)), targets
+    except ValueError as error:
+        raise InputError(f"distillation: {error}") from error
+
+
+def _soft_targets(
+    inputs: Mapping[str, Path], distillation: DistillationConfig, heard: FrameStore, hmm: HmmModel
+) -> SoftTargets:
+    """The cache, which must be of these features and pdfs, and hold what the settings ask for."""
     cached = build_config(SoftTargetsStageConfig, read_settings(inputs["soft_targets"] / SETTINGS))
     if cached.temperature != distillation.temperature:
         raise InputError(f"soft targets were cached at temperature {cached.temperature}, the student is to learn at "
                          f"{distillation.temperature}; set both alike")
-    key = _soft_targets_key(card, heard, cached.temperature, cached.top_k)
-    targets = SoftTargets.open(inputs["soft_targets"] / SOFT_TARGETS, key)
-    return CachedObjective(distillation, targets.digest), targets
+    expected = {"features": frames_digest(heard), "hmm": hmm.digest, "temperature": cached.temperature}
+    if "teacher" in inputs:
+        _, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
+        expected["teacher"] = card.digest
+    targets = SoftTargets.open(inputs["soft_targets"] / SOFT_TARGETS, **expected)
+    if distillation.distance == "logits" and targets.top_k < targets.num_pdfs:
+        raise InputError(f"the distance of logits needs all {targets.num_pdfs} of them, soft targets hold the "
+                         f"{targets.top_k} best; set top_k of soft-targets to {targets.num_pdfs}")
+    return targets
 
 
 def in_percent(fraction: float | None) -> float | None:
@@ -165,9 +223,3 @@ def heard_by_teacher(inputs: Mapping[str, Path], split: str, store: FrameStore) 
                          "must hear the same audio, make both features of the same manifests")
     return heard
 
-
-def _soft_targets_key(
-    card: ModelCard, store: FrameStore, temperature: float, top_k: int
-) -> SoftTargetsKey:
-    return SoftTargetsKey(teacher=card.digest, features=frames_digest(store), hmm=card.hmm_digest,
-                          temperature=temperature, top_k=top_k)

@@ -16,6 +16,7 @@ from asr_kd.scoring.alignments import format_alignments
 from asr_kd.scoring.system_counts import (
     LatticeCounts,
     SystemCounts,
+    TrainingEpoch,
     TrainingLatticesCounts,
     TrainingPass,
     write_counts,
@@ -106,7 +107,9 @@ def _decoded_systems(
 
 
 def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the counts say of a network's sequence training."""
+    """What the counts say of how a network was trained."""
+    if "curve" in facts:
+        return {"epochs": tuple(TrainingEpoch(**one) for one in facts["curve"])}
     if "passes" not in facts:
         return {}
     lattices = dict(facts["training_lattices"])

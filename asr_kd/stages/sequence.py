@@ -14,7 +14,7 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_json, read_json
 from asr_kd.core.stages import StageContext
-from asr_kd.distillation.objective import DistillationConfig
+from asr_kd.distillation.config import DistillationConfig
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lattices.training_lattices import TrainingLattices
@@ -62,7 +62,7 @@ def train_sequence(
     alignments = AlignmentStore.open(inputs["alignments"], hmm) if "alignments" in inputs else {}
     if not alignments and config.criterion.criterion != "distillation":
         raise InputError(f"the criterion {config.criterion.criterion} needs the input 'alignments'")
-    objective, data = _objective_and_data(inputs, config, card, store, hmm, lattices, alignments)
+    objective, data = _objective_and_data(inputs, config, model, card, store, hmm, lattices, alignments)
 
     def save(folder: Path, result: TrainingResult, network: nn.Module) -> None:
         own = {**provenance, "result": {**_in_all(result, card, config.criterion.criterion),
@@ -89,8 +89,8 @@ def train_sequence(
 
 
 def _objective_and_data(
-    inputs: Mapping[str, Path], config: SequenceStageConfig, card: ModelCard, store: FrameStore, hmm: HmmModel,
-    lattices: TrainingLattices, alignments: Mapping[str, np.ndarray],
+    inputs: Mapping[str, Path], config: SequenceStageConfig, model: nn.Module, card: ModelCard, store: FrameStore,
+    hmm: HmmModel, lattices: TrainingLattices, alignments: Mapping[str, np.ndarray],
 ) -> tuple[SequenceObjective, UtteranceData]:
     splice = (card.splice_left, card.splice_right)
     if isinstance(alignments, AlignmentStore):
@@ -112,7 +112,7 @@ def _objective_and_data(
     taught = dict(inputs)
     if config.distillation is None:
         taught.pop("teacher", None)  # which is the criterion's then
-    frames, targets = frame_objective(taught, config.distillation, config.split, splice, store, hmm)
+    frames, targets = frame_objective(taught, config.distillation, config.split, splice, store, hmm, model)
     table = transition_table(hmm)
     paths = _teacher_paths(inputs, config, store, hmm, lattices) if is_distillation else None
     data = UtteranceData(

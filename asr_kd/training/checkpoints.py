@@ -41,10 +41,11 @@ class RunState:
     records: list[dict[str, Any]] = field(default_factory=list)  # the lines of the log
 
 
-def write_checkpoint(folder: Path, state: RunState, model: nn.Module, optimiser: torch.optim.Optimizer,
-                     best: dict[str, Tensor]) -> None:
+def write_checkpoint(folder: Path, state: RunState, model: nn.Module, objective: nn.Module,
+                     optimiser: torch.optim.Optimizer, best: dict[str, Tensor]) -> None:
     """Write a new checkpoint below `folder`, then remove the older ones. WorkError where it cannot be written."""
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"objective/{name}": value for name, value in objective.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in best.items()}
     for index, values in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": value for name, value in values.items() if value is not None}
@@ -90,10 +91,11 @@ def read_checkpoint(folder: Path, key: str) -> tuple[RunState, dict[str, Tensor]
     return state, load_file(tensors_path)
 
 
-def restore_tensors(tensors: dict[str, Tensor], model: nn.Module,
+def restore_tensors(tensors: dict[str, Tensor], model: nn.Module, objective: nn.Module,
                     optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Put a checkpoint's tensors into model, optimiser and PyTorch's generators; return the best weights."""
+    """Put a checkpoint's tensors into model, objective, optimiser and PyTorch's generators; return the best weights."""
     model.load_state_dict(_below(tensors, "model/"))
+    objective.load_state_dict(_below(tensors, "objective/"))
     states: dict[int, dict[str, Tensor]] = {}
     for name, value in _below(tensors, "optimiser/").items():
         index, _, key = name.partition("/")

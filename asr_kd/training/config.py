@@ -6,6 +6,7 @@ import pydantic
 from pydantic import Field
 
 from asr_kd.core.config import Config
+from asr_kd.training.masking import MaskingConfig
 
 PositiveCount = Annotated[int, Field(gt=0)]
 
@@ -28,6 +29,7 @@ class TrainingConfig(Config):
                                           "of the least CV loss, or the last; newbob: best")
     collapse_below: float = Field(0.0, ge=0, le=1, description="with judge_start: an epoch after which the CV frame "
                                   "accuracy is below this share of the start's is the last, and is not kept")
+    masking: MaskingConfig = MaskingConfig()
     evaluation_mode: bool = Field(False, description="train without dropout and with batch norms as they are")
     schedule: Literal["newbob", "one_cycle", "constant"] = "newbob"
     newbob_halve_below: float = Field(0.01, ge=0, description="relative improvement of the CV loss below which "

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_bytes, hash_json
+from asr_kd.data.perturbation import unperturbed
 from asr_kd.features.frame_store import FrameStore
-from asr_kd.features.splice import SplicedFrames
+from asr_kd.features.splice import SplicedFrames, SplicedFramesOnDevice
 
 _PREFETCHED = 4
 
@@ -37,12 +38,16 @@ class Minibatch:
 class TrainingExamples(Protocol):
     """What the training engine draws minibatches from: frames here, utterances in asr_kd/sequence.
 
-    input_dim: spliced values a frame; num_pdfs_needed: pdfs that a network must have; digest: identifies the content.
+    input_dim: spliced values a frame; splice: frames spliced; num_pdfs_needed: pdfs that a network must have; digest:
+    identifies the content.
     Batches are index arrays that only the examples themselves can read.
     """
 
     @property
     def input_dim(self) -> int: ...
+
+    @property
+    def splice(self) -> int: ...
 
     @property
     def num_pdfs_needed(self) -> int: ...
@@ -62,6 +67,9 @@ class TrainingExamples(Protocol):
     def utterances(self, indices: NDArray[np.int64]) -> list[str]:
         """The ids of the utterances in a batch, each once."""
 
+    def hold_on(self, device: torch.device) -> None:
+        """Gather from the device's own memory from now on, where that makes sense and all fits there."""
+
 
 class FrameTargets(Protocol):
     """Something that knows more of each frame than its pdf-id, such as cached soft targets."""
@@ -70,25 +78,36 @@ class FrameTargets(Protocol):
     def digest(self) -> str:
         """Identifies the content."""
 
+    @property
+    def num_bytes(self) -> int:
+        """What it takes on a device."""
+
     def gather(self, frame_indices: NDArray[np.int64]) -> dict[str, Tensor]:
         """Tensors whose first dimension is the batch, for global frame indices (batch,). Called in a thread."""
+
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        """The same of all frames, in order, in the device's memory; types may be narrower."""
 
 
 class TrainingData:
     """Spliced frames with their pdf-ids, parted by speaker into training and held-out (CV) frames.
 
-    pdf_ids (store.num_frames,): aligned with the store's rows, -1 where a frame has no alignment; such
-    frames are never drawn. The held-out speakers are those named, or `held_out_speakers` many, chosen by the
-    hash of their ids: the same in every run, whatever the seed. At utterance ends the edge frame is repeated.
+    pdf_ids (store.num_frames,): aligned with the store's rows, -1 where a frame has no alignment; such frames are
+    drawn only if `unlabelled`, for an objective that learns from targets alone, and never held out. The held-out
+    speakers are those named, or `held_out_speakers` many, chosen by the hash of their ids: the same in every run,
+    whatever the seed. Of perturbed speech no held-out speaker is in training at any speed, and CV hears the speech as
+    it was spoken, so that it is the same with and without. At utterance ends the edge frame is repeated.
     Arrays that do not fit together, unknown speakers and empty parts raise InputError.
     """
 
     def __init__(self, store: FrameStore, pdf_ids: NDArray[np.integer[Any]], *, left: int = 7, right: int = 7,
-                 held_out_speakers: int | list[str] = 10, targets: FrameTargets | None = None) -> None:
+                 held_out_speakers: int | list[str] = 10, targets: FrameTargets | None = None,
+                 unlabelled: bool = False) -> None:
         if pdf_ids.shape != (store.num_frames,):
             raise InputError(f"features have {store.num_frames} frames, alignments {pdf_ids.shape}: they are not "
                              "of the same utterances; make the alignments again from these features")
-        self.input_dim = store.dim * (left + 1 + right)
+        self.splice = left + 1 + right
+        self.input_dim = store.dim * self.splice
         self.held_out_speakers = choose_held_out(store, held_out_speakers)
         self.num_pdfs_needed = int(pdf_ids.max(initial=-1)) + 1
         self._pdf_ids = pdf_ids
@@ -96,26 +115,36 @@ class TrainingData:
         # As stored: converting in the gathering thread would set its own pool of cores against the trainer's.
         stored = torch.float16 if store.dtype == "float16" else torch.float32
         self._spliced = SplicedFrames.of(store, left, right, dtype=stored)
-        held_out = np.zeros(store.num_frames, bool)
+        held_out, as_spoken = np.zeros(store.num_frames, bool), np.zeros(store.num_frames, bool)
         chosen = set(self.held_out_speakers)
         for utterance_id in store.ids:
-            if store.speakers[utterance_id] in chosen:
-                begin, end = store.bounds(utterance_id)
-                held_out[begin:end] = True
+            speaker, (begin, end) = store.speakers[utterance_id], store.bounds(utterance_id)
+            held_out[begin:end] = speaker in chosen
+            as_spoken[begin:end] = speaker == unperturbed(speaker)
         labelled = pdf_ids >= 0
-        self.train_frames: NDArray[np.int64] = np.flatnonzero(labelled & ~held_out)
-        self.cv_frames: NDArray[np.int64] = np.flatnonzero(labelled & held_out)
+        self.train_frames: NDArray[np.int64] = np.flatnonzero((labelled | unlabelled) & ~held_out)
+        self.cv_frames: NDArray[np.int64] = np.flatnonzero(labelled & held_out & as_spoken)
         for what, frames in (("training", self.train_frames), ("held-out", self.cv_frames)):
             if not frames.size:
                 raise InputError(f"there are no {what} frames with an alignment ({len(self.held_out_speakers)} "
                                  f"speakers held out); check held_out_speakers and the alignments")
         labels = hash_bytes(np.ascontiguousarray(pdf_ids, np.int32).tobytes())
         self._ids, self._ends = store.ids, store.offsets[1:]
+        self._held: _Held | None = None
         self.digest = hash_json([frames_digest(store), labels, left, right, self.held_out_speakers,
-                                 targets.digest if targets else None])
+                                 targets.digest if targets else None, *(["unlabelled"] if unlabelled else [])])
+
+    def hold_on(self, device: torch.device) -> None:
+        """Keep frames, labels and targets in a GPU's memory, where they leave half of it free."""
+        targets = self._targets.num_bytes if self._targets else 0
+        needed = self._spliced.values.nbytes + 24 * len(self._pdf_ids) + targets
+        if device.type == "cuda" and 2 * needed < torch.cuda.mem_get_info(device)[0]:
+            self._held = _Held(self._spliced, self._pdf_ids, self._targets, device)
 
     def minibatch(self, frame_indices: NDArray[np.int64]) -> Minibatch:
         """Gather the frames of `frame_indices` (batch,), global rows of the store."""
+        if self._held is not None:
+            return self._held.minibatch(frame_indices)
         labels = torch.from_numpy(self._pdf_ids[frame_indices].astype(np.int64))
         targets = self._targets.gather(frame_indices) if self._targets else {}
         return Minibatch(self._spliced.gather(frame_indices), labels, targets)
@@ -136,13 +165,28 @@ class TrainingData:
         return [self._ids[number] for number in np.unique(np.searchsorted(self._ends, frame_indices, side="right"))]
 
 
-def prefetch(examples: TrainingExamples, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch]:
-    """Minibatches in order, gathered by a thread a few steps ahead of their use."""
-    waiting: list[Future[Minibatch]] = []
+class _Held:
+    """Everything of a TrainingData that minibatches are made of, in the memory of a device."""
+
+    def __init__(self, spliced: SplicedFrames, pdf_ids: NDArray[np.integer[Any]], targets: FrameTargets | None,
+                 device: torch.device) -> None:
+        self._device, self._spliced = device, SplicedFramesOnDevice(spliced, device)
+        self._pdf_ids = torch.from_numpy(pdf_ids.astype(np.int64)).to(device)
+        self._targets = targets.on(device) if targets else {}
+
+    def minibatch(self, frame_indices: NDArray[np.int64]) -> Minibatch:
+        rows = torch.from_numpy(frame_indices).to(self._device)
+        return Minibatch(self._spliced.gather(rows), self._pdf_ids[rows],
+                         {name: values[rows] for name, values in self._targets.items()})
+
+
+def prefetch(examples: TrainingExamples, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch | None]:
+    """Minibatches in order, gathered by a thread a few steps ahead of their use; None for an empty batch."""
+    waiting: list[Future[Minibatch | None]] = []
     with ThreadPoolExecutor(1, "minibatches") as pool:
         try:
             for indices in batches:
-                waiting.append(pool.submit(examples.minibatch, indices))
+                waiting.append(pool.submit(lambda of: examples.minibatch(of) if len(of) else None, indices))
                 if len(waiting) > _PREFETCHED:
                     yield waiting.pop(0).result()
             while waiting:
@@ -160,13 +204,16 @@ def frames_digest(store: FrameStore) -> str:
 
 
 def choose_held_out(store: FrameStore, wanted: int | list[str]) -> list[str]:
-    """The held-out speakers: those named, or so many, chosen by the hash of their ids; sorted."""
+    """The held-out speakers: those named, or so many, chosen by the hash of their ids; sorted. One that is chosen is
+    held out at all speeds."""
     speakers = sorted(set(store.speakers.values()))
+    people = {unperturbed(speaker) for speaker in speakers}
     if isinstance(wanted, int):
-        if wanted >= len(speakers):
-            raise InputError(f"held_out_speakers is {wanted}, but train has {len(speakers)} speakers")
-        return sorted(sorted(speakers, key=lambda s: hashlib.sha256(s.encode()).digest())[:wanted])
+        if wanted >= len(people):
+            raise InputError(f"held_out_speakers is {wanted}, but train has {len(people)} speakers")
+        chosen = set(sorted(people, key=lambda s: hashlib.sha256(s.encode()).digest())[:wanted])
+        return [speaker for speaker in speakers if unperturbed(speaker) in chosen]
     unknown = sorted(set(wanted) - set(speakers))
     if unknown:
         raise InputError(f"held_out_speakers names {unknown[0]!r}, which is no speaker of the training data")
-    return sorted(set(wanted))
+    return [speaker for speaker in speakers if unperturbed(speaker) in {unperturbed(one) for one in wanted}]

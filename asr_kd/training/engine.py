@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from asr_kd.core.errors import InputError, WorkError
@@ -18,14 +20,26 @@ from asr_kd.core.progress import ProgressBar
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import Minibatch, TrainingExamples, prefetch
+from asr_kd.training.distributed import (
+    add_up,
+    add_up_gradients,
+    num_processes,
+    own_part,
+    rank,
+    share_buffers,
+    told_by_first,
+    wait_for_all,
+)
 from asr_kd.training.logs import TrainingLog
-from asr_kd.training.objective import Objective
+from asr_kd.training.masking import mask_spliced
+from asr_kd.training.objective import Objective, forward_loss
 from asr_kd.training.schedules import Schedule, make_schedule
 from asr_kd.training.tuning import choose_execution
 
 logger = get_logger(__name__)
 
 _CV_BATCH = 4096
+_UNREAD = 50  # steps whose losses may wait on a GPU before one is looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +84,10 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
     and objective make a run; a checkpoint of another one raises InputError, as do data that do not fit the
     model. A loss that is not finite raises WorkError, which names the utterances. `on_epoch` is called after each
     epoch, before the checkpoint that ends it, with the model as it is then and the result that it is.
+
+    Where a process group is initialised (`torchrun`), every process calls this with the same arguments and takes its
+    part of each minibatch; the first one writes. The result is that of one process, but for the order of sums, for
+    what is drawn at random (dropout, noise), and for batch normalisation, whose statistics are of a part.
     """
     threads_before = torch.get_num_threads()
     with torch.random.fork_rng():
@@ -79,7 +97,8 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
             return run.run()
         finally:
             torch.set_num_threads(threads_before)
-            run.log.close()
+            if run.log is not None:
+                run.log.close()
 
 
 def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objective, *, precision: str = "float32",
@@ -87,23 +106,36 @@ def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objectiv
     """Loss, cross-entropy and frame accuracy on the held-out frames of `data`; leaves the model in evaluation mode."""
     device = device or next(model.parameters()).device
     model.eval()
+    objective.eval()
     loss = cross_entropy = 0.0
     total = labelled = correct = 0
     objective.take_measures()
     with torch.no_grad():
-        for minibatch in prefetch(data, data.cv_batches(_CV_BATCH)):
-            minibatch = minibatch.to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                logits = model(minibatch.inputs)
+        for held_out in prefetch(data, data.cv_batches(_CV_BATCH)):
+            assert held_out is not None
+            minibatch = held_out.to(device)
+            of_batch, logits = forward_loss(model, objective, minibatch, precision)
             logits = logits.float()
             count = len(logits)
-            loss += objective(logits, minibatch).item() * count
+            loss += of_batch.item() * count
             cross_entropy += F.cross_entropy(logits, minibatch.pdf_ids, ignore_index=-1, reduction="sum").item()
             correct += int((logits.argmax(-1) == minibatch.pdf_ids).sum())
             labelled += int((minibatch.pdf_ids >= 0).sum())
             total += count
     return CrossValidation(loss / total, cross_entropy / labelled if labelled else None,
                            correct / labelled if labelled else None, objective.take_measures())
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step whose loss has not been looked at."""
+
+    number: int  # in its epoch, from 1
+    rate: float
+    batch: NDArray[np.int64]
+    minibatch: Minibatch | None
+    loss: Tensor
+    frames: int
 
 
 class _Run:
@@ -117,17 +149,25 @@ class _Run:
         cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
         self.device = torch.device("cuda" if cuda else "cpu")
         model.to(self.device)
-        if isinstance(objective, nn.Module):
-            objective.to(self.device)
+        objective.to(self.device)
+        data.hold_on(self.device)
         first_epoch = data.batches(config.batch_size, seed, 0)
+        if objective.collective and min(map(len, first_epoch)) < num_processes():
+            raise InputError(f"{description}: {num_processes()} processes cannot share a minibatch of "
+                             f"{min(map(len, first_epoch))}; set batch_size higher")
         self.steps_per_epoch = len(first_epoch)
         self.schedule: Schedule = make_schedule(config, self.steps_per_epoch)
-        self.optimiser = _optimiser(model, config)
+        self.optimiser = _optimiser(nn.ModuleList([model, objective]), config)
         self.best: dict[str, Tensor] = {}
+        self._unread: list[_Step] = []
+        self._last_loss = math.nan
+        self._measured_frames = 0  # of this epoch, in state.measures
         key = self._key()
         self._began = self._written = time.perf_counter()
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
+        if rank() > 0:
+            wait_for_all()  # for the first one's checkpoint, with which all begin
         found = read_checkpoint(folder, key)
         if found is None:
             first = data.minibatch(first_epoch[0]).to(self.device)
@@ -136,11 +176,16 @@ class _Run:
             self._checkpoint()
         else:
             self.state, tensors = found
-            self.best = restore_tensors(tensors, model, self.optimiser)
+            self.best = restore_tensors(tensors, model, objective, self.optimiser)
             self.schedule.restore(self.state.schedule)
             logger.info("%s: goes on after epoch %d, step %d", description, self.state.epoch, self.state.step)
             self._began -= self.state.seconds
-        self.log = TrainingLog(folder, self.state.records, config.tensorboard)
+        if rank() == 0:
+            self.log: TrainingLog | None = TrainingLog(folder, self.state.records, config.tensorboard)
+            wait_for_all()
+        else:
+            self.log = None
+            torch.manual_seed(seed + 1_000_003 * rank() + self.state.global_step)  # masks and noise of its own
 
     def run(self) -> TrainingResult:
         state, config = self.state, self.config
@@ -166,8 +211,7 @@ class _Run:
                               history)
 
     def _judge_start(self) -> None:
-        state = self.state
-        cv = cross_validate(self.model, self.data, self.objective, precision=state.precision, device=self.device)
+        cv = self._cross_validate()
         if not math.isfinite(cv.loss):
             raise WorkError(f"{self.description}: the CV loss of the network to start from is {cv.loss}; its outputs "
                             "are not finite, or the held-out speech is damaged")
@@ -186,51 +230,99 @@ class _Run:
     def _train_epoch(self, bar: ProgressBar) -> None:
         state, config = self.state, self.config
         self.model.train(not config.evaluation_mode)
+        self.objective.train()
         self.objective.take_measures()
+        self._measured_frames, shown = state.epoch_frames, state.step
         began, seconds_before = time.perf_counter(), state.training_seconds
         batches = self.data.batches(config.batch_size, self.seed, state.epoch)[state.step:]
-        for batch, minibatch in zip(batches, prefetch(self.data, batches), strict=True):
+        own = [own_part(batch) for batch in batches]
+        for batch, minibatch in zip(batches, prefetch(self.data, own), strict=True):
             rate = self.schedule.learning_rate(state.global_step)
-            frames = len(minibatch.inputs)
-            loss = self._step(minibatch.to(self.device), rate)
-            if not math.isfinite(loss):
-                raise WorkError(f"{self.description}: the loss became {loss} in epoch {state.epoch + 1}, step "
-                                f"{state.step + 1} of {self.steps_per_epoch} (learning rate {rate:g}; frames of "
-                                f"{_some(self.data.utterances(batch))}); lower learning_rate or set gradient_clip, "
-                                f"and remove {self.folder}")
-            state.loss_sum += loss * frames
-            for name, value in self.objective.take_measures().items():
-                state.measures[name] = state.measures.get(name, 0.0) + value * frames
+            loss, frames = self._step(None if minibatch is None else minibatch.to(self.device), rate)
             state.step += 1
             state.global_step += 1
             state.epoch_frames += frames
             state.frames += frames
+            self._unread.append(_Step(state.step, rate, batch, minibatch, loss, frames))
+            is_logged, is_kept = state.global_step % config.log_steps == 0, self._checkpoint_is_due()
+            if self.device.type == "cpu" or is_logged or is_kept or len(self._unread) == _UNREAD:
+                self._read_losses()
+                bar.update(state.step - shown, epoch=state.epoch + 1, loss=f"{state.loss_sum / state.epoch_frames:.3f}")
+                shown = state.step
             state.training_seconds = seconds_before + time.perf_counter() - began
-            bar.update(1, epoch=state.epoch + 1, loss=f"{state.loss_sum / state.epoch_frames:.3f}")
-            if state.global_step % config.log_steps == 0:
+            measures = self._read_measures() if is_logged or is_kept else {}
+            if is_logged:
                 self._record({"event": "progress", "step": state.global_step, "epoch": state.epoch + 1,
-                              "loss": loss, "learning_rate": rate, "frames_per_second": round(self._speed())})
-            if self._checkpoint_is_due():
+                              "loss": self._last_loss, "learning_rate": rate,
+                              "frames_per_second": round(self._speed()), **measures})
+            if is_kept:
                 self._checkpoint()
+        self._read_losses()
+        bar.update(state.step - shown)
 
-    def _step(self, minibatch: Minibatch, rate: float) -> float:
+    def _read_losses(self) -> None:
+        """Add up the losses of the steps since this was last called; on a GPU reading one waits for all before it."""
+        for step in self._unread:
+            self._last_loss = step.loss.item()
+            if not math.isfinite(self._last_loss):
+                raise WorkError(f"{self.description}: the loss became {self._last_loss} in epoch "
+                                f"{self.state.epoch + 1}, step {step.number} of {self.steps_per_epoch} (learning rate "
+                                f"{step.rate:g}): {self._culprits(step.batch, step.minibatch)}, and remove "
+                                f"{self.folder}")
+            self.state.loss_sum += self._last_loss * step.frames
+        self._unread = []
+
+    def _read_measures(self) -> dict[str, float]:
+        """What the objective measured since this was last called, means a frame; added to the epoch's."""
+        measures = self.objective.take_measures()
+        frames, self._measured_frames = self.state.epoch_frames - self._measured_frames, self.state.epoch_frames
+        for name, value in measures.items():
+            self.state.measures[name] = self.state.measures.get(name, 0.0) + value * frames
+        return measures
+
+    def _culprits(self, batch: NDArray[np.int64], minibatch: Minibatch | None) -> str:
+        """Whose frames a loss that is not finite comes from, and what can be done."""
+        if minibatch is not None and len(minibatch.inputs) == len(batch):
+            damaged = ~torch.isfinite(minibatch.inputs.float()).all(-1)
+            for values in minibatch.targets.values():
+                damaged |= torch.isnan(values.reshape(len(batch), -1).float()).any(-1)
+            if damaged.any():
+                damaged_ids = self.data.utterances(batch[damaged.cpu().numpy()])
+                return f"features or targets of {_some(damaged_ids)} are not finite; make them again"
+        return f"with frames of {_some(self.data.utterances(batch))}; lower learning_rate or set gradient_clip"
+
+    def _step(self, minibatch: Minibatch | None, rate: float) -> tuple[Tensor, int]:
+        """Train on a minibatch, or this process's part of it; mean loss of a frame and frames, over all processes."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.state.precision == "bfloat16"):
-            logits = self.model(minibatch.inputs)
-        loss = self.objective(logits, minibatch)
-        (loss * len(logits) if self.config.gradient == "sum" else loss).backward()
+        self.objective.set_progress(self.state.global_step / (self.config.epochs * self.steps_per_epoch))
+        frames, loss = 0 if minibatch is None else len(minibatch.inputs), torch.zeros((), device=self.device)
+        is_mean, alone = self.config.gradient == "mean", num_processes() == 1
+        if minibatch is not None:
+            masking = self.config.masking
+            heard = mask_spliced(minibatch.inputs, self.data.splice, masking) if masking.is_on else None
+            loss, _ = forward_loss(self.model, self.objective, minibatch, self.state.precision, heard)
+            (loss if is_mean and alone else loss * frames).backward()
+        if not alone:
+            totals = add_up(torch.stack([loss.detach().double() * frames, torch.full_like(loss, frames).double()]))
+            moving = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+            add_up_gradients(moving)
+            frames, loss = int(totals[1].item()), totals[0] / totals[1]
+            for parameter in moving if is_mean else ():
+                parameter.grad /= frames
         if self.config.gradient_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.optimiser.step()
-        return loss.item()
+        return loss.detach(), frames
 
     def _end_epoch(self) -> None:
         state = self.state
         rate = self.schedule.learning_rate(state.global_step - 1)
+        self._read_measures()
         measures = {f"train_{name}": total / state.epoch_frames for name, total in state.measures.items()}
-        cv = cross_validate(self.model, self.data, self.objective, precision=state.precision, device=self.device)
+        share_buffers(self.model)
+        cv = self._cross_validate()
         if not math.isfinite(cv.loss):
             raise WorkError(f"{self.description}: the CV loss became {cv.loss} in epoch {state.epoch + 1} (learning "
                             f"rate {rate:g}); lower learning_rate or set gradient_clip, and remove {self.folder}")
@@ -248,17 +340,22 @@ class _Run:
             "event": "epoch", "step": state.global_step, "epoch": state.epoch, "train_loss": train_loss,
             "cv_loss": cv.loss, "cv_cross_entropy": cv.cross_entropy, "cv_frame_accuracy": cv.frame_accuracy,
             "learning_rate": rate, "best_epoch": state.best_epoch, "frames_per_second": round(self._speed()),
-            "seconds": round(time.perf_counter() - self._began, 1), "measures": list(cv.measures), **measures})
+            "seconds": round(time.perf_counter() - self._began, 1), "measures": list(cv.measures), **measures,
+            **self.objective.describe_state()})
         left = (self.config.epochs - state.epoch) * (time.perf_counter() - self._began) / state.epoch
         logger.info("%s: epoch %d: train loss %.4f, CV loss %.4f%s, %s%.1f k frames/s, at most %.1f min left",
                     self.description, state.epoch, train_loss, cv.loss, _accuracy(cv),
                     "".join(f"{name} {value:.4f}, " for name, value in measures.items()), self._speed() / 1e3,
                     0 if state.finished else left / 60)
-        if self.on_epoch is not None:
+        if self.on_epoch is not None and rank() == 0:
             self.on_epoch(self._result(cv, state.epoch, time.perf_counter() - self._began), self.model)
         if verdict.go_back and not improved:
             self.model.load_state_dict(self.best)
         self._checkpoint()
+
+    def _cross_validate(self) -> CrossValidation:
+        return told_by_first(lambda: cross_validate(
+            self.model, self.data, self.objective, precision=self.state.precision, device=self.device))
 
     def _is_collapsed(self, cv: CrossValidation) -> bool:
         """A criterion of sequences may go on rising while one class, silence most often, takes over the network."""
@@ -274,7 +371,8 @@ class _Run:
 
     def _record(self, record: dict[str, Any]) -> None:
         self.state.records.append(record)
-        self.log.write(record)
+        if self.log is not None:
+            self.log.write(record)
 
     def _speed(self) -> float:
         return self.state.frames / max(self.state.training_seconds, 1e-9)
@@ -287,7 +385,8 @@ class _Run:
     def _checkpoint(self) -> None:
         self.state.schedule = self.schedule.state()
         self.state.seconds = time.perf_counter() - self._began
-        write_checkpoint(self.folder, self.state, self.model, self.optimiser, self.best)
+        if rank() == 0:
+            write_checkpoint(self.folder, self.state, self.model, self.objective, self.optimiser, self.best)
         self._written = time.perf_counter()
 
     def _check_outputs(self, minibatch: Minibatch) -> None:
@@ -303,8 +402,9 @@ class _Run:
                              f"{self.data.num_pdfs_needed - 1}; they belong to different trees")
 
     def _key(self) -> str:
+        initial = nn.ModuleDict({"model": self.model, "objective": self.objective}).state_dict()
         weights = {name: hash_bytes(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-                   for name, value in self.model.state_dict().items()}
+                   for name, value in initial.items()}
         # How often checkpoints and logs are written changes nothing in the result.
         unimportant = {"checkpoint_minutes", "checkpoint_steps", "log_steps", "tensorboard"}
         settings = self.config.model_dump(exclude=unimportant)

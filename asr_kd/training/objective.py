@@ -1,40 +1,70 @@
 """What training minimises."""
 
-from typing import Any, Protocol
+from typing import Any
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
+from asr_kd.training.cross_entropy import cross_entropy
 from asr_kd.training.data import Minibatch
 
 
-class Objective(Protocol):
+class Objective(nn.Module):
     """A loss of a minibatch: cross-entropy here, distillation in asr_kd/distillation, criteria of whole utterances in
-    asr_kd/sequence."""
+    asr_kd/sequence.
 
-    def __call__(self, logits: Tensor, minibatch: Minibatch) -> Tensor:
+    Parameters of its own are trained beside the network's, and its state is part of checkpoints.
+    """
+
+    reads_hidden = False
+    """Whether it wants the network's last hidden layer, `hidden` (batch, hidden_dim), beside the logits; the
+    network has the method `hidden` and the module `output_layer` then."""
+
+    collective = False
+    """Whether it asks the other processes that train with this one: each must have a part of every minibatch then."""
+
+    def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
         """logits (batch, pdfs) of any float type -> the mean loss of a frame, a float32 scalar."""
+        raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
         """A JSON value that tells this objective from others, for checkpoints and provenance."""
+        raise NotImplementedError
+
+    def set_progress(self, progress: float) -> None:
+        """How far training is, 0 to 1, for what changes in its course."""
 
     def take_measures(self) -> dict[str, float]:
         """What it measured beside the loss, means a frame since this was last called."""
+        return {}
 
-
-class ObjectiveModule(nn.Module):
-    """An objective that measures nothing beside its loss."""
-
-    def take_measures(self) -> dict[str, float]:
+    def describe_state(self) -> dict[str, float]:
+        """What is to be known of its own parameters at the end of an epoch."""
         return {}
 
 
-class CrossEntropy(ObjectiveModule):
+class CrossEntropy(Objective):
     """Cross-entropy to the alignment's pdf-ids, mean over frames, in nats (arXiv 1608.00892, eq. 6)."""
 
-    def forward(self, logits: Tensor, minibatch: Minibatch) -> Tensor:
-        """logits (batch, pdfs) -> scalar."""
-        return F.cross_entropy(logits.float(), minibatch.pdf_ids)
+    def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
+        return cross_entropy(logits, minibatch.pdf_ids)
 
     def describe(self) -> dict[str, Any]:
         return {"objective": "cross_entropy"}
+
+
+def forward_loss(
+    model: nn.Module, objective: Objective, minibatch: Minibatch, precision: str, heard: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The objective's loss of a network, and its logits; the network's products in float32 or bfloat16.
+
+    heard: what the network hears in the place of the minibatch's inputs, masked ones say.
+    """
+    inputs = minibatch.inputs if heard is None else heard
+    with torch.autocast(minibatch.inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        if not objective.reads_hidden:
+            logits = model(inputs)
+        else:
+            hidden = model.hidden(inputs)  # type: ignore[operator]
+            logits = model.output_layer(hidden)  # type: ignore[operator]
+    return objective(logits, minibatch, hidden) if objective.reads_hidden else objective(logits, minibatch), logits

@@ -10,7 +10,7 @@ from torch import nn
 from asr_kd.core.parallel import available_cores
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import Minibatch
-from asr_kd.training.objective import Objective
+from asr_kd.training.objective import Objective, forward_loss
 
 _BFLOAT16_GAIN = 1.2
 _THREADS_GAIN = 1.25
@@ -21,7 +21,7 @@ def choose_execution(model: nn.Module, objective: Objective, minibatch: Minibatc
     """(precision, threads) for a run: what the settings say, or where they say auto, what is faster here.
 
     The choice decides the last bits of the result, so a run records it in its checkpoints. The model and
-    PyTorch's generator are left as they are.
+    PyTorch's generator are left as they are, the objective in evaluation mode.
     """
     precision, threads = config.precision, config.threads or available_cores()
     device = minibatch.inputs.device
@@ -30,6 +30,7 @@ def choose_execution(model: nn.Module, objective: Objective, minibatch: Minibatc
             precision = "bfloat16" if bfloat16_gains(device) else "float32"
     elif precision == "auto" or (config.threads == 0 and threads > 1):
         trial = copy.deepcopy(model).train()
+        objective.eval()  # what it does in training only is bound to the model itself
         generator_state, threads_before = torch.get_rng_state(), torch.get_num_threads()
 
         def seconds(a_precision: str, some_threads: int) -> float:
@@ -59,9 +60,7 @@ def bfloat16_gains(device: torch.device) -> bool:
 
 
 def _step(model: nn.Module, objective: Objective, minibatch: Minibatch, precision: str) -> None:
-    with torch.autocast(minibatch.inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        logits = model(minibatch.inputs)
-    objective(logits, minibatch).backward()
+    forward_loss(model, objective, minibatch, precision)[0].backward()
     model.zero_grad(set_to_none=True)
 
 

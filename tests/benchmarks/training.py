@@ -3,7 +3,8 @@
 The engine itself on generated frames: gathering, optimiser and checkpoints included, cross-validation not. Beside the
 frames per second, training arithmetic (6 x parameters x frames per second) is compared with the rate of a 2048^3
 bfloat16 matrix product that the same threads reach just before and after: on a shared machine only that ratio
-means something. The median of some rounds is printed.
+means something. The median of some rounds is printed. Then what distillation costs beside cross-entropy, each of its
+switches too, and how fast soft targets are cached beside the teacher's forward pass alone.
 """
 
 import argparse
@@ -12,15 +13,19 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from asr_kd.core.parallel import available_cores
-from asr_kd.distillation.objective import CachedObjective, DistillationConfig
+from asr_kd.distillation.config import DistillationConfig
+from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import SoftTargetsKey, build_soft_targets
+from asr_kd.distillation.teachers import CachedTeacher
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
+from asr_kd.features.splice import SplicedFrames
 from asr_kd.models.architecture import count_parameters
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
@@ -55,40 +60,60 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        for case in make_cases(Path(folder)):
-            measure(case, Path(folder), arguments.threads, arguments.rounds, arguments.seconds)
+        store = write_frames(Path(folder) / "store")
+        speeds = {case.name: measure(case, Path(folder), arguments.threads, arguments.rounds, arguments.seconds)
+                  for case in make_cases(Path(folder), store)}
+        plain = speeds[_PLAIN]
+        for name, speed in speeds.items():
+            if name.startswith(_STUDENT) and name != _PLAIN:
+                asked = _verdict(speed / plain, 0.8) if name == _DISTILLED else "not asked for"
+                print(f"{name}: {100 * speed / plain:.0f} % of the rate of CE ({asked})")
+        measure_cache(Path(folder), store)
 
 
-def make_cases(folder: Path) -> list[Case]:
+_STUDENT = "student H128L10, 912 pdfs"
+_PLAIN = f"{_STUDENT}, CE"
+_DISTILLED = f"{_STUDENT}, KD from the 32 best of a cache"
+
+
+def make_cases(folder: Path, store: FrameStore) -> list[Case]:
     """Networks of the size that AMI needs, and the teacher and student of the speechocean762 recipe."""
-    store = write_frames(folder / "store")
 
     def data(pdfs: int) -> TrainingData:
         pdf_ids = np.random.default_rng(0).integers(pdfs, size=store.num_frames).astype(np.int32)
         return TrainingData(store, pdf_ids, held_out_speakers=1)
 
     small = data(912)
-    teacher = DNN(600, 64, 1, 912)
-    key = SoftTargetsKey(teacher="benchmark", features=frames_digest(store), hmm="benchmark", top_k=32)
+    teacher = DNN(600, 1024, 1, 912)
+    key = SoftTargetsKey(teacher="benchmark", features=frames_digest(store), hmm="benchmark", top_k=32, hidden=True)
     soft_targets = build_soft_targets(folder / "soft_targets", teacher, store, key)
     taught = TrainingData(store, np.zeros(store.num_frames, np.int32), held_out_speakers=1, targets=soft_targets)
     cross_entropy = CrossEntropy()
-    distillation = CachedObjective(DistillationConfig(), soft_targets.digest)
+
+    def distilled(name: str, **switches: Any) -> Case:
+        model = HighwayDNN(600, 128, 10, 912)
+        objective = DistillationObjective(
+            DistillationConfig(**switches), CachedTeacher(soft_targets.digest, soft_targets.hidden_dim),
+            student_dim=128, parameters=list(model.output_layer.parameters()))
+        return Case(f"{_DISTILLED}{name}", model, objective, taught, 512, share=0.25)
+
     return [
         Case("student H128L10, 3,980 pdfs, CE", HighwayDNN(600, 128, 10, 3980), cross_entropy, data(3980), 2048,
-             17_800, 2.0, 0.25),
-        Case("student H128L10, 912 pdfs, CE", HighwayDNN(600, 128, 10, 912), cross_entropy, small, 512, share=0.25),
-        Case("student H128L10, 912 pdfs, KD from the 32 best of a cache", HighwayDNN(600, 128, 10, 912), distillation,
-             taught, 512, share=0.25),
+             17_800, 3.0, 0.25),
+        Case(_PLAIN, HighwayDNN(600, 128, 10, 912), cross_entropy, small, 512, share=0.25),
+        distilled(""), distilled(", noise", noise={"sigma": 0.1}), distilled(", projector", projector={"weight": 0.1}),
+        distilled(", dynamic", cross_entropy_weight=0.5, weight_schedule={"schedule": "dynamic", "every": 10}),
         Case("teacher DNN 4x768, 3,980 pdfs, CE", DNN(600, 768, 4, 3980), cross_entropy, data(3980), 1024,
-             6_700, 1.5, 0.5),
+             6_700, 1.5, 0.75),
+        Case("teacher DNN 6x2048, 3,980 pdfs, CE", DNN(600, 2048, 6, 3980), cross_entropy, data(3980), 1024,
+             share=0.75),
         Case("teacher DNN 4x1024, 912 pdfs, batch norm, dropout, CE",
-             DNN(600, 1024, 4, 912, batch_norm=True, dropout=0.2), cross_entropy, small, 1024, share=0.5),
+             DNN(600, 1024, 4, 912, batch_norm=True, dropout=0.2), cross_entropy, small, 1024, share=0.65),
     ]
 
 
-def measure(case: Case, folder: Path, threads: int, rounds: int, seconds: float) -> None:
-    """Print the medians of a case."""
+def measure(case: Case, folder: Path, threads: int, rounds: int, seconds: float) -> float:
+    """Print the medians of a case; frames a second."""
     parameters = count_parameters(case.model)
     speeds, shares, epochs = [], [], 1
     for index in range(rounds + 1):
@@ -107,10 +132,34 @@ def measure(case: Case, folder: Path, threads: int, rounds: int, seconds: float)
     line = f"{case.name}: {parameters / 1e6:.2f} M parameters, {threads} threads: {speed / 1e3:.1f} k frames/s"
     if case.kaldi:
         line += f" = {speed / case.kaldi:.1f} x Kaldi's (asked for {case.times_kaldi:g} on two idle cores)"
-    reached = "reaches" if share >= case.share else "MISSES"
-    print(f"{line}; {100 * share:.0f} % of the product's {product / 1e9:.0f} GFLOP/s "
-          f"({reached} {100 * case.share:.0f} %)",
+    print(f"{line}; {100 * share:.0f} % of the product's {product / 1e9:.0f} GFLOP/s ({_verdict(share, case.share)})",
           flush=True)
+    return speed
+
+
+def _verdict(share: float, asked: float) -> str:
+    return f"{'reaches' if share >= asked else 'MISSES'} {100 * asked:.0f} %"
+
+
+def measure_cache(folder: Path, store: FrameStore) -> None:
+    """Print how fast soft targets are written beside the teacher's forward pass, and what they take on disk."""
+    teacher = DNN(600, 1024, 4, 912, batch_norm=True).eval()
+    spliced = SplicedFrames.of(store, 7, 7)
+    for hidden in (False, True):
+        key = SoftTargetsKey(teacher=f"benchmark {hidden}", features=frames_digest(store), hmm="benchmark", top_k=32,
+                             hidden=hidden)
+        begin = time.perf_counter()
+        built = build_soft_targets(folder / f"cache-{hidden}", teacher, store, key, precision="bfloat16")
+        building = time.perf_counter() - begin
+        begin = time.perf_counter()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            for first in range(0, store.num_frames, 2048):
+                teacher(spliced.gather(np.arange(first, min(first + 2048, store.num_frames))))
+        forward = time.perf_counter() - begin
+        print(f"soft targets of a DNN 4x1024{', last hidden layer too' if hidden else ''}: "
+              f"{store.num_frames / building / 1e3:.1f} k frames/s = {100 * forward / building:.0f} % of its forward "
+              f"rate ({_verdict(forward / building, 0.8)}), "
+              f"{built.num_bytes / store.num_frames * 360_000 / 1e6:.0f} MB an hour of speech")
 
 
 def product_rate(repeats: int = 8) -> float:

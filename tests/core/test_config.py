@@ -121,7 +121,7 @@ def test_an_anchor_that_holds_itself(tmp_path: Path) -> None:
 def test_an_override_is_named_as_it_was_given() -> None:
     settings = Settings({}, {}).with_override("network.layers=x", said="student.network.layers=x")
     with pytest.raises(InputError, match="^--set student.network.layers=x: "):
-        build_config(Whole, Settings({"name": "a", **settings.values}, settings._places))
+        build_config(Whole, Settings({"name": "a", **settings.values}, settings.places))
 
 
 def test_an_override_reads_yaml_as_strictly_as_a_file(tmp_path: Path) -> None:

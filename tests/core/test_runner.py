@@ -123,9 +123,14 @@ def test_stages_of_an_option_come_only_with_it(recipe_folder: Path) -> None:
 
     assert names([]) == ["one", "two", "noise", "three"]
     assert names(["more"]) == ["one", "two", "noise", "three", "four"]
+    file = recipe_folder / "recipe.yaml"
+    text = file.read_text().replace("option: more\n", "option: [more, most]\n").replace("more}", "more, most: all}")
+    file.write_text(text.replace("fast:\n", "  five:\n    run: add\n    option: most\n    reads: {a: four}\nfast:\n"))
+    assert names(["more"]) == ["one", "two", "noise", "three", "four"]
+    assert names(["most"]) == names(["more", "most"]) == ["one", "two", "noise", "three", "four", "five"]
     with pytest.raises(InputError, match="--option mor: the recipe has no such option; did you mean 'more'?"):
         names(["mor"])
-    with pytest.raises(InputError, match="--set four.plus=1: four is there only with --option more"):
+    with pytest.raises(InputError, match="--set four.plus=1: four is there only with --option more or most"):
         read_recipe(recipe_folder, KINDS, overrides=["four.plus=1"])
 
 
@@ -150,6 +155,29 @@ def test_another_seed_shares_what_does_not_depend_on_it(recipe_folder: Path, tmp
     run(recipe_folder, tmp_path / "run")
     assert built(run(recipe_folder, tmp_path / "run", seed=2)) == ["noise-seed2", "three-seed2"]
     assert built(run(recipe_folder, tmp_path / "run", seed=1)) == []
+
+
+def test_a_stage_of_a_named_seed_is_the_same_in_all_runs(recipe_folder: Path, tmp_path: Path) -> None:
+    path = recipe_folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("fast:", """\
+  both:
+    run: add
+    reads: {a: three@2, b: three@1}
+  own:
+    run: add
+    reads: {a: both, b: noise}
+fast:"""))
+    reports = run(recipe_folder, tmp_path / "run", seed=1)
+    assert built(reports) == ["one", "two", "noise-seed1", "three-seed1", "noise-seed2", "three-seed2", "both",
+                              "own-seed1"]
+    assert (tmp_path / "run/both/n").read_text() == str(2007 + 1007)
+    assert built(run(recipe_folder, tmp_path / "run", seed=2)) == ["own-seed2"]
+    assert built(run(recipe_folder, tmp_path / "run", seed=3)) == ["noise-seed3", "three-seed3", "own-seed3"]
+    again = built(run(recipe_folder, tmp_path / "run", selection=Selection(force=("three",)), seed=1))
+    assert again[0] == "three-seed1" and "three-seed2" not in again
+    path.write_text(path.read_text().replace("three@2", "three@x"))
+    with pytest.raises(InputError, match="recipe.yaml:.*stages.both.reads.a: 'x' is no seed"):
+        run(recipe_folder, tmp_path / "run")
 
 
 def test_the_fast_overlay_changes_settings(recipe_folder: Path, tmp_path: Path) -> None:

@@ -8,14 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from asr_kd.distillation.objective import (
-    CachedObjective,
-    DistillationConfig,
-    DistillationLoss,
-    SparseDistillationLoss,
-    TeacherObjective,
-)
+from asr_kd.distillation.config import DistillationConfig
+from asr_kd.distillation.divergence import DistillationLoss, SparseDistillationLoss
+from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import sparse_posteriors
+from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
 from asr_kd.training.data import Minibatch
 
 
@@ -119,12 +116,12 @@ def test_objectives_weigh_cross_entropy_and_divergence(settings_: dict[str, Any]
     student = torch.log_softmax(logits, -1)
     expected = (config.cross_entropy_weight * -student[torch.arange(8), pdf_ids].mean()
                 + config.distillation_weight * divergence(teacher_posteriors, logits, temperature))
-    on_the_fly = TeacherObjective(config, teacher, "digest")
+    on_the_fly = DistillationObjective(config, LiveTeacher(teacher, "digest"))
     torch.testing.assert_close(on_the_fly(logits, Minibatch(inputs, pdf_ids)), expected)
     assert not teacher.offset.requires_grad
     ids, log_probs, log_tail = sparse_posteriors(teacher(inputs) / temperature, 4)
     targets = {"soft_pdf_ids": ids, "soft_log_probs": log_probs, "soft_log_tail": log_tail}
-    cached = CachedObjective(config, "digest")
+    cached = DistillationObjective(config, CachedTeacher("digest"))
     torch.testing.assert_close(cached(logits, Minibatch(inputs, pdf_ids, targets)), expected)
     assert cached.describe() != on_the_fly.describe()
 

@@ -1,5 +1,6 @@
 """The cache of soft targets: exact, resumable, and refused where it does not belong."""
 
+import errno
 import json
 import os
 import signal
@@ -15,14 +16,17 @@ import torch
 
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.distillation import soft_targets
-from asr_kd.distillation.objective import CachedObjective, DistillationConfig, TeacherObjective
+from asr_kd.distillation.config import DistillationConfig
+from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
+from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
+from asr_kd.training import data as training_data
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import TrainingData, frames_digest
-from asr_kd.training.engine import train
+from asr_kd.training.engine import cross_validate, train
 from tests.training.corpora import DIM, PDFS, write_corpus
 
 
@@ -56,7 +60,119 @@ def test_cache_holds_the_teachers_best_pdfs_and_the_mass_of_the_others(tmp_path:
     torch.testing.assert_close(found["soft_log_tail"].exp(), ordered[:, 3:].sum(-1), rtol=5e-3, atol=1e-6)
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "soft").iterdir() if path.suffix != ".json"}
     n = store.num_frames
-    assert sizes == {"pdf_ids.u16": 6 * n, "log_probs.f16": 6 * n, "log_tail.f16": 2 * n}
+    assert sizes == {"pdf_ids-00000.u2": 6 * n, "log_probs-00000.f2": 6 * n, "log_tail-00000.f2": 2 * n,
+                     "log_norm-00000.f4": 4 * n}
+    assert targets.num_bytes == sum(sizes.values())
+    assert targets.lost_mass == pytest.approx(_tails(teacher, data, store.num_frames, temperature), rel=1e-3)
+    with torch.no_grad():
+        logits = teacher(data.minibatch(indices).inputs.float()) / temperature
+    torch.testing.assert_close(found["soft_log_norm"], logits.logsumexp(-1), rtol=1e-4, atol=1e-4)
+
+
+def _tails(teacher: DNN, data: TrainingData, frames: int, temperature: float) -> float:
+    """Mean mass of all but the three best pdfs."""
+    with torch.no_grad():
+        posteriors = torch.softmax(teacher(data.minibatch(np.arange(frames)).inputs.float()) / temperature, -1)
+    return float(1 - posteriors.topk(3).values.sum(-1).mean())
+
+
+def test_shards_hold_what_one_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    key = make_key(store, hidden=True)
+    whole = build_soft_targets(tmp_path / "whole", make_teacher(), store, key, left=1, right=1, precision="float32")
+    monkeypatch.setattr(soft_targets, "_BLOCK", 100)
+    monkeypatch.setattr(soft_targets, "_SHARD", 3)
+    parted = build_soft_targets(tmp_path / "parted", make_teacher(), store, key, left=1, right=1, precision="float32")
+    assert len(list((tmp_path / "parted").glob("hidden-*.f2"))) == -(-store.num_frames // 300) > 1
+    indices = np.random.default_rng(0).permutation(store.num_frames)
+    one, other = whole.gather(indices), parted.gather(indices)
+    assert one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+    assert SoftTargets.open(tmp_path / "parted", top_k=3).lost_mass == pytest.approx(whole.lost_mass, rel=1e-9)
+
+
+def test_the_teachers_last_hidden_layer_is_kept_on_demand(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    teacher = make_teacher()
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, hidden=True), left=1, right=1,
+                                 precision="float32")
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1)
+    with torch.no_grad():
+        expected = teacher.hidden(data.minibatch(np.arange(50)).inputs.float())
+    assert targets.hidden_dim == 16
+    torch.testing.assert_close(targets.gather(np.arange(50))["soft_hidden"].float(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_minibatches_held_on_a_device_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    targets = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store, hidden=True), left=1,
+                                 right=1, precision="float32")
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
+    indices = np.random.default_rng(0).permutation(store.num_frames)[:100]
+    cpu = torch.device("cpu")
+    gathered = data.minibatch(indices).to(cpu)
+    data._held = training_data._Held(data._spliced, data._pdf_ids, targets, cpu)
+    held = data.minibatch(indices).to(cpu)
+    assert torch.equal(held.inputs, gathered.inputs) and torch.equal(held.pdf_ids, gathered.pdf_ids)
+    assert held.targets.keys() == gathered.targets.keys()
+    for name, value in gathered.targets.items():
+        torch.testing.assert_close(held.targets[name].double(), value.double(), rtol=0, atol=0)
+    objective = DistillationObjective(DistillationConfig(), CachedTeacher(targets.digest))
+    logits = torch.randn(100, PDFS)
+    assert torch.equal(objective(logits, held), objective(logits, gathered))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_training_on_a_gpu_from_its_own_memory_goes_as_on_the_cpu(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    targets = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1,
+                                 precision="float32")
+    losses = []
+    for device in ("cpu", "cuda"):
+        data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
+        settings = TrainingConfig(epochs=3, batch_size=64, precision="float32", threads=1, tensorboard=False,
+                                  learning_rate=0.01, device=device)
+        torch.manual_seed(0)
+        result = train(HighwayDNN(3 * DIM, 12, 3, PDFS), data,
+                       DistillationObjective(DistillationConfig(), CachedTeacher(targets.digest)), settings,
+                       tmp_path / device)
+        losses.append([record["cv_loss"] for record in result.history])
+        assert (data._held is not None) == (device == "cuda")
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("top_k", "temperature"), [(2, 1.0), (4, 1.0), (2, 3.0)])
+def test_what_the_cache_loses_is_within_its_bounds(tmp_path: Path, top_k: int, temperature: float) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    teacher, key = make_teacher(), make_key(store, top_k=top_k, temperature=temperature)
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, key, left=1, right=1, precision="float32")
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
+    minibatch = data.minibatch(np.arange(store.num_frames)).to(torch.device("cpu"))
+    logits = torch.zeros(store.num_frames, PDFS, requires_grad=True)
+    losses = [DistillationObjective(DistillationConfig(temperature=temperature), of)(logits, minibatch)
+              for of in (LiveTeacher(teacher, "t"), CachedTeacher(targets.digest))]
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in losses]
+    assert 0 < (losses[0] - losses[1]).item() <= targets.divergence_error + 1e-3
+    assert (gradients[0] - gradients[1]).abs().sum().item() <= 2 * temperature * targets.lost_mass + 1e-3
+
+
+def test_training_from_a_cache_that_leaves_pdfs_out_follows_the_teacher_within_its_bound(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    teacher = make_teacher()
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, top_k=3), left=1, right=1,
+                                 precision="float32")
+    settings = TrainingConfig(epochs=4, batch_size=64, precision="float32", threads=1, tensorboard=False,
+                              learning_rate=0.01, schedule="constant")
+    truth = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1)
+    on_the_fly, losses = DistillationObjective(DistillationConfig(), LiveTeacher(teacher, "t")), []
+    for name, taught, source in (("live", on_the_fly, None),
+                                 ("cached", DistillationObjective(DistillationConfig(), CachedTeacher("c")), targets)):
+        data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=source)
+        torch.manual_seed(0)
+        student = HighwayDNN(3 * DIM, 12, 3, PDFS)
+        train(student, data, taught, settings, tmp_path / name)
+        losses.append(cross_validate(student, truth, on_the_fly).loss)  # both by the whole teacher
+    assert targets.lost_mass > 0.001
+    assert abs(losses[0] - losses[1]) <= targets.divergence_error + 1e-3
 
 
 def test_training_from_a_whole_cache_follows_the_teacher_on_the_fly(tmp_path: Path) -> None:
@@ -64,14 +180,14 @@ def test_training_from_a_whole_cache_follows_the_teacher_on_the_fly(tmp_path: Pa
     teacher, key = make_teacher(), make_key(store, top_k=PDFS)
     targets = build_soft_targets(tmp_path / "soft", teacher, store, key, left=1, right=1, precision="float32")
     config, losses = DistillationConfig(), []
-    for objective, source in ((TeacherObjective(config, teacher, "t"), None),
-                              (CachedObjective(config, targets.digest), targets)):
+    for of_teacher, source in ((LiveTeacher(teacher, "t"), None), (CachedTeacher(targets.digest), targets)):
+        objective = DistillationObjective(config, of_teacher)
         data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=source)
         torch.manual_seed(0)
         settings = TrainingConfig(epochs=3, batch_size=64, precision="float32", threads=1, tensorboard=False,
                                   learning_rate=0.01)
         result = train(HighwayDNN(3 * DIM, 12, 3, PDFS), data, objective, settings,
-                       tmp_path / type(objective).__name__)
+                       tmp_path / type(of_teacher).__name__)
         losses.append([record["cv_loss"] for record in result.history])
     assert losses[0][-1] < losses[0][0]
     np.testing.assert_allclose(losses[0], losses[1], rtol=5e-3)
@@ -85,9 +201,9 @@ def test_training_from_a_whole_cache_follows_the_teacher_on_the_fly(tmp_path: Pa
 def test_a_stale_cache_is_refused_with_both_names(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     store, _ = write_corpus(tmp_path / "store")
     build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1)
-    SoftTargets.open(tmp_path / "soft", make_key(store))
+    SoftTargets.open(tmp_path / "soft", **make_key(store).model_dump())
     with pytest.raises(InputError, match=f"stale.*{message}"):
-        SoftTargets.open(tmp_path / "soft", make_key(store, **change))
+        SoftTargets.open(tmp_path / "soft", **make_key(store, **change).model_dump())
 
 
 def test_features_other_than_the_keys_are_not_forwarded(tmp_path: Path) -> None:
@@ -97,7 +213,7 @@ def test_features_other_than_the_keys_are_not_forwarded(tmp_path: Path) -> None:
         build_soft_targets(tmp_path / "soft", make_teacher(), store, key, left=1, right=1)
 
 
-@pytest.mark.parametrize("name", ["pdf_ids.u16", "log_probs.f16", "log_tail.f16"])
+@pytest.mark.parametrize("name", ["pdf_ids-00000.u2", "log_probs-00000.f2", "log_tail-00000.f2", "log_norm-00000.f4"])
 def test_truncated_damaged_and_missing_files_are_refused(tmp_path: Path, name: str) -> None:
     store, _ = write_corpus(tmp_path / "store")
     key = make_key(store)
@@ -106,13 +222,13 @@ def test_truncated_damaged_and_missing_files_are_refused(tmp_path: Path, name: s
     content = path.read_bytes()
     path.write_bytes(content[:-2])
     with pytest.raises(InputError, match=f"{name}: {len(content) - 2} bytes, expected {len(content)}"):
-        SoftTargets.open(tmp_path / "soft", key)
+        SoftTargets.open(tmp_path / "soft", **key.model_dump())
     path.write_bytes(content[:100] + bytes([content[100] ^ 4]) + content[101:])
     with pytest.raises(InputError, match="damaged"):
-        SoftTargets.open(tmp_path / "soft", key)
+        SoftTargets.open(tmp_path / "soft", **key.model_dump())
     path.unlink()
     with pytest.raises(InputError, match=f"{name}: missing"):
-        SoftTargets.open(tmp_path / "soft", key)
+        SoftTargets.open(tmp_path / "soft", **key.model_dump())
 
 
 def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +290,43 @@ soft_targets.build_soft_targets(Path({str(tmp_path / 'soft')!r}), teacher, store
     indices = np.arange(store.num_frames)
     for name, value in whole.gather(indices).items():
         assert torch.equal(value, again.gather(indices)[name])
+
+
+def test_the_room_for_a_cache_is_kept_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+
+    def full_after_the_first(file: int, offset: int, size: int) -> None:
+        if kept:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        kept.append(size)
+
+    store, _ = write_corpus(tmp_path / "store")
+    monkeypatch.setattr(os, "posix_fallocate", full_after_the_first)
+    with pytest.raises(WorkError, match="cannot be written.*No space left"):
+        build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1)
+    assert kept == [store.num_frames * 3 * 2] and not (tmp_path / "soft").exists()
+
+
+def test_a_build_goes_on_in_the_precision_that_it_began_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soft_targets, "_BLOCK", 100)
+    monkeypatch.setattr(soft_targets, "bfloat16_gains", lambda _: True)
+    store, _ = write_corpus(tmp_path / "store")
+    teacher, calls = make_teacher(), []
+
+    def stop(*_: object) -> None:
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+
+    handle = teacher.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        build_soft_targets(tmp_path / "soft", teacher, store, make_key(store), left=1, right=1)
+    handle.remove()
+    monkeypatch.setattr(soft_targets, "bfloat16_gains", lambda _: False)
+    build_soft_targets(tmp_path / "soft", teacher, store, make_key(store), left=1, right=1)
+    assert json.loads((tmp_path / "soft/soft_targets.json").read_text())["precision"] == "bfloat16"
 
 
 def test_a_full_disk_is_an_error_of_one_line(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
-from asr_kd.features.splice import SplicedFrames, splice
+from asr_kd.features.splice import SplicedFrames, SplicedFramesOnDevice, splice
 
 
 @given(
@@ -58,6 +58,16 @@ def test_a_store_of_any_type_is_gathered_to_its_values(tmp_path: Path, dtype: st
         torch.testing.assert_close(gathered.float(), expected, rtol=1e-2, atol=0.1 if dtype == "uint8" else 1e-2)
     exact = SplicedFrames.of(store, 2, 3).gather(np.arange(store.num_frames))
     torch.testing.assert_close(exact, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "uint8"])
+@pytest.mark.parametrize("ids", [None, ["u2", "u0"]])
+def test_frames_held_on_a_device_are_the_same(tmp_path: Path, dtype: str, ids: list[str] | None) -> None:
+    store = make_store(tmp_path / "store", dtype)
+    spliced = SplicedFrames.of(store, 3, 2, ids=ids)
+    rows = np.concatenate([np.arange(*store.bounds(name)) for name in ids or store.ids])
+    held = SplicedFramesOnDevice(spliced, torch.device("cpu"))
+    assert torch.equal(held.gather(torch.from_numpy(rows)), spliced.gather(rows))
 
 
 def test_only_chosen_utterances_can_be_gathered(tmp_path: Path) -> None:

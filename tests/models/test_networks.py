@@ -5,7 +5,14 @@ import torch
 from torch import Tensor
 
 from asr_kd.core.errors import InputError
-from asr_kd.models.architecture import NetworkConfig, build_network, count_parameters, describe_network, restore_network
+from asr_kd.models.architecture import (
+    NetworkConfig,
+    build_network,
+    count_parameters,
+    describe_network,
+    hidden_dim,
+    restore_network,
+)
 from asr_kd.models.dnn import DNN
 from asr_kd.models.dropout import MaskBankDropout
 from asr_kd.models.highway import HighwayDNN
@@ -115,13 +122,48 @@ def test_dropout_follows_the_generator_and_differs_between_calls() -> None:
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("model", [HighwayDNN(6, 4, 3, 5), DNN(6, 4, 2, 5, "relu", True, 0.1)])
+@pytest.mark.parametrize("model", [HighwayDNN(6, 4, 3, 5), HighwayDNN(6, 4, 3, 5, dropout=0.1),
+                                   DNN(6, 4, 2, 5, "relu", True, 0.1)])
 def test_description_restores_the_same_architecture(model: HighwayDNN | DNN) -> None:
     restored = restore_network(describe_network(model))
     assert describe_network(restored) == describe_network(model)
     restored.load_state_dict(model.state_dict())
     inputs = torch.randn(3, 6)
     assert torch.equal(restored.eval()(inputs), model.eval()(inputs))
+
+
+def test_a_factorised_softmax_layer_is_the_product_of_two_matrices() -> None:
+    torch.manual_seed(0)
+    whole, factorised = HighwayDNN(6, 8, 3, 20), HighwayDNN(6, 8, 3, 20, output_rank=2)
+    first, second = (layer for layer in factorised.output_layer.children())
+    whole.load_state_dict({**{name: value for name, value in factorised.state_dict().items() if "output" not in name},
+                           "output_layer.weight": second.weight @ first.weight, "output_layer.bias": second.bias})
+    inputs = torch.randn(5, 6)
+    torch.testing.assert_close(factorised(inputs), whole(inputs))
+    assert count_parameters(whole) - count_parameters(factorised) == 8 * 20 - (8 * 2 + 2 * 20)
+    assert describe_network(restore_network(describe_network(factorised))) == describe_network(factorised)
+
+
+def test_dropout_falls_on_what_a_highway_layer_adds_and_not_on_what_it_carries() -> None:
+    torch.manual_seed(0)
+    plain, thinned = HighwayDNN(6, 8, 2, 5), HighwayDNN(6, 8, 2, 5, dropout=0.25)
+    thinned.load_state_dict(plain.state_dict())
+    inputs = torch.randn(400, 6)
+    assert torch.equal(thinned.eval()(inputs), plain(inputs))
+    before = torch.sigmoid(plain.input_layer(inputs))
+    carried = before * torch.sigmoid(plain.carry_gate(before))
+    added = thinned.train().hidden(inputs) - carried
+    dropped = added.abs() < 1e-6
+    assert 0.2 < dropped.float().mean() < 0.3
+    torch.testing.assert_close(added[~dropped], (plain.hidden(inputs) - carried)[~dropped] / 0.75)
+
+
+def test_the_last_hidden_layer_is_what_the_softmax_layer_hears() -> None:
+    inputs = torch.randn(5, 6)
+    for model in (HighwayDNN(6, 8, 3, 20), DNN(6, 8, 2, 20)):
+        assert torch.equal(model.output_layer(model.hidden(inputs)), model(inputs))
+        assert hidden_dim(model) == model.hidden(inputs).shape[-1] == 8
+    assert hidden_dim(torch.nn.Linear(2, 2)) is None
 
 
 def test_unknown_architectures_are_refused() -> None:

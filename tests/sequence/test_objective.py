@@ -265,7 +265,7 @@ def test_outputs_that_are_not_finite_stop_training_with_the_names_of_the_utteran
         model.output_layer.weight.mul_(1e38)
     with pytest.raises(WorkError) as error:
         run(corpus, tmp_path / "run", model, objective)
-    place = re.search(rf"the loss became nan in epoch 1, step (\d) of {len(batches)} .*frames of (.*)\)",
+    place = re.search(rf"the loss became nan in epoch 1, step (\d) of {len(batches)} .*frames of (.*); lower",
                       str(error.value))
     assert place is not None and place[2] == ", ".join(data.utterances(batches[int(place[1]) - 1]))
     with pytest.raises(WorkError, match="CV loss of the network to start from is nan"):

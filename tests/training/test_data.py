@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from asr_kd.core.errors import InputError
+from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.features.splice import splice
-from asr_kd.training.data import TrainingData, frames_digest, prefetch
-from tests.training.corpora import write_corpus
+from asr_kd.training.data import TrainingData, choose_held_out, frames_digest, prefetch
+from tests.training.corpora import DIM, write_corpus
 
 
 def test_training_and_held_out_frames_part_the_labelled_frames_by_speaker(tmp_path: Path) -> None:
@@ -96,3 +97,26 @@ def test_digests_tell_frames_labels_and_speakers_apart(tmp_path: Path) -> None:
                TrainingData(store, pdf_ids, held_out_speakers=2).digest,
                TrainingData(store, changed, held_out_speakers=1).digest}
     assert len(digests) == 3
+
+
+def test_perturbed_speech_is_held_out_with_its_speaker_and_judged_as_it_was_spoken(tmp_path: Path) -> None:
+    with FrameStoreWriter(tmp_path / "store", DIM, "float16", {"kind": "synthetic"}) as writer:
+        for speaker in ("a", "b", "c"):
+            for mark in ("", "_sp0.9", "_sp1.1"):
+                writer.add(f"{speaker}-1{mark}", speaker + mark, np.zeros((10, DIM), np.float32))
+    store = FrameStore.open(tmp_path / "store")
+    pdf_ids = np.zeros(store.num_frames, np.int32)
+    by_number = choose_held_out(store, 1)
+    for wanted in (1, [by_number[0]], [by_number[1]]):
+        data = TrainingData(store, pdf_ids, held_out_speakers=wanted)
+        assert data.held_out_speakers == by_number and len(by_number) == 3
+        assert len(data.train_frames) == 60 and data.utterances(data.cv_frames) == [f"{by_number[0]}-1"]
+
+
+def test_frames_without_alignment_are_drawn_where_they_are_wanted_but_not_judged(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    pdf_ids[::3] = -1
+    labelled = TrainingData(store, pdf_ids, held_out_speakers=1)
+    every = TrainingData(store, pdf_ids, held_out_speakers=1, unlabelled=True)
+    assert len(every.train_frames) == pytest.approx(1.5 * len(labelled.train_frames), abs=3)
+    assert np.array_equal(every.cv_frames, labelled.cv_frames) and every.digest != labelled.digest

@@ -162,7 +162,26 @@ def test_a_loss_that_is_not_finite_stops_with_the_place(data: TrainingData, tmp_
     first = data.utterances(data.batches(SETTINGS["batch_size"], 0, 0)[0])
     with pytest.raises(WorkError, match=r"nan in epoch 1, step 1 of \d+ .*learning_rate") as error:
         train(network(), data, _Diverging(), TrainingConfig(**SETTINGS), tmp_path)
-    assert f"frames of {', '.join(first[:5])} and {len(first) - 5} more)" in str(error.value)
+    assert f"frames of {', '.join(first[:5])} and {len(first) - 5} more; lower" in str(error.value)
+
+
+def test_features_that_are_not_finite_are_named_by_their_utterance(data: TrainingData, tmp_path: Path) -> None:
+    row = int(data.batches(SETTINGS["batch_size"], 0, 0)[1][7])
+
+    class Damaged:
+        def __getattr__(self, name: str) -> object:
+            return getattr(data, name)
+
+        def minibatch(self, frames: np.ndarray) -> Minibatch:
+            found = data.minibatch(frames)
+            found.inputs[torch.from_numpy(frames == row)] = torch.nan
+            return found
+
+    with pytest.raises(WorkError, match="step 2 of") as error:
+        train(network(), Damaged(), CrossEntropy(), TrainingConfig(**SETTINGS), tmp_path)  # type: ignore[arg-type]
+    (damaged,) = data.utterances(np.array([row]))
+    assert f"features or targets of {damaged} are not finite; make them again" in str(error.value)
+
 
 
 def test_alignments_of_another_tree_and_inputs_of_another_width_are_refused(data: TrainingData,

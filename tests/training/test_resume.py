@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from asr_kd.core.errors import WorkError
 from asr_kd.models.dnn import DNN
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
+from asr_kd.training.objective import CrossEntropy
 from tests.training.corpora import write_corpus
 
 
@@ -67,7 +68,7 @@ def test_killed_twice_and_resumed_training_ends_with_the_same_weights(tmp_path: 
 def test_remains_of_a_killed_checkpoint_are_ignored_and_removed(tmp_path: Path) -> None:
     model = DNN(4, 3, 1, 2)
     optimiser = torch.optim.AdamW(model.parameters())
-    write_checkpoint(tmp_path, RunState("k", "float32", 1, epoch=1), model, optimiser, {})
+    write_checkpoint(tmp_path, RunState("k", "float32", 1, epoch=1), model, CrossEntropy(), optimiser, {})
     remains = tmp_path / ".checkpoint-0002-00000000.tmpx"
     remains.mkdir()
     (remains / "state.safetensors").write_bytes(b"half")
@@ -83,13 +84,13 @@ def test_a_checkpoint_restores_weights_optimiser_and_generator(tmp_path: Path) -
     model(torch.randn(8, 4)).sum().backward()
     optimiser.step()
     best = {name: value + 1 for name, value in model.state_dict().items()}
-    write_checkpoint(tmp_path, RunState("k", "float32", 1, best_loss=2.5), model, optimiser, best)
+    write_checkpoint(tmp_path, RunState("k", "float32", 1, best_loss=2.5), model, CrossEntropy(), optimiser, best)
     draw = torch.rand(3)
     other = DNN(4, 3, 1, 2, batch_norm=True)
     other_optimiser = torch.optim.AdamW(other.parameters(), fused=True)
     found = read_checkpoint(tmp_path, "k")
     assert found is not None and found[0].best_loss == 2.5
-    restored_best = restore_tensors(found[1], other, other_optimiser)
+    restored_best = restore_tensors(found[1], other, CrossEntropy(), other_optimiser)
     assert torch.equal(torch.rand(3), draw)
     assert all(torch.equal(value, restored_best[name]) for name, value in best.items())
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
@@ -101,12 +102,12 @@ def test_a_checkpoint_restores_weights_optimiser_and_generator(tmp_path: Path) -
 def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(tmp_path: Path) -> None:
     model = DNN(4, 300, 1, 2)
     optimiser = torch.optim.AdamW(model.parameters())
-    write_checkpoint(tmp_path, RunState("k", "float32", 1, epoch=1), model, optimiser, {})
+    write_checkpoint(tmp_path, RunState("k", "float32", 1, epoch=1), model, CrossEntropy(), optimiser, {})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as if the disk had 1,000 bytes left
     try:
         with pytest.raises(WorkError, match="cannot be written.*make room"):
-            write_checkpoint(tmp_path, RunState("k", "float32", 1, epoch=2), model, optimiser, {})
+            write_checkpoint(tmp_path, RunState("k", "float32", 1, epoch=2), model, CrossEntropy(), optimiser, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     found = read_checkpoint(tmp_path, "k")

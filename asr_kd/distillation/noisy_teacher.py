@@ -1,0 +1,50 @@
+"""A teacher whose logits are perturbed anew in every step, which regularises its student."""
+
+import torch
+from torch import Tensor
+
+from asr_kd.distillation.config import NoiseConfig
+
+_LEAST_SIGMA = 0.01
+
+
+class NoisyTeacher:
+    """z' = (1 + ξ) ∘ z with ξ ~ N(0, σ²) for each pdf, on a share α of the frames, drawn from PyTorch's generator.
+
+    Sau & Balasubramanian, arXiv 1610.09650, eq. 2 (their section 4.1 speaks of noise that is added; eq. 2 and the
+    derivation of section 3.4 multiply). In expectation an L2 loss on logits gains a constant by it: the optimum stays,
+    the gradients get noise. The noise goes with the size of a logit, so σ means what it says of this teacher's logits
+    only: they are determined up to a constant a frame, and of an ensemble that gives log-probabilities
+    (`TeacherEnsemble`, all but the mean of logits) the likeliest pdf is hardly perturbed.
+    """
+
+    def __init__(self, config: NoiseConfig) -> None:
+        self.config = config
+        self.sigma = config.sigma  # of the last step
+
+    def factors(self, values: Tensor, progress: float) -> Tensor:
+        """1 + ξ for each of `values` (frames, pdfs), 1 for frames that are left alone; progress: 0 to 1."""
+        config = self.config
+        if config.schedule == "random":
+            self.sigma = _LEAST_SIGMA + (config.sigma - _LEAST_SIGMA) * torch.rand(()).item()
+        elif config.schedule == "annealed":
+            self.sigma = config.sigma * (1 - progress)
+        chosen = torch.rand(len(values), 1, device=values.device) < config.share
+        return 1 + chosen * self.sigma * torch.randn_like(values, dtype=torch.float32)
+
+    def perturb(self, logits: Tensor, progress: float) -> Tensor:
+        """Noisy logits (frames, pdfs)."""
+        return logits * self.factors(logits, progress)
+
+    def perturb_best(
+        self, log_probs: Tensor, log_tail: Tensor, log_norm: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """The same of the k best pdfs of a cache: log_probs (frames, k) and log_tail (frames,), normalised anew.
+
+        Logits are log_probs + log_norm. The other pdfs are one class there, whose mass before normalisation stays:
+        with k pdfs of many this leaves the noise of the least likely out.
+        """
+        logits = (log_probs + log_norm[:, None]) * self.factors(log_probs, progress)
+        tail = log_tail + log_norm
+        total = torch.logaddexp(logits.logsumexp(-1), tail)
+        return logits - total[:, None], tail - total

@@ -1,0 +1,123 @@
+"""What a teacher says of a minibatch: forwarded on the spot, or from a cache; and several teachers as one."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from asr_kd.models.architecture import hidden_dim
+from asr_kd.training.data import Minibatch
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A teacher's logits (frames, pdfs), or the k best pdfs of its posteriors at the objective's temperature.
+
+    pdf_ids, log_probs (frames, k), log_tail (frames,): as `sparse_posteriors` has them; log_norm (frames,): what
+    turns log-probabilities into logits over T; hidden (frames, teacher_dim): its last hidden layer. What was not asked
+    for, or is not in the cache, is None.
+    """
+
+    logits: Tensor | None = None
+    pdf_ids: Tensor | None = None
+    log_probs: Tensor | None = None
+    log_tail: Tensor | None = None
+    log_norm: Tensor | None = None
+    hidden: Tensor | None = None
+
+
+class Teacher(Protocol):
+    """A source of `Taught`; `hidden_dim` is None where it cannot give its last hidden layer."""
+
+    @property
+    def hidden_dim(self) -> int | None: ...
+
+    def __call__(self, minibatch: Minibatch) -> Taught: ...
+
+    def describe(self) -> dict[str, Any]:
+        """A JSON value that tells this teacher from others."""
+
+
+class LiveTeacher:
+    """A network that hears the student's own inputs, frozen and in evaluation mode.
+
+    Exact, and right where inputs change from epoch to epoch; a forward pass of a large teacher costs more than the
+    student's whole step, so else prefer the cache.
+    """
+
+    def __init__(self, network: nn.Module, digest: str, precision: str = "float32") -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.digest, self.precision = digest, precision
+
+    @property
+    def hidden_dim(self) -> int | None:
+        return hidden_dim(self.network)
+
+    @torch.no_grad()
+    def __call__(self, minibatch: Minibatch) -> Taught:
+        self.network.to(minibatch.inputs.device)
+        with torch.autocast(minibatch.inputs.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            if self.hidden_dim is None:
+                return Taught(logits=self.network(minibatch.inputs))
+            hidden = self.network.hidden(minibatch.inputs)  # type: ignore[operator]
+            return Taught(logits=self.network.output_layer(hidden), hidden=hidden)  # type: ignore[operator]
+
+    def describe(self) -> dict[str, Any]:
+        return {"teacher": self.digest, "precision": self.precision}
+
+
+class CachedTeacher:
+    """Soft targets that training data gather by frame (asr_kd.distillation.soft_targets)."""
+
+    def __init__(self, soft_targets_digest: str, hidden_dim: int | None = None) -> None:
+        self.soft_targets_digest, self._hidden_dim = soft_targets_digest, hidden_dim
+
+    @property
+    def hidden_dim(self) -> int | None:
+        return self._hidden_dim
+
+    def __call__(self, minibatch: Minibatch) -> Taught:
+        targets = minibatch.targets
+        return Taught(pdf_ids=targets["soft_pdf_ids"], log_probs=targets["soft_log_probs"],
+                      log_tail=targets["soft_log_tail"], log_norm=targets.get("soft_log_norm"),
+                      hidden=targets.get("soft_hidden"))
+
+    def describe(self) -> dict[str, Any]:
+        return {"soft_targets": self.soft_targets_digest}
+
+
+Combination = Literal["posteriors", "logits", "surest"]
+
+
+class TeacherEnsemble(nn.Module):
+    """Several teachers of one tree as one network: forward (frames, input_dim) -> (frames, pdfs) logits.
+
+    posteriors: the mean of their posteriors (its logarithm); logits: the mean of their logits; surest: in each frame
+    the posteriors of the teacher whose entropy is least. Each teacher hears the part of the inputs that it is spliced
+    for: `splices` are its frames to the left and right, the inputs have the most of either. What comes out is softened
+    by a temperature like any teacher's logits. The mean of posteriors is Hinton et al., arXiv 1503.02531; the choice by
+    entropy is ours.
+    """
+
+    def __init__(self, teachers: Sequence[nn.Module], splices: Sequence[tuple[int, int]], dim: int,
+                 combination: Combination = "posteriors") -> None:
+        super().__init__()
+        if not teachers or len(teachers) != len(splices):
+            raise ValueError(f"{len(teachers)} teachers with {len(splices)} splices")
+        self.teachers, self.combination = nn.ModuleList(teachers), combination
+        self.left, self.right = (max(of_one) for of_one in zip(*splices, strict=True))
+        self._parts = [slice((self.left - left) * dim, (self.left + 1 + right) * dim) for left, right in splices]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits = torch.stack([teacher(inputs[:, part]).float()
+                              for teacher, part in zip(self.teachers, self._parts, strict=True)])
+        if self.combination == "logits":
+            return logits.mean(0)
+        log_probs = logits.log_softmax(-1)
+        if self.combination == "posteriors":
+            return log_probs.logsumexp(0) - math.log(len(log_probs))
+        surest = (log_probs.exp() * log_probs).sum(-1).argmax(0)
+        return log_probs[surest, torch.arange(len(inputs), device=inputs.device)]

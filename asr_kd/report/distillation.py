@@ -1,0 +1,157 @@
+"""DISTILLATION.md: what each way of teaching is worth, at what cost, and how it went."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from asr_kd.core.files import atomic_file
+from asr_kd.report.comparisons import HEADLINE_TEACHER, ResultRow
+from asr_kd.report.drawing import draw_panels
+from asr_kd.report.passes import is_of_pass
+from asr_kd.report.tables import ABSENT, interval, markdown_table, number, p_value
+from asr_kd.scoring.bootstrap import Comparison
+
+CURVES_DRAWING = "distillation.svg"
+# The plain way of teaching: no refinement, temperature or weight behind it.
+_PLAIN = re.compile(r"(.+-kd(?:-fbank)?(?:-smbrteacher)?)(-.+)?")
+_UNTAUGHT = re.compile(r"h?dnn\d|teacher")
+_SIGNIFICANT = 0.05
+
+_MEASURES = {
+    "held-out frame accuracy, %": None,
+    "weight of distillation, λ": "train_distillation_weight",
+    "cosine of the two gradients": "train_gradient_cosine",
+    "norm of the gradient of cross-entropy": "train_task_gradient_norm",
+    "norm of the gradient of distillation": "train_distillation_gradient_norm",
+    "largest singular value of the projector": "projector_largest_singular_value",
+    "least singular value of the projector": "projector_least_singular_value",
+}
+
+
+def distilled(rows: Sequence[ResultRow], split: str) -> list[ResultRow]:
+    """The students of a split that a teacher taught, best first."""
+    found = [row for row in rows if row.split == split and _PLAIN.fullmatch(row.id) and not is_of_pass(row)]
+    return sorted(found, key=lambda row: row.wer.value)
+
+
+def render_distillation(recipe: str, rows: Sequence[ResultRow], tuned_on: str = "dev", judged_on: str = "test") -> str:
+    """The text of the page; claims are of `judged_on`, rows that are on `tuned_on` alone belong to grids."""
+    judged = {row.id: row for row in distilled(rows, judged_on)}
+    grid = [row for row in distilled(rows, tuned_on) if row.id not in judged]
+    untaught = [row for row in rows if _UNTAUGHT.match(row.id) and not is_of_pass(row) and not _PLAIN.fullmatch(row.id)]
+    references = [row for row in untaught if row.split == judged_on]
+    trials = [row for row in untaught if row.split == tuned_on and row.id not in {row.id for row in references}]
+    parts = [
+        f"# Distillation in `recipes/{recipe}`",
+        f"Made by `asr-kd results recipes/{recipe}`; not to be edited. Share: of the distance from the student by "
+        f"cross-entropy to the teacher, with its 95 % interval; differences are to the plain student of the same "
+        "teacher, in % absolute, negative where fewer errors are made; p by paired bootstrap over speakers. Seeds: the "
+        "number of trainings behind a row.",
+        f"## Students on {judged_on}", _students_table(list(judged.values()), judged, rows, tuned_on),
+        "## What helps and what does not", _verdicts(judged),
+    ]
+    if references:
+        parts += ["## Networks without a teacher, and teachers", _references_table(references)]
+    if grid:
+        parts += [f"## Grids, on {tuned_on} only", _students_table(grid, {row.id: row for row in distilled(
+            rows, tuned_on)}, rows, tuned_on)]
+    if trials:
+        parts += [f"## Trials without a teacher, on {tuned_on} only",
+                  _references_table(sorted(trials, key=lambda row: row.wer.value))]
+    if learning_curves(rows, tuned_on):
+        parts += ["## Curves", f"![Frame accuracy, λ, gradients and projector by epoch]({CURVES_DRAWING})"]
+    return "\n\n".join(parts) + "\n"
+
+
+def learning_curves(rows: Sequence[ResultRow], split: str) -> dict[str, dict[str, dict[int, float]]]:
+    """System -> measure -> epoch -> mean over seeds, of the students trained on frames; where some were scored on
+    other splits too, the accuracy of these only."""
+    curves: dict[str, dict[str, dict[int, float]]] = {}
+    judged = {row.id for row in rows if row.split != split} or {row.id for row in rows}
+    for row in rows:
+        seeds = [counts.epochs for counts in row.counts if counts.epochs]
+        if row.split != split or not seeds or row.id.startswith("teacher"):
+            continue
+        for title, name in _MEASURES.items():
+            if name is None and row.id not in judged:
+                continue
+            values: dict[int, list[float]] = {}
+            for epoch in (epoch for epochs in seeds for epoch in epochs):
+                value = epoch.frame_accuracy if name is None else epoch.measures.get(name)
+                if value is not None:
+                    values.setdefault(epoch.number, []).append(value)
+            if len({float(np.mean(of_epoch)) for of_epoch in values.values()}) > 1:  # what never changes is no curve
+                curves.setdefault(row.id, {})[title] = {n: float(np.mean(values[n])) for n in sorted(values)}
+    return curves
+
+
+def draw_learning_curves(path: Path, curves: Mapping[str, Mapping[str, Mapping[int, float]]]) -> None:
+    """An SVG with a panel for each measure of `learning_curves`."""
+    panels = [(title, {name: of_one[title] for name, of_one in curves.items() if title in of_one})
+              for title in _MEASURES]
+    with atomic_file(path) as file:
+        draw_panels(file, [(title, lines) for title, lines in panels if lines], "epoch")
+
+
+def _plain_of(row: ResultRow) -> str | None:
+    """The id of the plain student of the same teacher, where the row is not it."""
+    found = _PLAIN.fullmatch(row.id)
+    return found[1] if found and found[2] else None
+
+
+def _against_plain(row: ResultRow) -> Comparison | None:
+    plain = _plain_of(row)
+    return row.comparisons.get(plain) if plain else None
+
+
+def _students_table(
+    students: Sequence[ResultRow], present: Mapping[str, ResultRow], rows: Sequence[ResultRow], tuned_on: str
+) -> str:
+    on_dev = {row.id: row for row in rows if row.split == tuned_on}
+    heading = ["student", "seeds", "WER %", "95 %", f"{tuned_on} WER %", "frame accuracy %", "parameters", "train min",
+               "share %", "95 %", f"share to {HEADLINE_TEACHER} %", "95 %", "to plain", "p"]
+    cells = []
+    for row in students:
+        own = next((share for share in row.shares if share.teacher == row.counts[0].teacher), None)
+        headline = next((share for share in row.shares if share.teacher == HEADLINE_TEACHER), None)
+        against = _against_plain(row)
+        cells.append([
+            f"`{row.id}`", str(len(row.counts)), number(row.wer.value, 2), interval(row.wer.low, row.wer.high, 1),
+            number(on_dev[row.id].wer.value if row.id in on_dev else None, 2), number(row.mean("frame_accuracy"), 2),
+            number(row.largest("params")), number(row.mean("train_minutes"), 1),
+            *(cell for share in (own, headline) for cell in (
+                [ABSENT, ABSENT] if share is None else [number(100 * share.estimate.value), interval(
+                    100 * share.estimate.low, 100 * share.estimate.high, 0)])),
+            number(None if against is None else against.difference, 2, sign=True),
+            ABSENT if against is None else p_value(against.p_value)])
+    return markdown_table(heading, cells, left={0})
+
+
+def _references_table(references: Sequence[ResultRow]) -> str:
+    return markdown_table(
+        ["network", "seeds", "WER %", "95 %", "frame accuracy %", "parameters", "train min"],
+        [[f"`{row.id}`", str(len(row.counts)), number(row.wer.value, 2), interval(row.wer.low, row.wer.high, 1),
+          number(row.mean("frame_accuracy"), 2), number(row.largest("params")), number(row.mean("train_minutes"), 1)]
+         for row in references], left={0})
+
+
+def _verdicts(judged: Mapping[str, ResultRow]) -> str:
+    """A list by the sign of the difference to plain distillation and its p-value."""
+    verdicts: list[tuple[str, Callable[[Comparison], bool]]] = [
+        ("Fewer errors than plain distillation, p < 0.05", lambda c: c.p_value < _SIGNIFICANT and c.difference < 0),
+        ("No difference shown", lambda c: c.p_value >= _SIGNIFICANT),
+        ("More errors, p < 0.05", lambda c: c.p_value < _SIGNIFICANT and c.difference > 0)]
+    lines = []
+    for title, fits in verdicts:
+        names = []
+        for row in judged.values():
+            against = _against_plain(row)
+            if against is not None and fits(against):
+                plain = judged.get(_plain_of(row) or "")
+                minutes, before = row.mean("train_minutes"), None if plain is None else plain.mean("train_minutes")
+                cost = f", {minutes / before:.1f} times the training time" if minutes and before else ""
+                names.append(f"`{row.id}` ({number(against.difference, 2, sign=True)}{cost})")
+        lines.append(f"- {title}: {', '.join(names) or 'none'}.")
+    return "\n".join(lines)

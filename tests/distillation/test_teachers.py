@@ -1,0 +1,54 @@
+"""Several teachers as one."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from asr_kd.distillation.teachers import Combination, LiveTeacher, TeacherEnsemble
+from asr_kd.models.dnn import DNN
+
+DIM = 3
+
+
+def teachers() -> list[DNN]:
+    """One that hears a frame on either side, one that hears two to the left."""
+    torch.manual_seed(0)
+    return [DNN(3 * DIM, 8, 1, 5).eval(), DNN(3 * DIM, 8, 1, 5).eval()]
+
+
+def inputs_and_logits() -> tuple[Tensor, Tensor, list[DNN]]:
+    networks = teachers()
+    inputs = torch.randn(40, 4 * DIM)  # two frames to the left, one to the right
+    return inputs, torch.stack([networks[0](inputs[:, DIM:]), networks[1](inputs[:, :3 * DIM])]), networks
+
+
+@pytest.mark.parametrize("combination", ["posteriors", "logits", "surest"])
+def test_teachers_are_combined_as_said_each_on_its_own_frames(combination: Combination) -> None:
+    inputs, logits, networks = inputs_and_logits()
+    ensemble = TeacherEnsemble(networks, [(1, 1), (2, 0)], DIM, combination)
+    assert (ensemble.left, ensemble.right) == (2, 1)
+    posteriors = logits.softmax(-1)
+    if combination == "surest":
+        entropies = -(posteriors * posteriors.log()).sum(-1)
+        expected = torch.where((entropies[0] <= entropies[1])[:, None], posteriors[0], posteriors[1])
+    else:
+        expected = posteriors.mean(0) if combination == "posteriors" else logits.mean(0).softmax(-1)
+    torch.testing.assert_close(ensemble(inputs).softmax(-1), expected)
+
+
+def test_one_teacher_alone_is_itself() -> None:
+    network = teachers()[0]
+    inputs = torch.randn(10, 3 * DIM)
+    for combination in ("posteriors", "logits", "surest"):
+        ensemble = TeacherEnsemble([network], [(1, 1)], DIM, combination)  # type: ignore[arg-type]
+        torch.testing.assert_close(ensemble(inputs).softmax(-1), network(inputs).softmax(-1))
+
+
+def test_teachers_without_their_splices_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 teachers with 1 splices"):
+        TeacherEnsemble(teachers(), [(1, 1)], DIM)
+
+
+def test_a_live_teacher_of_foreign_make_gives_logits_only() -> None:
+    assert LiveTeacher(nn.Linear(2, 2), "foreign").hidden_dim is None
+    assert LiveTeacher(teachers()[0], "ours").hidden_dim == 8

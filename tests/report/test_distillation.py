@@ -1,0 +1,130 @@
+"""The page on distillation: who is compared with whom, what is said of it, what is drawn."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asr_kd.core.files import write_json
+from asr_kd.report.comparisons import judge
+from asr_kd.report.distillation import distilled, draw_learning_curves, learning_curves, render_distillation
+from asr_kd.report.markdown import render_results
+from asr_kd.report.results import make_results
+from asr_kd.scoring.system_counts import SystemCounts, TrainingEpoch, write_counts
+from asr_kd.scoring.wer import ErrorCounts
+
+SPEAKERS = [f"s{number:02d}" for number in range(30)]
+
+
+def counts(name: str, errors: int, split: str = "test", teacher: str | None = "teacher-ce", seed: int = 1,
+           epochs: tuple[TrainingEpoch, ...] | None = None, minutes: float = 5.0, spread: int = 3) -> SystemCounts:
+    """A system with `errors` errors of 100 words a speaker, give or take."""
+    rng = np.random.default_rng(seed)
+    speakers = {s: ErrorCounts(100, errors + int(rng.integers(-spread, spread + 1)), 0, 0) for s in SPEAKERS}
+    is_student = teacher is not None
+    return SystemCounts(name, seed, split, speakers, frame_accuracy=40.0, params=300, train_minutes=minutes,
+                        baseline="hdnn128-ce" if is_student else None, teacher=teacher, epochs=epochs)
+
+
+def curve(*accuracies: float, **measures: float) -> tuple[TrainingEpoch, ...]:
+    return tuple(TrainingEpoch(n, 1.0, value, {name: at + n for name, at in measures.items()})
+                 for n, value in enumerate(accuracies, 1))
+
+
+SYSTEMS = [
+    counts("teacher-ce", 30, teacher=None), counts("teacher-smbr", 20, teacher=None),
+    counts("hdnn128-ce", 50, teacher=None),
+    counts("hdnn128-kd", 40), counts("hdnn128-kd-noisy", 40, minutes=10.0), counts("hdnn128-kd-best", 34, minutes=15.0),
+    counts("hdnn128-kd-smbrteacher", 30, teacher="teacher-smbr"),
+    counts("hdnn128-kd-smbrteacher-smbr-kd0.2", 36, teacher="teacher-smbr"),
+    counts("hdnn128-kd-T2", 44, split="dev"), counts("hdnn128-kd", 42, split="dev", epochs=curve(38, 40)),
+    counts("hdnn128-kd-dynamic", 41, split="dev", epochs=curve(
+        37, 39, 41, train_distillation_weight=1.0, train_gradient_cosine=0.1)),
+    counts("hdnn128-ce", 52, split="dev", teacher=None),
+    counts("hdnn128-ce-r0.001", 53, split="dev", teacher=None, epochs=curve(36, 37))]
+
+
+def with_versus(systems: list[SystemCounts]) -> list[SystemCounts]:
+    from dataclasses import replace
+
+    return [replace(one, versus=("hdnn128-kd-smbrteacher",)) if "smbrteacher-" in one.id else one for one in systems]
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render_distillation("x", judge(with_versus(SYSTEMS)))
+
+
+def test_students_stand_in_order_with_their_shares_to_both_teachers(page: str) -> None:
+    rows = [line for line in page.splitlines() if line.startswith("| `hdnn128-kd")]
+    names = [line.split("`")[1] for line in rows]
+    assert names[:5] == ["hdnn128-kd-smbrteacher", "hdnn128-kd-best", "hdnn128-kd-smbrteacher-smbr-kd0.2", "hdnn128-kd",
+                         "hdnn128-kd-noisy"]
+    plain = [cell.strip() for cell in rows[3].split("|")]
+    assert float(plain[3]) == pytest.approx(40, abs=1) and float(plain[5]) == pytest.approx(42, abs=1)
+    assert plain[9] == "50" and plain[11] == "33"  # of 50 to 30, of 50 to 20
+
+
+def test_refinements_are_judged_against_the_plain_student_of_the_same_teacher(page: str) -> None:
+    verdicts = dict(line[2:].split(": ", 1) for line in page.splitlines() if line.startswith("- "))
+    assert verdicts["Fewer errors than plain distillation, p < 0.05"].startswith("`hdnn128-kd-best` (-6.00, 3.0 times")
+    assert verdicts["No difference shown"] == "`hdnn128-kd-noisy` (+0.00, 2.0 times the training time)."
+    assert verdicts["More errors, p < 0.05"].startswith("`hdnn128-kd-smbrteacher-smbr-kd0.2` (+6.00")
+
+
+def test_rows_on_dev_alone_are_grids_and_others_are_references(page: str) -> None:
+    assert "`hdnn128-kd-T2`" in page.split("## Grids, on dev only")[1]
+    references = page.split("## Networks without a teacher")[1].split("##")[0]
+    assert all(f"`{name}`" in references for name in ("hdnn128-ce", "teacher-ce", "teacher-smbr"))
+    assert "`hdnn128-ce-r0.001`" in page.split("## Trials without a teacher, on dev only")[1]
+    assert "hdnn128-ce-r0.001" not in references
+
+
+def test_what_is_on_one_split_alone_stands_apart_in_the_results() -> None:
+    text = render_results("x", judge(with_versus(SYSTEMS)))
+    whole, alone = text.split("## test")[0].split("Grids and trials, scored on dev alone:")
+    assert "`hdnn128-kd`" in whole and "`hdnn128-kd`" not in alone
+    assert "`hdnn128-kd-T2`" in alone and "`hdnn128-kd-T2`" not in whole
+
+
+def test_curves_are_means_over_seeds_and_only_what_moves_is_drawn(tmp_path: Path) -> None:
+    systems = [counts("hdnn128-kd", 40, split="dev", epochs=curve(38, 40, train_distillation_weight=1.0)),
+               counts("hdnn128-kd", 40, split="dev", seed=2, epochs=curve(40, 42, train_distillation_weight=1.0)),
+               SYSTEMS[-3]]
+    curves = learning_curves(judge(systems), "dev")
+    assert curves["hdnn128-kd"]["held-out frame accuracy, %"] == {1: 39.0, 2: 41.0}
+    draw_learning_curves(tmp_path / "one.svg", curves)
+    draw_learning_curves(tmp_path / "two.svg", curves)
+    drawn = (tmp_path / "one.svg").read_text()
+    assert drawn == (tmp_path / "two.svg").read_text()
+    assert "cosine of the two gradients" in drawn and "singular value" not in drawn
+    beside = learning_curves(judge(SYSTEMS), "dev")
+    assert beside["hdnn128-kd"].keys() == {"held-out frame accuracy, %"} and "hdnn128-ce-r0.001" not in beside
+    assert "held-out frame accuracy, %" not in beside["hdnn128-kd-dynamic"], "accuracies of grids are too many to draw"
+    assert "cosine of the two gradients" in beside["hdnn128-kd-dynamic"]
+
+
+def test_the_page_is_made_with_the_results_where_there_are_students_to_compare(tmp_path: Path) -> None:
+    for name, systems in (("many", with_versus(SYSTEMS)), ("few", SYSTEMS[:4])):
+        recipe = tmp_path / name
+        recipe.mkdir()
+        (recipe / "recipe.yaml").write_text("")
+        for one in systems:
+            write_counts(recipe / "counts", one)
+        make_results(recipe)
+    assert {"DISTILLATION.md", "distillation.svg"} <= {path.name for path in (tmp_path / "many").iterdir()}
+    assert not (tmp_path / "few/DISTILLATION.md").exists()
+    assert len(distilled(judge(SYSTEMS), "test")) == 5
+
+
+def test_epochs_come_back_from_the_counts_file(tmp_path: Path) -> None:
+    from asr_kd.core.errors import InputError
+    from asr_kd.core.files import read_json
+    from asr_kd.scoring.system_counts import read_counts
+
+    one = counts("hdnn128-kd", 40, epochs=curve(38, 40, train_loss=1.0))
+    path = write_counts(tmp_path, one)
+    assert read_counts(path) == one
+    write_json(path, {**read_json(path), "epochs": [{"number": 1}]})
+    with pytest.raises(InputError, match="epochs.0.loss"):
+        read_counts(path)

@@ -1,0 +1,59 @@
+"""Started by `torchrun`, and once without: trains the network of a test on its part of every minibatch.
+
+python -m tests.training.several_processes STORE WORK OPTIMISER GRADIENT OBJECTIVE
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from asr_kd.distillation.config import DistillationConfig, WeightScheduleConfig
+from asr_kd.distillation.objective import DistillationObjective
+from asr_kd.distillation.teachers import LiveTeacher
+from asr_kd.models.dnn import DNN
+from asr_kd.models.highway import HighwayDNN
+from asr_kd.training.config import TrainingConfig
+from asr_kd.training.data import TrainingData
+from asr_kd.training.distributed import rank
+from asr_kd.training.engine import train
+from asr_kd.training.objective import CrossEntropy, Objective
+from tests.training.corpora import DIM, PDFS, write_corpus
+
+
+def objective_of(taught: str, model: HighwayDNN) -> Objective:
+    """Cross-entropy, distillation, or distillation with a weight that follows the gradients."""
+    if taught == "cross_entropy":
+        return CrossEntropy()
+    torch.manual_seed(3)
+    teacher = LiveTeacher(DNN(3 * DIM, 20, 2, PDFS), "teacher")
+    schedule = WeightScheduleConfig(schedule="dynamic" if taught == "dynamic" else "fixed", every=3)
+    config = DistillationConfig(cross_entropy_weight=0.5, weight_schedule=schedule)
+    return DistillationObjective(config, teacher, parameters=list(model.output_layer.parameters()))
+
+
+def main(store_folder: Path, work: Path, optimiser: str, gradient: str, taught: str) -> None:
+    together = "RANK" in os.environ
+    if together:
+        torch.distributed.init_process_group("gloo")
+    store, pdf_ids = write_corpus(store_folder / f"store-{os.environ.get('RANK', 'alone')}")
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=2)
+    torch.manual_seed(0)
+    model = HighwayDNN(3 * DIM, 16, 3, PDFS)
+    config = TrainingConfig(
+        epochs=3, batch_size=65, precision="float32", threads=1, tensorboard=False, held_out_speakers=2,
+        optimiser=optimiser, gradient=gradient,  # type: ignore[arg-type]
+        learning_rate=0.01 if optimiser == "adam" else 0.05 if gradient == "mean" else 0.001, schedule="one_cycle")
+    result = train(model, data, objective_of(taught, model), config, work, seed=1)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()},
+              work / f"weights-{rank()}.safetensors")
+    if rank() == 0:
+        print(*(record["cv_loss"] for record in result.history))
+    if together:
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5])

@@ -1,0 +1,48 @@
+"""Cross-entropy by blocks of rows is PyTorch's."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr_kd.training import cross_entropy as module
+from asr_kd.training.cross_entropy import blocks_of, cross_entropy
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 10_000), frames=st.integers(1, 40), pdfs=st.integers(1, 30),
+       block=st.sampled_from([1, 64, 1 << 18]), scale=st.sampled_from([0.1, 3.0, 100.0]))
+def test_value_and_gradient_are_those_of_pytorch(seed: int, frames: int, pdfs: int, block: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = (scale * torch.randn(frames, pdfs, generator=generator)).requires_grad_()
+    pdf_ids = torch.randint(pdfs, (frames,), generator=generator)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK", block)
+        loss = cross_entropy(logits, pdf_ids)
+        (gradient,) = torch.autograd.grad(3 * loss, logits)
+    expected = torch.nn.functional.cross_entropy(logits, pdf_ids)
+    (expected_gradient,) = torch.autograd.grad(3 * expected, logits)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_blocks_cover_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BLOCK", 35)
+    rows = torch.arange(23)
+    parts = [rows[block] for block in blocks_of(torch.zeros(23, 10))]
+    assert torch.equal(torch.cat(parts), rows) and {len(part) for part in parts} == {3, 2}
+
+
+def test_bfloat16_logits_have_a_float32_loss_and_a_bfloat16_gradient() -> None:
+    torch.manual_seed(0)
+    logits, pdf_ids = torch.randn(9, 5).bfloat16().requires_grad_(), torch.randint(5, (9,))
+    loss = cross_entropy(logits, pdf_ids)
+    loss.backward()
+    assert loss.dtype == torch.float32 and logits.grad is not None and logits.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits.float(), pdf_ids))
+    with torch.no_grad():
+        assert cross_entropy(logits, pdf_ids) == loss
+
+
+def test_a_logit_that_is_not_finite_makes_the_loss_so() -> None:
+    assert not cross_entropy(torch.tensor([[0.0, float("nan")]]), torch.tensor([0])).isfinite()

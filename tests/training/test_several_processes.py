@@ -1,0 +1,37 @@
+"""Two processes that train together end where one ends."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from asr_kd.core.files import read_lines
+
+SCRIPT = "tests.training.several_processes"
+TOGETHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", SCRIPT]
+
+
+def losses(arguments: list[str], store: Path, work: Path, *settings: str) -> list[float]:
+    command = [sys.executable, *arguments, str(store), str(work), *settings]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return [float(loss) for loss in done.stdout.split()]
+
+
+@pytest.mark.parametrize("settings", [
+    ("adam", "mean", "cross_entropy"), ("sgd", "sum", "cross_entropy"), ("adam", "mean", "distillation"),
+    ("adam", "mean", "dynamic")], ids=str)
+def test_two_processes_end_where_one_ends_and_have_the_same_weights(tmp_path: Path, settings: tuple[str, ...]) -> None:
+    alone = losses(["-m", SCRIPT], tmp_path, tmp_path / "alone", *settings)
+    together = losses(TOGETHER, tmp_path, tmp_path / "together", *settings)
+    np.testing.assert_allclose(together, alone, rtol=1e-4)
+    first, second, single = (load_file(tmp_path / folder / f"weights-{number}.safetensors")
+                             for folder, number in (("together", 0), ("together", 1), ("alone", 0)))
+    for name, value in first.items():
+        assert torch.equal(value, second[name])
+        torch.testing.assert_close(value, single[name], rtol=1e-3, atol=1e-4)
+    assert len(list(read_lines(tmp_path / "together/train.jsonl"))) == 3  # written by one of them
