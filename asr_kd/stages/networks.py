@@ -222,4 +222,3 @@ def heard_by_teacher(inputs: Mapping[str, Path], split: str, store: FrameStore) 
         raise InputError(f"{heard.folder} and {store.folder}: not the same utterances and frames; teacher and student "
                          "must hear the same audio, make both features of the same manifests")
     return heard
-

@@ -87,7 +87,8 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
 
     Where a process group is initialised (`torchrun`), every process calls this with the same arguments and takes its
     part of each minibatch; the first one writes. The result is that of one process, but for the order of sums, for
-    what is drawn at random (dropout, noise), and for batch normalisation, whose statistics are of a part.
+    what is drawn at random (dropout, noise), and for what is normalised over a minibatch (batch normalisation, the
+    distance of a projector), which is of a part.
     """
     threads_before = torch.get_num_threads()
     with torch.random.fork_rng():
