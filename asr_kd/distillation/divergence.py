@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr_kd.training.cross_entropy import blocks_of
+from asr_kd.training.cross_entropy import blocks_of, log_posteriors
 
 
 class DistillationLoss(nn.Module):
@@ -66,11 +66,10 @@ class _SparseDivergence(torch.autograd.Function):
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         divergence = torch.zeros((), device=logits.device)
         for rows in blocks_of(logits):
-            of_rows, work = _divergence_and_gradient(logits[rows].float(), pdf_ids[rows], log_probs[rows],
-                                                     log_tail[rows])
+            of_rows, work = _divergence_and_gradient(logits[rows], pdf_ids[rows], log_probs[rows], log_tail[rows])
             divergence += of_rows
             if gradient is not None:
-                gradient[rows] = work.div_(len(logits))
+                gradient[rows] = work
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return divergence / len(logits)
@@ -79,7 +78,7 @@ class _SparseDivergence(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (student_gradient,) = ctx.saved_tensors
-        return student_gradient * gradient, None, None, None
+        return student_gradient * (gradient / len(student_gradient)), None, None, None
 
 
 def _divergence_and_gradient(
@@ -90,18 +89,14 @@ def _divergence_and_gradient(
     teacher, tail = log_probs.exp(), log_tail.exp()
     mass = teacher.sum(-1) + tail
     teacher, tail = teacher / mass[:, None], tail / mass
-    work = logits - logits.amax(-1, keepdim=True)
-    best = work.gather(1, pdf_ids)
-    work.exp_().scatter_(1, pdf_ids, 0.0)
-    rest = work.sum(-1)
-    total = rest + best.exp().sum(-1)
-    log_student = best - total.log()[:, None]
-    student = log_student.exp()
-    log_student_tail = rest.clamp_min(tiny).log() - total.log()
+    work = logits.softmax(-1, dtype=torch.float32)
+    log_student = log_posteriors(work, logits, pdf_ids)
+    student = work.gather(1, pdf_ids)
+    rest = work.scatter_(1, pdf_ids, 0.0).sum(-1).clamp_min_(tiny)
     divergence = (torch.special.xlogy(teacher, teacher) - teacher * log_student).sum() + (
-        torch.special.xlogy(tail, tail) - tail * log_student_tail).sum()
+        torch.special.xlogy(tail, tail) - tail * rest.log()).sum()
     # The gradient is student - teacher; in the tail that is student * (1 - m / student's tail).
-    work *= (1 / total - tail / rest.clamp_min(tiny))[:, None]
+    work *= (1 - tail / rest)[:, None]
     return divergence, work.scatter_(1, pdf_ids, student - teacher)
 
 

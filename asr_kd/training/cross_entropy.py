@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 18  # logits, 1 MiB of float32
+_BLOCK = 1 << 19  # logits, 2 MiB of float32
 
 
 def cross_entropy(logits: Tensor, pdf_ids: Tensor) -> Tensor:
@@ -26,27 +26,33 @@ def blocks_of(logits: Tensor) -> list[slice]:
     return [slice(begin, begin + rows) for begin in range(0, len(logits), rows or 1)]
 
 
+def log_posteriors(posteriors: Tensor, logits: Tensor, pdf_ids: Tensor) -> Tensor:
+    """log of `posteriors`, the float32 softmax of `logits` (both (frames, pdfs)), at pdf_ids (frames, k).
+
+    A posterior too small for float32 has a logarithm all the same: it is taken from the logits then.
+    """
+    chosen = posteriors.gather(1, pdf_ids)
+    if chosen.device.type == "cpu" and bool((chosen >= torch.finfo(torch.float32).tiny).all()):
+        return chosen.log_()
+    return logits.gather(1, pdf_ids).float() - logits.float().logsumexp(-1, keepdim=True)
+
+
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, pdf_ids: Tensor) -> Tensor:
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
-        loss, frames = torch.zeros((), device=logits.device), len(logits)
+        loss = torch.zeros((), device=logits.device)
         for rows in blocks_of(logits):
-            work, labels = logits[rows].float(), pdf_ids[rows, None]
-            work = work - work.amax(-1, keepdim=True)
-            at_labels = work.gather(1, labels)
-            total = work.exp_().sum(-1, keepdim=True)
-            loss += (total.log() - at_labels).sum()
+            labels, posteriors = pdf_ids[rows, None], logits[rows].softmax(-1, dtype=torch.float32)
+            loss -= log_posteriors(posteriors, logits[rows], labels).sum()
             if gradient is not None:
-                work *= 1 / (frames * total)
-                work.scatter_add_(1, labels, torch.full_like(at_labels, -1 / frames))
-                gradient[rows] = work
+                gradient[rows] = posteriors.scatter_add_(1, labels, posteriors.new_full(labels.shape, -1.0))
         if gradient is not None:
             ctx.save_for_backward(gradient)
-        return loss / frames
+        return loss / len(logits)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (of_logits,) = ctx.saved_tensors
-        return of_logits * gradient, None
+        return of_logits * (gradient / len(of_logits)), None
