@@ -42,7 +42,7 @@ class DistillationObjective(Objective):
         self.dynamic = (DynamicWeight(schedule, config.distillation_weight, parameters)
                         if schedule.schedule == "dynamic" and schedule.strength else None)
         self.reads_hidden = self.projector is not None
-        self.collective = self.dynamic is not None
+        self.collective = self.takes_gradients = self.dynamic is not None
         self._progress = 0.0
         self._sums: dict[str, Tensor | float] = {}  # tensors stay where they are: reading one waits for a GPU
         self._frames = 0

@@ -30,9 +30,10 @@ from asr_kd.training.distributed import (
     told_by_first,
     wait_for_all,
 )
+from asr_kd.training.graphs import graphed
 from asr_kd.training.logs import TrainingLog
 from asr_kd.training.masking import mask_spliced
-from asr_kd.training.objective import Objective, forward_loss
+from asr_kd.training.objective import NetworkOutputs, Objective, forward_loss
 from asr_kd.training.schedules import Schedule, make_schedule
 from asr_kd.training.tuning import choose_execution
 
@@ -111,11 +112,12 @@ def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objectiv
     loss = cross_entropy = 0.0
     total = labelled = correct = 0
     objective.take_measures()
+    outputs = NetworkOutputs(model, objective.reads_hidden)
     with torch.no_grad():
         for held_out in prefetch(data, data.cv_batches(_CV_BATCH)):
             assert held_out is not None
             minibatch = held_out.to(device)
-            of_batch, logits = forward_loss(model, objective, minibatch, precision)
+            of_batch, logits = forward_loss(outputs, objective, minibatch, precision)
             logits = logits.float()
             count = len(logits)
             loss += of_batch.item() * count
@@ -170,8 +172,8 @@ class _Run:
         if rank() > 0:
             wait_for_all()  # for the first one's checkpoint, with which all begin
         found = read_checkpoint(folder, key)
+        first = data.minibatch(first_epoch[0]).to(self.device)
         if found is None:
-            first = data.minibatch(first_epoch[0]).to(self.device)
             self._check_outputs(first)
             self.state = RunState(key, *choose_execution(model, objective, first, config))
             self._checkpoint()
@@ -181,6 +183,10 @@ class _Run:
             self.schedule.restore(self.state.schedule)
             logger.info("%s: goes on after epoch %d, step %d", description, self.state.epoch, self.state.step)
             self._began -= self.state.seconds
+        self._outputs = NetworkOutputs(model, objective.reads_hidden)
+        self._graphed, self._graphed_shape = self._outputs, first.inputs.shape
+        if num_processes() == 1 and not config.evaluation_mode:
+            self._graphed = graphed(model, objective, first.inputs, self.state.precision) or self._outputs
         if rank() == 0:
             self.log: TrainingLog | None = TrainingLog(folder, self.state.records, config.tensorboard)
             wait_for_all()
@@ -303,7 +309,8 @@ class _Run:
         if minibatch is not None:
             masking = self.config.masking
             heard = mask_spliced(minibatch.inputs, self.data.splice, masking) if masking.is_on else None
-            loss, _ = forward_loss(self.model, self.objective, minibatch, self.state.precision, heard)
+            outputs = self._graphed if minibatch.inputs.shape == self._graphed_shape else self._outputs
+            loss, _ = forward_loss(outputs, self.objective, minibatch, self.state.precision, heard)
             (loss if is_mean and alone else loss * frames).backward()
         if not alone:
             totals = add_up(torch.stack([loss.detach().double() * frames, torch.full_like(loss, frames).double()]))

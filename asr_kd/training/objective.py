@@ -23,6 +23,9 @@ class Objective(nn.Module):
     collective = False
     """Whether it asks the other processes that train with this one: each must have a part of every minibatch then."""
 
+    takes_gradients = False
+    """Whether it takes gradients through the network itself, beside those of its loss."""
+
     def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
         """logits (batch, pdfs) of any float type -> the mean loss of a frame, a float32 scalar."""
         raise NotImplementedError
@@ -53,18 +56,33 @@ class CrossEntropy(Objective):
         return {"objective": "cross_entropy"}
 
 
-def forward_loss(
-    model: nn.Module, objective: Objective, minibatch: Minibatch, precision: str, heard: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The objective's loss of a network, and its logits; the network's products in float32 or bfloat16.
+class NetworkOutputs(nn.Module):
+    """What an objective sees of a network: (batch, input_dim) -> the logits (batch, pdfs), and where it reads it the
+    last hidden layer (batch, hidden_dim)."""
+
+    def __init__(self, model: nn.Module, reads_hidden: bool) -> None:
+        super().__init__()
+        self.model, self.reads_hidden = model, reads_hidden
+        self.training = model.training
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        if not self.reads_hidden:
+            return (self.model(inputs),)
+        hidden = self.model.hidden(inputs)  # type: ignore[operator]
+        return self.model.output_layer(hidden), hidden  # type: ignore[operator]
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """A network's products in float32 or bfloat16; casts are not kept, so that CUDA graphs may replay them."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
+
+
+def forward_loss(outputs: NetworkOutputs, objective: Objective, minibatch: Minibatch, precision: str,
+                 heard: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The objective's loss of a network, and its logits.
 
     heard: what the network hears in the place of the minibatch's inputs, masked ones say.
     """
-    inputs = minibatch.inputs if heard is None else heard
-    with torch.autocast(minibatch.inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        if not objective.reads_hidden:
-            logits = model(inputs)
-        else:
-            hidden = model.hidden(inputs)  # type: ignore[operator]
-            logits = model.output_layer(hidden)  # type: ignore[operator]
-    return objective(logits, minibatch, hidden) if objective.reads_hidden else objective(logits, minibatch), logits
+    with autocast(minibatch.inputs.device, precision):
+        logits, *hidden = outputs(minibatch.inputs if heard is None else heard)
+    return objective(logits, minibatch, *hidden), logits

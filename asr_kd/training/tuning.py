@@ -10,7 +10,7 @@ from torch import nn
 from asr_kd.core.parallel import available_cores
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import Minibatch
-from asr_kd.training.objective import Objective, forward_loss
+from asr_kd.training.objective import NetworkOutputs, Objective, forward_loss
 
 _BFLOAT16_GAIN = 1.2
 _THREADS_GAIN = 1.25
@@ -60,7 +60,7 @@ def bfloat16_gains(device: torch.device) -> bool:
 
 
 def _step(model: nn.Module, objective: Objective, minibatch: Minibatch, precision: str) -> None:
-    forward_loss(model, objective, minibatch, precision)[0].backward()
+    forward_loss(NetworkOutputs(model, objective.reads_hidden), objective, minibatch, precision)[0].backward()
     model.zero_grad(set_to_none=True)
 
 

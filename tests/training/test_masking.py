@@ -11,7 +11,7 @@ from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import TrainingData
 from asr_kd.training.engine import train
 from asr_kd.training.masking import MaskingConfig, mask_spliced
-from asr_kd.training.objective import CrossEntropy, forward_loss
+from asr_kd.training.objective import CrossEntropy, NetworkOutputs, forward_loss
 from tests.training.corpora import DIM, PDFS, write_corpus
 
 SPLICE, WIDE = 15, 40
@@ -62,5 +62,6 @@ def test_the_student_hears_masks_and_its_teacher_does_not(tmp_path: Path) -> Non
     steps = len(data.batches(64, 0, 0))
     assert all(masked[:steps]) and not any(masked[steps:]), "training is masked, cross-validation is not"
     assert all(np.isfinite(clean.numpy()).all() and (clean != 0).all() for clean in heard)
-    loss, _ = forward_loss(model, CrossEntropy(), data.minibatch(data.cv_frames).to(torch.device("cpu")), "float32")
+    loss, _ = forward_loss(NetworkOutputs(model, False), CrossEntropy(),
+                           data.minibatch(data.cv_frames).to(torch.device("cpu")), "float32")
     assert torch.isfinite(loss)
