@@ -39,10 +39,13 @@ def distilled(rows: Sequence[ResultRow], split: str) -> list[ResultRow]:
 def render_distillation(recipe: str, rows: Sequence[ResultRow], tuned_on: str = "dev", judged_on: str = "test") -> str:
     """The text of the page; claims are of `judged_on`, rows that are on `tuned_on` alone belong to grids."""
     judged = {row.id: row for row in distilled(rows, judged_on)}
-    grid = [row for row in distilled(rows, tuned_on) if row.id not in judged]
     untaught = [row for row in rows if _UNTAUGHT.match(row.id) and not is_of_pass(row) and not _PLAIN.fullmatch(row.id)]
     references = [row for row in untaught if row.split == judged_on]
-    trials = [row for row in untaught if row.split == tuned_on and row.id not in {row.id for row in references}]
+    trials = same_trials(rows, tuned_on, judged_on)
+    elsewhere = {*judged, *(row.id for row in references), *(row.id for of_one in trials.values() for row in
+                                                             of_one.values())}
+    grid = [row for row in distilled(rows, tuned_on) if row.id not in elsewhere]
+    others = [row for row in untaught if row.split == tuned_on and row.id not in elsewhere]
     parts = [
         f"# Distillation in `recipes/{recipe}`",
         f"Made by `asr-kd results recipes/{recipe}`; not to be edited. Share: of the distance from the student by "
@@ -54,15 +57,31 @@ def render_distillation(recipe: str, rows: Sequence[ResultRow], tuned_on: str = 
     ]
     if references:
         parts += ["## Networks without a teacher, and teachers", _references_table(references)]
+    if trials:
+        parts += [f"## The same trials for each kind of student, on {tuned_on} only", _trials_table(trials)]
     if grid:
         parts += [f"## Grids, on {tuned_on} only", _students_table(grid, {row.id: row for row in distilled(
             rows, tuned_on)}, rows, tuned_on)]
-    if trials:
-        parts += [f"## Trials without a teacher, on {tuned_on} only",
-                  _references_table(sorted(trials, key=lambda row: row.wer.value))]
+    if others:
+        parts += [f"## Others without a teacher, on {tuned_on} only",
+                  _references_table(sorted(others, key=lambda row: row.wer.value))]
     if learning_curves(rows, tuned_on):
         parts += ["## Curves", f"![Frame accuracy, λ, gradients and projector by epoch]({CURVES_DRAWING})"]
     return "\n\n".join(parts) + "\n"
+
+
+def same_trials(rows: Sequence[ResultRow], tuned_on: str, judged_on: str) -> dict[str, dict[str, ResultRow]]:
+    """Trial -> kind of student -> its row on `tuned_on`: rows `KIND-TRIAL` that several kinds have, of kinds that were
+    judged; best trials first."""
+    kinds = {row.id for row in rows if row.split == judged_on}
+    found: dict[str, dict[str, ResultRow]] = {}
+    for row in rows:
+        if row.split == tuned_on and row.id not in kinds and not is_of_pass(row):
+            kind = max((kind for kind in kinds if row.id.startswith(f"{kind}-")), key=len, default=None)
+            if kind is not None:
+                found.setdefault(row.id.removeprefix(f"{kind}-"), {})[kind] = row
+    shared = {trial: of_one for trial, of_one in found.items() if len(of_one) > 1}
+    return dict(sorted(shared.items(), key=lambda item: min(row.wer.value for row in item[1].values())))
 
 
 def learning_curves(rows: Sequence[ResultRow], split: str) -> dict[str, dict[str, dict[int, float]]]:
@@ -110,7 +129,8 @@ def _students_table(
     students: Sequence[ResultRow], present: Mapping[str, ResultRow], rows: Sequence[ResultRow], tuned_on: str
 ) -> str:
     on_dev = {row.id: row for row in rows if row.split == tuned_on}
-    heading = ["student", "seeds", "WER %", "95 %", f"{tuned_on} WER %", "frame accuracy %", "parameters", "train min",
+    tuned = [f"{tuned_on} WER %"] if any(row.split != tuned_on for row in students) else []
+    heading = ["student", "seeds", "WER %", "95 %", *tuned, "frame accuracy %", "parameters", "train min",
                "share %", "95 %", f"share to {HEADLINE_TEACHER} %", "95 %", "to plain", "p"]
     cells = []
     for row in students:
@@ -119,14 +139,30 @@ def _students_table(
         against = _against_plain(row)
         cells.append([
             f"`{row.id}`", str(len(row.counts)), number(row.wer.value, 2), interval(row.wer.low, row.wer.high, 1),
-            number(on_dev[row.id].wer.value if row.id in on_dev else None, 2), number(row.mean("frame_accuracy"), 2),
-            number(row.largest("params")), number(row.mean("train_minutes"), 1),
+            *([number(on_dev[row.id].wer.value if row.id in on_dev else None, 2)] if tuned else []),
+            number(row.mean("frame_accuracy"), 2), number(row.largest("params")), number(row.mean("train_minutes"), 1),
             *(cell for share in (own, headline) for cell in (
                 [ABSENT, ABSENT] if share is None else [number(100 * share.estimate.value), interval(
                     100 * share.estimate.low, 100 * share.estimate.high, 0)])),
             number(None if against is None else against.difference, 2, sign=True),
             ABSENT if against is None else p_value(against.p_value)])
     return markdown_table(heading, cells, left={0})
+
+
+def _trials_table(trials: Mapping[str, Mapping[str, ResultRow]]) -> str:
+    """WER and frame accuracy of each trial, in bold the least WER of a kind."""
+    kinds = sorted({kind for of_one in trials.values() for kind in of_one})
+    best = {kind: min(of_one[kind].wer.value for of_one in trials.values() if kind in of_one) for kind in kinds}
+
+    def cell(row: ResultRow | None, least: float) -> str:
+        if row is None:
+            return ABSENT
+        wer = number(row.wer.value, 2)
+        return f"{f'**{wer}**' if row.wer.value == least else wer} ({number(row.mean('frame_accuracy'), 1)})"
+
+    return markdown_table(["trial", *(f"`{kind}`: WER % (frame accuracy %)" for kind in kinds)],
+                          [[f"`{trial}`", *(cell(of_one.get(kind), best[kind]) for kind in kinds)]
+                           for trial, of_one in trials.items()], left={0})
 
 
 def _references_table(references: Sequence[ResultRow]) -> str:

@@ -41,7 +41,9 @@ SYSTEMS = [
     counts("hdnn128-kd-dynamic", 41, split="dev", epochs=curve(
         37, 39, 41, train_distillation_weight=1.0, train_gradient_cosine=0.1)),
     counts("hdnn128-ce", 52, split="dev", teacher=None),
-    counts("hdnn128-ce-r0.001", 53, split="dev", teacher=None, epochs=curve(36, 37))]
+    counts("hdnn128-ce-r0.001", 53, split="dev", teacher=None, epochs=curve(36, 37)),
+    counts("hdnn128-ce-r0.004-w0", 54, split="dev", teacher=None), counts("hdnn128-kd-r0.004-w0", 43, split="dev"),
+    counts("hdnn128-ce-r0.002-w0", 51, split="dev", teacher=None), counts("hdnn128-kd-r0.002-w0", 45, split="dev")]
 
 
 def with_versus(systems: list[SystemCounts]) -> list[SystemCounts]:
@@ -72,11 +74,22 @@ def test_refinements_are_judged_against_the_plain_student_of_the_same_teacher(pa
     assert verdicts["More errors, p < 0.05"].startswith("`hdnn128-kd-smbrteacher-smbr-kd0.2` (+6.00")
 
 
+def test_trials_that_several_kinds_of_student_share_stand_side_by_side(page: str) -> None:
+    section = page.split("## The same trials for each kind of student, on dev only")[1].split("##")[0]
+    table = section.strip().splitlines()
+    kinds = [cell.strip().split("`")[1] for cell in table[0].split("|")[2:-1]]
+    assert kinds == ["hdnn128-ce", "hdnn128-kd"]
+    cells = {line.split("`")[1]: [cell.strip() for cell in line.split("|")[2:-1]] for line in table[2:]}
+    assert list(cells) == ["r0.004-w0", "r0.002-w0"]
+    assert [cell.startswith("**") for trial in cells.values() for cell in trial] == [False, True, True, False]
+    assert page.count("r0.004-w0") == page.count("r0.002-w0") == 1
+
+
 def test_rows_on_dev_alone_are_grids_and_others_are_references(page: str) -> None:
     assert "`hdnn128-kd-T2`" in page.split("## Grids, on dev only")[1]
     references = page.split("## Networks without a teacher")[1].split("##")[0]
     assert all(f"`{name}`" in references for name in ("hdnn128-ce", "teacher-ce", "teacher-smbr"))
-    assert "`hdnn128-ce-r0.001`" in page.split("## Trials without a teacher, on dev only")[1]
+    assert "`hdnn128-ce-r0.001`" in page.split("## Others without a teacher, on dev only")[1]
     assert "hdnn128-ce-r0.001" not in references
 
 
@@ -90,7 +103,7 @@ def test_what_is_on_one_split_alone_stands_apart_in_the_results() -> None:
 def test_curves_are_means_over_seeds_and_only_what_moves_is_drawn(tmp_path: Path) -> None:
     systems = [counts("hdnn128-kd", 40, split="dev", epochs=curve(38, 40, train_distillation_weight=1.0)),
                counts("hdnn128-kd", 40, split="dev", seed=2, epochs=curve(40, 42, train_distillation_weight=1.0)),
-               SYSTEMS[-3]]
+               next(one for one in SYSTEMS if one.id == "hdnn128-kd-dynamic")]
     curves = learning_curves(judge(systems), "dev")
     assert curves["hdnn128-kd"]["held-out frame accuracy, %"] == {1: 39.0, 2: 41.0}
     draw_learning_curves(tmp_path / "one.svg", curves)
