@@ -8,6 +8,8 @@ from asr_kd.training.objective import NetworkOutputs, Objective, autocast
 
 logger = get_logger(__name__)
 
+_ROUNDING = 0.02  # of the largest value of a gradient; of bfloat16, whose order of sums may differ
+
 
 def graphed(model: nn.Module, objective: Objective, inputs: Tensor, precision: str) -> NetworkOutputs | None:
     """The network's outputs, replayed from CUDA graphs for training inputs of the shape of `inputs`.
@@ -36,9 +38,6 @@ def graphed(model: nn.Module, objective: Objective, inputs: Tensor, precision: s
         logger.warning("training without CUDA graphs: their gradients differ from the network's by %.2g", largest)
         return None
     return outputs
-
-
-_ROUNDING = 0.02  # of the largest value of a gradient; of bfloat16, whose order of sums may differ
 
 
 def _gradients(outputs: NetworkOutputs, inputs: Tensor, precision: str, parameters: list[nn.Parameter]) -> list[Tensor]:
