@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr_kd.training.cross_entropy import blocks_of, log_posteriors
+from asr_kd.training.cross_entropy import blocks_of, log_posteriors, times
 
 
 class DistillationLoss(nn.Module):
@@ -69,7 +69,7 @@ class _SparseDivergence(torch.autograd.Function):
             of_rows, work = _divergence_and_gradient(logits[rows], pdf_ids[rows], log_probs[rows], log_tail[rows])
             divergence += of_rows
             if gradient is not None:
-                gradient[rows] = work
+                gradient[rows] = work.div_(len(logits))
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return divergence / len(logits)
@@ -78,7 +78,7 @@ class _SparseDivergence(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (student_gradient,) = ctx.saved_tensors
-        return student_gradient * (gradient / len(student_gradient)), None, None, None
+        return times(student_gradient, gradient), None, None, None
 
 
 def _divergence_and_gradient(

@@ -37,6 +37,12 @@ def log_posteriors(posteriors: Tensor, logits: Tensor, pdf_ids: Tensor) -> Tenso
     return logits.gather(1, pdf_ids).float() - logits.float().logsumexp(-1, keepdim=True)
 
 
+def times(of_logits: Tensor, gradient: Tensor) -> Tensor:
+    """A loss's gradient by the logits times the gradient by that loss (a scalar): nothing to do where the loss is all
+    that is minimised."""
+    return of_logits if gradient.device.type == "cpu" and gradient == 1 else of_logits * gradient
+
+
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, pdf_ids: Tensor) -> Tensor:
@@ -46,7 +52,8 @@ class _CrossEntropy(torch.autograd.Function):
             labels, posteriors = pdf_ids[rows, None], logits[rows].softmax(-1, dtype=torch.float32)
             loss -= log_posteriors(posteriors, logits[rows], labels).sum()
             if gradient is not None:
-                gradient[rows] = posteriors.scatter_add_(1, labels, posteriors.new_full(labels.shape, -1.0))
+                of_sum = posteriors.scatter_add_(1, labels, posteriors.new_full(labels.shape, -1.0))
+                gradient[rows] = of_sum.div_(len(logits))
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return loss / len(logits)
@@ -55,4 +62,4 @@ class _CrossEntropy(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (of_logits,) = ctx.saved_tensors
-        return of_logits * (gradient / len(of_logits)), None
+        return times(of_logits, gradient), None

@@ -65,6 +65,7 @@ def test_forward_is_the_same_with_and_without_gradients_and_over_batch_dimension
         plain = model(inputs)
     torch.testing.assert_close(model(inputs), plain)
     torch.testing.assert_close(model(inputs).flatten(0, 1), model(inputs.flatten(0, 1)))
+    torch.testing.assert_close(model(inputs[0, 0]), plain[0, 0])
 
 
 def test_gradients_under_autocast_follow_those_of_float32() -> None:

@@ -20,7 +20,7 @@ from asr_kd.training.data import TrainingData
 from asr_kd.training.objective import CrossEntropy
 
 CONFIG = TrainingConfig(epochs=4, batch_size=32, learning_rate=0.003, held_out_speakers=2, checkpoint_steps=3,
-                        log_steps=2, threads=1, gradient_clip=1.0, tensorboard=False)
+                        log_steps=2, precision="float32", threads=1, gradient_clip=1.0, tensorboard=False)
 
 
 def main(store_folder: str, work: str, output: str, seconds_a_step: str) -> None:
