@@ -20,7 +20,7 @@ def results(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON instead of a table.")] = False,
 ) -> None:
-    """Make RECIPE/results.json and RESULTS.md from the counts of its runs.
+    """Make RECIPE/results.json, RESULTS.md and, of distilled students, DISTILLATION.md from the counts of its runs.
 
     Without --from they are rebuilt from RECIPE/counts alone.
 

@@ -80,9 +80,18 @@ def remove_abandoned(folder: Path, name: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, wait: bool) -> Iterator[None]:
-    """The folder's lock, which ends with the process at the latest; without `wait` BlockingIOError if it is taken."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def in_turn(path: Path) -> Iterator[None]:
+    """One process after the other, by the lock of a file, which is made and stays."""
+    path.touch()
+    with _locked(path, wait=True):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, wait: bool) -> Iterator[None]:
+    """The lock of a file or folder, which ends with the process at the latest; without `wait` BlockingIOError if it is
+    taken."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

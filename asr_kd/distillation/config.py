@@ -7,6 +7,8 @@ from pydantic import Field
 
 from asr_kd.core.config import Config
 
+LEAST_SIGMA = 0.01
+
 
 class NoiseConfig(Config):
     """Noise on the teacher's logits (Sau & Balasubramanian, arXiv 1610.09650, eq. 2): z' = (1 + ξ) z, ξ ~ N(0, σ²)."""
@@ -20,6 +22,12 @@ class NoiseConfig(Config):
     @property
     def is_on(self) -> bool:
         return self.sigma > 0 and self.share > 0
+
+    @pydantic.model_validator(mode="after")
+    def _sigma_is_within_its_range(self) -> "NoiseConfig":
+        if self.schedule == "random" and 0 < self.sigma < LEAST_SIGMA:
+            raise ValueError(f"sigma is drawn from {LEAST_SIGMA} on; set the largest to that at least")
+        return self
 
 
 class ProjectorConfig(Config):
@@ -64,6 +72,15 @@ class WeightScheduleConfig(Config):
             raise ValueError("lowest is above highest")
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _settings_are_of_the_schedule(self) -> "WeightScheduleConfig":
+        own = {"fixed": set(), "linear": {"last"}, "cosine": {"last"}}.get(self.schedule)
+        for name, field in type(self).model_fields.items():
+            ignored = name == "last" if own is None else name not in own
+            if name != "schedule" and ignored and getattr(self, name) != field.get_default(call_default_factory=True):
+                raise ValueError(f"{name} is nothing to the schedule {self.schedule}; leave it out")
+        return self
+
 
 class DistillationConfig(Config):
     """`q · CE + λ · KD(T)` and its switches; the defaults are the best of arXiv 1608.00892, table 2."""
@@ -72,7 +89,8 @@ class DistillationConfig(Config):
     distillation_weight: float = Field(1.0, ge=0, description="λ")
     temperature: float = Field(1.0, gt=0, description="T, of both networks")
     distance: Literal["kl", "logits"] = Field(
-        "kl", description="logits: half the mean squared difference of logits (arXiv 1610.09650, eq. 1), T unused")
+        "kl", description="logits: half the squared difference of logits (arXiv 1610.09650, eq. 1), T unused; of "
+        "several teachers by posteriors or the surest: of log-posteriors")
     noise: NoiseConfig = NoiseConfig()
     projector: ProjectorConfig = ProjectorConfig()
     weight_schedule: WeightScheduleConfig = WeightScheduleConfig()
@@ -101,6 +119,9 @@ class DistillationConfig(Config):
         if dynamic and not (self.cross_entropy_weight and self.distillation_weight):
             raise ValueError("a dynamic weight weighs two losses; set cross_entropy_weight and distillation_weight "
                              "above 0")
+        if not self.distils and (self.noise.is_on or self.distance == "logits"):
+            raise ValueError("noise and the distance of logits are nothing without distillation; set "
+                             "distillation_weight above 0")
         if self.distance == "logits" and self.temperature != 1:
             raise ValueError("the distance of logits has no temperature; leave it at 1")
         return self

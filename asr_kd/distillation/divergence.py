@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr_kd.training.cross_entropy import blocks_of, log_posteriors, times
+from asr_kd.training.cross_entropy import cache_sized_blocks, log_posteriors, scaled_gradient
 
 
 class DistillationLoss(nn.Module):
@@ -31,7 +31,7 @@ class DistillationLoss(nn.Module):
 
 
 class SparseDistillationLoss(nn.Module):
-    """The same divergence from the teacher's k best pdfs and the mass of all others, its tail.
+    """The same divergence from the teacher's k best pdfs and the mass of all others, its tail (ours).
 
     The tail is one class: the mass m is compared with the student's mass on the same pdfs. That is the dense
     divergence from a teacher whose tail is spread in proportion to the student's own posteriors, in value and in
@@ -65,7 +65,7 @@ class _SparseDivergence(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, pdf_ids: Tensor, log_probs: Tensor, log_tail: Tensor) -> Tensor:
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         divergence = torch.zeros((), device=logits.device)
-        for rows in blocks_of(logits):
+        for rows in cache_sized_blocks(logits):
             of_rows, work = _divergence_and_gradient(logits[rows], pdf_ids[rows], log_probs[rows], log_tail[rows])
             divergence += of_rows
             if gradient is not None:
@@ -78,7 +78,7 @@ class _SparseDivergence(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (student_gradient,) = ctx.saved_tensors
-        return times(student_gradient, gradient), None, None, None
+        return scaled_gradient(student_gradient, gradient), None, None, None
 
 
 def _divergence_and_gradient(

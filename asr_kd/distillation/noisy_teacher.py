@@ -3,9 +3,7 @@
 import torch
 from torch import Tensor
 
-from asr_kd.distillation.config import NoiseConfig
-
-_LEAST_SIGMA = 0.01
+from asr_kd.distillation.config import LEAST_SIGMA, NoiseConfig
 
 
 class NoisyTeacher:
@@ -26,7 +24,7 @@ class NoisyTeacher:
         """1 + ξ for each of `values` (frames, pdfs), 1 for frames that are left alone; progress: 0 to 1."""
         config = self.config
         if config.schedule == "random":
-            self.sigma = _LEAST_SIGMA + (config.sigma - _LEAST_SIGMA) * torch.rand(()).item()
+            self.sigma = LEAST_SIGMA + (config.sigma - LEAST_SIGMA) * torch.rand(()).item()
         elif config.schedule == "annealed":
             self.sigma = config.sigma * (1 - progress)
         chosen = torch.rand(len(values), 1, device=values.device) < config.share

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from asr_kd.core.errors import InputError
 from asr_kd.distillation.config import DistillationConfig
 from asr_kd.distillation.divergence import DistillationLoss, SparseDistillationLoss, logit_distance
 from asr_kd.distillation.loss_weight import DynamicWeight, scheduled_weight
@@ -53,6 +54,9 @@ class DistillationObjective(Objective):
     def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
         """logits (frames, pdfs), hidden (frames, student_dim) of the student's last hidden layer -> scalar."""
         config = self.config
+        if self.teacher.num_pdfs not in (None, logits.shape[-1]):
+            raise InputError(f"the teacher has {self.teacher.num_pdfs} pdfs, its student {logits.shape[-1]}: they "
+                             "belong to different trees")
         measured: dict[str, Tensor | float] = {}
         terms: list[Tensor] = []
         taught = self.teacher(minibatch) if config.distils or self.projector is not None else Taught()
@@ -63,7 +67,10 @@ class DistillationObjective(Objective):
             terms.append(weight * divergence)
             measured |= {"distillation": divergence.detach(), "distillation_weight": weight}
         if self.projector is not None and len(logits) > 1:
-            assert hidden is not None and taught.hidden is not None
+            if hidden is None:
+                raise InputError("a projector wants the student's last hidden layer: give the objective hidden, "
+                                 "student.hidden(inputs), beside the logits")
+            assert taught.hidden is not None
             distance = self.projector(hidden, taught.hidden)
             if self.training:
                 terms.append(config.projector.weight * distance)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError, WorkError
-from asr_kd.core.files import fsync_tree, hash_json, read_json, remove, write_json
+from asr_kd.core.files import fsync_tree, hash_json, in_turn, read_json, remove, write_json
 from asr_kd.core.log import get_logger
 from asr_kd.core.progress import ProgressBar
 from asr_kd.distillation.sharded_arrays import Column, ShardedArrays
@@ -43,7 +43,7 @@ _SHARD = 128  # blocks: about four million frames, 12 hours of speech
 class SoftTargetsKey(Config):
     """What soft targets depend on; a cache is good for exactly one key."""
 
-    teacher: str = Field(description="digest of the teacher's model card")
+    teacher: str = Field(description="digest of the teacher's model card, which tells its splice too")
     features: str = Field(description="asr_kd.training.data.frames_digest of the frame store")
     hmm: str = Field(description="digest of the HMM model: what pdf-ids mean")
     temperature: float = Field(1.0, gt=0)
@@ -70,6 +70,7 @@ class SoftTargets:
     def __init__(self, folder: Path, card: _Card) -> None:
         self.key, self.num_frames, self.num_pdfs = card.key, card.num_frames, card.num_pdfs
         self.top_k, self.hidden_dim = min(card.key.top_k, card.num_pdfs), card.hidden_dim
+        self.precision = card.precision
         self.digest = hash_json(card.model_dump())
         self._card, self._arrays = card, _arrays(folder, card, "r")
 
@@ -84,11 +85,17 @@ class SoftTargets:
 
     @property
     def divergence_error(self) -> float:
-        """A bound on what the cached divergence, T² KL, lacks of the true one, in nats a frame, where the student
-        spreads the tail evenly: T² · lost mass · log(pdfs not kept). Its gradient by the logits is off by at most 2 T
-        times the lost mass, whatever the student (L1 norm). To both comes what 16 bits round off: at most 1/2048 of a
+        """A bound on what the cached divergence, T² KL, lacks of the true one, in nats a frame, from a student that
+        spreads the tail evenly: T² · lost mass · log(pdfs not kept). What it lacks is never negative; a student that
+        denies what is left out has no bound. To it comes what 16 bits round off: at most 1/2048 of a
         log-probability."""
         return self.key.temperature ** 2 * self.lost_mass * math.log(max(self.num_pdfs - self.top_k, 1))
+
+    @property
+    def gradient_error(self) -> float:
+        """A bound on the error of its gradient by the logits, whatever the student: 2 T · lost mass (L1 norm, a
+        frame)."""
+        return 2 * self.key.temperature * self.lost_mass
 
     @staticmethod
     def open(folder: Path, **expected: Any) -> "SoftTargets":
@@ -137,12 +144,20 @@ def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key:
     A whole cache of the same key is opened and returned. Work goes on in the sibling `NAME.partial`, block by
     block, and that is where a killed run is taken up again; the folder appears when all is done. Memory is bounded
     by a block of frames. precision: float32, bfloat16, or auto, which is bfloat16 where this machine gains by it
-    (the network only; it moves log-probabilities by about 0.01). A cache of another key in `folder` raises
-    InputError, a full disk WorkError.
+    (the network only; it moves log-probabilities by about 0.01). A cache of another key or precision in `folder`
+    raises InputError, a full disk or a teacher whose outputs are not finite WorkError. Of several processes one builds,
+    the others wait for it.
     """
     folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with in_turn(folder.with_name(f".{folder.name}.lock")):
+        return _build(folder, teacher, store, key, left, right, precision)
+
+
+def _build(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargetsKey, left: int, right: int,
+           precision: str) -> SoftTargets:
     if folder.exists():
-        return SoftTargets.open(folder, **key.model_dump())
+        return _made_before(folder, key, precision)
     if key.features != frames_digest(store):
         raise InputError(f"{folder}: soft targets of features {key.features[:12]} asked for, but the frame store "
                          f"{store.folder} holds {frames_digest(store)[:12]}")
@@ -169,6 +184,7 @@ def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key:
                 for first in range(begin, end, _CHUNK):
                     rows = np.arange(first, min(first + _CHUNK, end))
                     logits, hidden = _forward(teacher, spliced.gather(rows), precision, key.hidden)
+                    _check_finite(folder, logits, store, rows)
                     values = _columns_of(logits / key.temperature, min(key.top_k, num_pdfs), hidden)
                     arrays.write(first, values)
                     tail_mass += float(np.exp(values[2], dtype=np.float64).sum())
@@ -195,6 +211,22 @@ def sparse_posteriors(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tenso
         return pdf_ids, best, best.new_full(best.shape[:1], -torch.inf)
     tail = log_probs.exp_().scatter_(-1, pdf_ids, 0.0).sum(-1).log_()
     return pdf_ids, best, tail
+
+
+def _made_before(folder: Path, key: SoftTargetsKey, precision: str) -> SoftTargets:
+    made = SoftTargets.open(folder, **key.model_dump())
+    if precision not in ("auto", made.precision):
+        raise InputError(f"{folder}: soft targets in {made.precision}, but {precision} is asked for; remove {folder} "
+                         "and make them again")
+    return made
+
+
+def _check_finite(folder: Path, logits: Tensor, store: FrameStore, rows: NDArray[np.int64]) -> None:
+    damaged = rows[~torch.isfinite(logits).all(-1).cpu().numpy()]
+    if len(damaged):
+        utterance_id = store.ids[int(np.searchsorted(store.offsets, damaged[0], side="right")) - 1]
+        raise WorkError(f"{folder}: what the teacher says of {len(damaged)} frames is not finite, the first of "
+                        f"{utterance_id}; its weights or these features are damaged, make them again")
 
 
 def _columns_of(logits: Tensor, top_k: int, hidden: Tensor | None) -> list[NDArray[Any]]:

@@ -30,10 +30,14 @@ class Taught:
 
 
 class Teacher(Protocol):
-    """A source of `Taught`; `hidden_dim` is None where it cannot give its last hidden layer."""
+    """A source of `Taught`; `hidden_dim` is None where it cannot give its last hidden layer, `num_pdfs` where it is
+    known from its logits alone."""
 
     @property
     def hidden_dim(self) -> int | None: ...
+
+    @property
+    def num_pdfs(self) -> int | None: ...
 
     def __call__(self, minibatch: Minibatch) -> Taught: ...
 
@@ -50,7 +54,7 @@ class LiveTeacher:
 
     def __init__(self, network: nn.Module, digest: str, precision: str = "float32") -> None:
         self.network = network.eval().requires_grad_(False)
-        self.digest, self.precision = digest, precision
+        self.digest, self.precision, self.num_pdfs = digest, precision, None
 
     @property
     def hidden_dim(self) -> int | None:
@@ -72,8 +76,8 @@ class LiveTeacher:
 class CachedTeacher:
     """Soft targets that training data gather by frame (asr_kd.distillation.soft_targets)."""
 
-    def __init__(self, soft_targets_digest: str, hidden_dim: int | None = None) -> None:
-        self.soft_targets_digest, self._hidden_dim = soft_targets_digest, hidden_dim
+    def __init__(self, soft_targets_digest: str, hidden_dim: int | None = None, num_pdfs: int | None = None) -> None:
+        self.soft_targets_digest, self._hidden_dim, self.num_pdfs = soft_targets_digest, hidden_dim, num_pdfs
 
     @property
     def hidden_dim(self) -> int | None:
@@ -109,6 +113,7 @@ class TeacherEnsemble(nn.Module):
             raise ValueError(f"{len(teachers)} teachers with {len(splices)} splices")
         self.teachers, self.combination = nn.ModuleList(teachers), combination
         self.left, self.right = (max(of_one) for of_one in zip(*splices, strict=True))
+        self._taught = torch.zeros(len(teachers), dtype=torch.int64)
         self._parts = [slice((self.left - left) * dim, (self.left + 1 + right) * dim) for left, right in splices]
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -120,4 +125,10 @@ class TeacherEnsemble(nn.Module):
         if self.combination == "posteriors":
             return log_probs.logsumexp(0) - math.log(len(log_probs))
         surest = (log_probs.exp() * log_probs).sum(-1).argmax(0)
+        self._taught += surest.bincount(minlength=len(log_probs)).cpu()
         return log_probs[surest, torch.arange(len(inputs), device=inputs.device)]
+
+    def measures(self) -> dict[str, list[float]]:
+        """surest: of the frames so far, the share in which each teacher was."""
+        total = int(self._taught.sum())
+        return {"surest": (self._taught / total).tolist()} if total else {}

@@ -17,7 +17,7 @@ class HighwayDNN(nn.Module):
     one width. `W_l`, `W_T` and `W_C` are stacked, so that a layer is one matrix product (eq. 5).
     Weights are Xavier-uniform, biases 0. `output_rank` factorises the softmax layer's matrix into two of that rank
     (Sainath et al., ICASSP 2013), 0 leaves it whole. `dropout` falls on what a layer adds, not on what its carry gate
-    passes on, so that every layer still sees what came before.
+    passes on, so that every layer still sees what came before (ours).
 
     forward: (..., input_dim) -> (..., num_pdfs) logits, to be read through log-softmax.
     Lu, Guo, Renals, "Knowledge distillation for small-footprint highway networks", arXiv 1608.00892, eq. 4 and 5.

@@ -52,7 +52,7 @@ def render_distillation(recipe: str, rows: Sequence[ResultRow], tuned_on: str = 
         f"cross-entropy to the teacher, with its 95 % interval; differences are to the plain student of the same "
         "teacher, in % absolute, negative where fewer errors are made; p by paired bootstrap over speakers. Seeds: the "
         "number of trainings behind a row.",
-        f"## Students on {judged_on}", _students_table(list(judged.values()), judged, rows, tuned_on),
+        f"## Students on {judged_on}", _students_table(list(judged.values()), rows, tuned_on),
         "## What helps and what does not", _verdicts(judged),
     ]
     if references:
@@ -60,8 +60,7 @@ def render_distillation(recipe: str, rows: Sequence[ResultRow], tuned_on: str = 
     if trials:
         parts += [f"## The same trials for each kind of student, on {tuned_on} only", _trials_table(trials)]
     if grid:
-        parts += [f"## Grids, on {tuned_on} only", _students_table(grid, {row.id: row for row in distilled(
-            rows, tuned_on)}, rows, tuned_on)]
+        parts += [f"## Grids, on {tuned_on} only", _students_table(grid, rows, tuned_on)]
     if others:
         parts += [f"## Others without a teacher, on {tuned_on} only",
                   _references_table(sorted(others, key=lambda row: row.wer.value))]
@@ -126,7 +125,7 @@ def _against_plain(row: ResultRow) -> Comparison | None:
 
 
 def _students_table(
-    students: Sequence[ResultRow], present: Mapping[str, ResultRow], rows: Sequence[ResultRow], tuned_on: str
+    students: Sequence[ResultRow], rows: Sequence[ResultRow], tuned_on: str
 ) -> str:
     on_dev = {row.id: row for row in rows if row.split == tuned_on}
     tuned = [f"{tuned_on} WER %"] if any(row.split != tuned_on for row in students) else []

@@ -33,7 +33,8 @@ class Results:
 
 
 def make_results(recipe: Path, from_runs: list[Path] | None = None) -> Results:
-    """Merge the runs' `counts/*.json` into `recipe/counts/`, then make `recipe/results.json` and RESULTS.md from them.
+    """Merge the runs' `counts/*.json` into `recipe/counts/`, then make `recipe/results.json`, RESULTS.md and, where
+    there are distilled students, DISTILLATION.md with their drawings.
 
     Without runs, from `recipe/counts/` alone. Of the same counts in two places the later run's are kept. All
     is read and checked before anything is written. InputError: no recipe, a run without counts, damaged

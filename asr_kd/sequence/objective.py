@@ -27,6 +27,7 @@ class SequenceObjective(Objective):
         self.config, self.frame_objective = config, frame_objective
         self.reads_hidden = bool(config.smoothing) and frame_objective.reads_hidden
         self.collective = bool(config.smoothing) and frame_objective.collective
+        self.takes_gradients = bool(config.smoothing) and frame_objective.takes_gradients
         self.register_buffer("log_priors", torch.from_numpy(log_priors.copy()), persistent=False)
         self._sums: dict[str, float] = {}
         self._frames = 0

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import nn
 
 from asr_kd.alignment.alignment_store import AlignmentStore
-from asr_kd.core.config import Config, Name, build_config, read_settings
+from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import hash_json, write_json
+from asr_kd.core.files import hash_json
 from asr_kd.core.stages import StageContext
 from asr_kd.distillation.config import DistillationConfig
 from asr_kd.distillation.objective import DistillationObjective
@@ -29,11 +29,11 @@ from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import TrainingData, frames_digest
 from asr_kd.training.engine import TrainingResult, train
 from asr_kd.training.objective import CrossEntropy, Objective
+from asr_kd.training.tuning import training_device
 
 BUNDLE = "model"
 PASSES = "passes"  # a bundle after each pass of sequence training
 SOFT_TARGETS = "soft_targets"
-SETTINGS = "settings.json"
 
 
 class NetworkStageConfig(Config):
@@ -90,7 +90,8 @@ def train_network(
         priors=alignment_priors(pdf_ids, hmm.tree.num_pdfs), provenance=provenance,
     )
     shutil.copytree(context.work, output / "log", ignore=shutil.ignore_patterns("*checkpoint-*"))
-    return {**result.as_dict(), "history": result.history}
+    return {**result.as_dict(), "history": result.history, "train_frames": len(data.train_frames),
+            "unlabelled_frames": int((pdf_ids[data.train_frames] < 0).sum())}
 
 
 def _curve(result: TrainingResult) -> list[dict[str, Any]]:
@@ -121,14 +122,17 @@ def cache_soft_targets(
                                network.right)
     key = SoftTargetsKey(teacher=digest, features=frames_digest(store), hmm=hmm.digest, top_k=config.top_k,
                          temperature=config.temperature, hidden=config.hidden)
-    built = build_soft_targets(context.work / SOFT_TARGETS, network, store, key, left=left, right=right)
+    built = build_soft_targets(context.work / SOFT_TARGETS, network.to(training_device()), store, key, left=left,
+                               right=right)
     seconds = built.num_frames * store.recipe["frame_shift"] / 1000
     summary = {"frames": built.num_frames, "top_k": built.top_k, "key": key.model_dump(),
-               "lost_mass": built.lost_mass, "divergence_error": built.divergence_error,
+               "teachers": [card.digest for _, card in teachers], "lost_mass": built.lost_mass,
+               "divergence_error": built.divergence_error, "gradient_error": built.gradient_error,
                "bytes_per_hour": round(built.num_bytes * 3600 / seconds)}
+    if isinstance(network, TeacherEnsemble):
+        summary |= {"combination": network.combination, **network.measures()}
     del built
     shutil.move(context.work / SOFT_TARGETS, output / SOFT_TARGETS)
-    write_json(output / SETTINGS, config.model_dump())
     return summary
 
 
@@ -164,14 +168,15 @@ def frame_objective(
     among the inputs; where it is, they must be its own.
     """
     if distillation is None:
-        if "teacher" in inputs:
-            raise InputError("a teacher is among the inputs, but the settings have no distillation")
+        for name in ("teacher", "soft_targets", "teacher_features"):
+            if name in inputs:
+                raise InputError(f"the input {name!r} teaches nothing: the settings have no distillation")
         return CrossEntropy(), None
     heard = heard_by_teacher(inputs, split, store)
     targets: SoftTargets | None = None
     if "soft_targets" in inputs:
         targets = _soft_targets(inputs, distillation, heard, hmm)
-        teacher: Teacher = CachedTeacher(targets.digest, targets.hidden_dim)
+        teacher: Teacher = CachedTeacher(targets.digest, targets.hidden_dim, targets.num_pdfs)
     elif "teacher" in inputs:
         network, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
         if heard is not store:
@@ -193,15 +198,14 @@ def _soft_targets(
     inputs: Mapping[str, Path], distillation: DistillationConfig, heard: FrameStore, hmm: HmmModel
 ) -> SoftTargets:
     """The cache, which must be of these features and pdfs, and hold what the settings ask for."""
-    cached = build_config(SoftTargetsStageConfig, read_settings(inputs["soft_targets"] / SETTINGS))
-    if cached.temperature != distillation.temperature:
-        raise InputError(f"soft targets were cached at temperature {cached.temperature}, the student is to learn at "
-                         f"{distillation.temperature}; set both alike")
-    expected = {"features": frames_digest(heard), "hmm": hmm.digest, "temperature": cached.temperature}
+    expected = {"features": frames_digest(heard), "hmm": hmm.digest}
     if "teacher" in inputs:
         _, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
         expected["teacher"] = card.digest
     targets = SoftTargets.open(inputs["soft_targets"] / SOFT_TARGETS, **expected)
+    if targets.key.temperature != distillation.temperature:
+        raise InputError(f"soft targets were cached at temperature {targets.key.temperature}, the student is to learn "
+                         f"at {distillation.temperature}; set both alike")
     if distillation.distance == "logits" and targets.top_k < targets.num_pdfs:
         raise InputError(f"the distance of logits needs all {targets.num_pdfs} of them, soft targets hold the "
                          f"{targets.top_k} best; set top_k of soft-targets to {targets.num_pdfs}")

@@ -24,6 +24,8 @@ def add_speeds(
     inputs: Mapping[str, Path], config: SpeedStageConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
     """A manifest of the split with each utterance as it is and at each other speed."""
+    if len({1.0, *config.factors}) <= len(config.factors):
+        raise InputError(f"factors {config.factors}: each once, and 1 is there already")
     utterances = read_manifest(inputs["manifests"], config.split)
     try:
         perturbed = [perturb_speed(utterance, factor) for factor in config.factors for utterance in utterances]

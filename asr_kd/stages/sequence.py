@@ -111,7 +111,8 @@ def _objective_and_data(
         lattices.check(alignments=alignments.digest)
     taught = dict(inputs)
     if config.distillation is None:
-        taught.pop("teacher", None)  # which is the criterion's then
+        for of_criterion in ("teacher", "teacher_features"):
+            taught.pop(of_criterion, None)
     frames, targets = frame_objective(taught, config.distillation, config.split, splice, store, hmm, model)
     table = transition_table(hmm)
     paths = _teacher_paths(inputs, config, store, hmm, lattices) if is_distillation else None

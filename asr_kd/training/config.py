@@ -20,7 +20,8 @@ class TrainingConfig(Config):
     learning_rate: float = Field(1e-3, gt=0, description="newbob: the first; one_cycle: the highest")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(0.0, ge=0, description="decoupled from the gradient; on matrices, not on biases")
-    gradient_clip: float = Field(0.0, ge=0, description="highest norm of the gradient; 0: no limit")
+    gradient_clip: float = Field(0.0, ge=0, description="highest norm of the gradient of all that is trained; 0: no "
+                                 "limit")
     gradient: Literal["mean", "sum"] = Field("mean", description="over the frames of a minibatch; sum, as Kaldi's "
                                             "trainers have it, is what the rates of sequence training are for")
     judge_start: bool = Field(False, description="cross-validate the initial weights too, and keep them where no epoch "
@@ -31,7 +32,9 @@ class TrainingConfig(Config):
                                   "accuracy is below this share of the start's is the last, and is not kept")
     masking: MaskingConfig = MaskingConfig()
     evaluation_mode: bool = Field(False, description="train without dropout and with batch norms as they are")
-    schedule: Literal["newbob", "one_cycle", "constant"] = "newbob"
+    schedule: Literal["newbob", "one_cycle", "constant"] = Field(
+        "newbob", description="newbob ends when the CV loss does not fall: what an objective changes in the course of "
+        "training (λ, σ) goes by `epochs` then, and may be on its way")
     newbob_halve_below: float = Field(0.01, ge=0, description="relative improvement of the CV loss below which "
                                       "the learning rate is halved from then on")
     newbob_stop_below: float = Field(0.001, ge=0, description="relative improvement, once halving, that stops")

@@ -20,7 +20,7 @@ def cross_entropy(logits: Tensor, pdf_ids: Tensor) -> Tensor:
     return loss
 
 
-def blocks_of(logits: Tensor) -> list[slice]:
+def cache_sized_blocks(logits: Tensor) -> list[slice]:
     """Rows that fit the cache together; all of them on a GPU."""
     rows = max(1, _BLOCK // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
     return [slice(begin, begin + rows) for begin in range(0, len(logits), rows or 1)]
@@ -37,7 +37,7 @@ def log_posteriors(posteriors: Tensor, logits: Tensor, pdf_ids: Tensor) -> Tenso
     return logits.gather(1, pdf_ids).float() - logits.float().logsumexp(-1, keepdim=True)
 
 
-def times(of_logits: Tensor, gradient: Tensor) -> Tensor:
+def scaled_gradient(of_logits: Tensor, gradient: Tensor) -> Tensor:
     """A loss's gradient by the logits times the gradient by that loss (a scalar): nothing to do where the loss is all
     that is minimised."""
     return of_logits if gradient.device.type == "cpu" and gradient == 1 else of_logits * gradient
@@ -48,7 +48,7 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, pdf_ids: Tensor) -> Tensor:
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         loss = torch.zeros((), device=logits.device)
-        for rows in blocks_of(logits):
+        for rows in cache_sized_blocks(logits):
             labels, posteriors = pdf_ids[rows, None], logits[rows].softmax(-1, dtype=torch.float32)
             loss -= log_posteriors(posteriors, logits[rows], labels).sum()
             if gradient is not None:
@@ -62,4 +62,4 @@ class _CrossEntropy(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (of_logits,) = ctx.saved_tensors
-        return times(of_logits, gradient), None
+        return scaled_gradient(of_logits, gradient), None

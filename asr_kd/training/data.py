@@ -79,6 +79,10 @@ class FrameTargets(Protocol):
         """Identifies the content."""
 
     @property
+    def num_frames(self) -> int:
+        """Frames that it knows of, those of the frame store."""
+
+    @property
     def num_bytes(self) -> int:
         """What it takes on a device."""
 
@@ -106,6 +110,9 @@ class TrainingData:
         if pdf_ids.shape != (store.num_frames,):
             raise InputError(f"features have {store.num_frames} frames, alignments {pdf_ids.shape}: they are not "
                              "of the same utterances; make the alignments again from these features")
+        if targets is not None and targets.num_frames != store.num_frames:
+            raise InputError(f"features have {store.num_frames} frames, soft targets {targets.num_frames}: they are "
+                             "not of the same frames; make the soft targets again")
         self.splice = left + 1 + right
         self.input_dim = store.dim * self.splice
         self.held_out_speakers = choose_held_out(store, held_out_speakers)

@@ -35,7 +35,7 @@ from asr_kd.training.logs import TrainingLog
 from asr_kd.training.masking import mask_spliced
 from asr_kd.training.objective import NetworkOutputs, Objective, forward_loss
 from asr_kd.training.schedules import Schedule, make_schedule
-from asr_kd.training.tuning import choose_execution
+from asr_kd.training.tuning import choose_execution, training_device
 
 logger = get_logger(__name__)
 
@@ -87,9 +87,10 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
     epoch, before the checkpoint that ends it, with the model as it is then and the result that it is.
 
     Where a process group is initialised (`torchrun`), every process calls this with the same arguments and takes its
-    part of each minibatch; the first one writes. The result is that of one process, but for the order of sums, for
-    what is drawn at random (dropout, noise), and for what is normalised over a minibatch (batch normalisation, the
-    distance of a projector), which is of a part.
+    part of each minibatch, on the GPU of its LOCAL_RANK where there are any; the first one writes, what its objective
+    measured is of its own part. The result is that of one process, but for the order of sums, for what is drawn at
+    random (dropout, noise), and for what is normalised over a minibatch (batch normalisation, the distance of a
+    projector), which is of a part.
     """
     threads_before = torch.get_num_threads()
     with torch.random.fork_rng():
@@ -149,8 +150,9 @@ class _Run:
                  on_epoch: Callable[[TrainingResult, nn.Module], None] | None) -> None:
         self.model, self.data, self.objective, self.config = model, data, objective, config
         self.folder, self.seed, self.description, self.on_epoch = folder, seed, description, on_epoch
-        cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-        self.device = torch.device("cuda" if cuda else "cpu")
+        self.device = training_device(config.device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
         model.to(self.device)
         objective.to(self.device)
         data.hold_on(self.device)
@@ -312,15 +314,15 @@ class _Run:
             outputs = self._graphed if minibatch.inputs.shape == self._graphed_shape else self._outputs
             loss, _ = forward_loss(outputs, self.objective, minibatch, self.state.precision, heard)
             (loss if is_mean and alone else loss * frames).backward()
+        moving = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         if not alone:
             totals = add_up(torch.stack([loss.detach().double() * frames, torch.full_like(loss, frames).double()]))
-            moving = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
             add_up_gradients(moving)
             frames, loss = int(totals[1].item()), totals[0] / totals[1]
             for parameter in moving if is_mean else ():
                 parameter.grad /= frames
         if self.config.gradient_clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+            nn.utils.clip_grad_norm_(moving, self.config.gradient_clip)
         self.optimiser.step()
         return loss.detach(), frames
 

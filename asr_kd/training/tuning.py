@@ -1,6 +1,7 @@
 """What suits this machine: precision and number of threads, measured by training steps of the model itself."""
 
 import copy
+import os
 import time
 from collections.abc import Callable
 
@@ -23,7 +24,8 @@ def choose_execution(model: nn.Module, objective: Objective, minibatch: Minibatc
     The choice decides the last bits of the result, so a run records it in its checkpoints. The model and
     PyTorch's generator are left as they are, the objective in evaluation mode.
     """
-    precision, threads = config.precision, config.threads or available_cores()
+    cores = max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    precision, threads = config.precision, config.threads or cores
     device = minibatch.inputs.device
     if device.type == "cuda":
         if precision == "auto":
@@ -45,6 +47,13 @@ def choose_execution(model: nn.Module, objective: Objective, minibatch: Minibatc
         torch.set_num_threads(threads_before)
         torch.set_rng_state(generator_state)
     return precision, threads
+
+
+def training_device(setting: str = "auto") -> torch.device:
+    """auto: a GPU where there is one; of several processes on a machine (`torchrun`) each has its own."""
+    if setting == "cuda" or (setting == "auto" and torch.cuda.is_available()):
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("cpu")
 
 
 def bfloat16_gains(device: torch.device) -> bool:

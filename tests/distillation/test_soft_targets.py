@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,71 @@ def test_a_stale_cache_is_refused_with_both_names(tmp_path: Path, change: dict[s
     SoftTargets.open(tmp_path / "soft", **make_key(store).model_dump())
     with pytest.raises(InputError, match=f"stale.*{message}"):
         SoftTargets.open(tmp_path / "soft", **make_key(store, **change).model_dump())
+
+
+def test_a_cache_of_another_precision_is_refused_where_one_is_asked_for(tmp_path: Path) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    made = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1,
+                              precision="bfloat16")
+    again = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1)
+    assert again.digest == made.digest and again.precision == "bfloat16"
+    with pytest.raises(InputError, match="in bfloat16, but float32 is asked for"):
+        build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1,
+                           precision="float32")
+
+
+@pytest.mark.parametrize("top_k", [3, PDFS])
+def test_a_teacher_whose_outputs_are_not_finite_is_refused_with_the_utterance(tmp_path: Path, top_k: int) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    begin, _ = store.bounds("s2-1")
+    teacher, heard = make_teacher(), iter(range(store.num_frames + 1))
+
+    class Damaged(torch.nn.Module):
+        weight = next(teacher.parameters())
+
+        def parameters(self, recurse: bool = True) -> Iterator[torch.nn.Parameter]:
+            return teacher.parameters()
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            logits = teacher(inputs)
+            rows = np.array([next(heard) for _ in range(len(inputs))]) - 1  # the first tells the number of pdfs
+            logits[torch.from_numpy((rows >= begin + 3) & (rows < begin + 9))] = torch.nan
+            return logits
+
+    with pytest.raises(WorkError, match="of 6 frames is not finite, the first of s2-1"):
+        build_soft_targets(tmp_path / "soft", Damaged(), store, make_key(store, top_k=top_k), left=1, right=1)
+    assert not (tmp_path / "soft").exists()
+
+
+def test_of_two_that_build_one_waits_for_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    monkeypatch.setattr(soft_targets, "_BLOCK", 100)
+    teachers = [make_teacher(), make_teacher()]
+    calls = [0, 0]
+    for number, teacher in enumerate(teachers):
+        def count(*_: object, number: int = number) -> None:
+            calls[number] += 1
+            time.sleep(0.01)
+        teacher.register_forward_hook(count)
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda teacher: build_soft_targets(tmp_path / "soft", teacher, store, make_key(store),
+                                                                left=1, right=1), teachers))
+    assert made[0].digest == made[1].digest and min(calls) == 0 < max(calls)
+
+
+def test_soft_targets_of_other_frames_or_pdfs_are_refused(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    other, _ = write_corpus(tmp_path / "longer", speakers=7)
+    targets = build_soft_targets(tmp_path / "soft", make_teacher(), other, make_key(other), left=1, right=1)
+    with pytest.raises(InputError, match=f"{store.num_frames} frames, soft targets {other.num_frames}"):
+        TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
+    objective = DistillationObjective(DistillationConfig(), CachedTeacher(targets.digest, num_pdfs=targets.num_pdfs))
+    data = TrainingData(other, np.zeros(other.num_frames, np.int32), left=1, right=1, held_out_speakers=1,
+                        targets=targets)
+    minibatch = data.minibatch(np.arange(5))
+    objective(torch.randn(5, PDFS), minibatch)
+    with pytest.raises(InputError, match=f"teacher has {PDFS} pdfs, its student {PDFS + 2}: .* different trees"):
+        objective(torch.randn(5, PDFS + 2), minibatch)
 
 
 def test_features_other_than_the_keys_are_not_forwarded(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from asr_kd.core.errors import InputError
 from asr_kd.distillation.config import DistillationConfig, NoiseConfig, ProjectorConfig, WeightScheduleConfig
 from asr_kd.distillation.loss_weight import DynamicWeight, balanced_weight, scheduled_weight
 from asr_kd.distillation.noisy_teacher import NoisyTeacher
@@ -223,11 +224,12 @@ def test_without_a_projector_layers_must_be_equally_wide() -> None:
 
 
 def test_scheduled_weights_go_from_first_to_last() -> None:
-    for schedule, half in (("fixed", 1.0), ("linear", 0.6), ("cosine", 0.6)):
+    assert [scheduled_weight(WeightScheduleConfig(), 1.0, progress) for progress in (0.0, 0.5, 1.0)] == [1.0, 1.0, 1.0]
+    for schedule in ("linear", "cosine"):
         config = WeightScheduleConfig(schedule=schedule, last=0.2)
         assert scheduled_weight(config, 1.0, 0.0) == pytest.approx(1.0)
-        assert scheduled_weight(config, 1.0, 0.5) == pytest.approx(half)
-        assert scheduled_weight(config, 1.0, 1.0) == pytest.approx(1.0 if schedule == "fixed" else 0.2)
+        assert scheduled_weight(config, 1.0, 0.5) == pytest.approx(0.6)
+        assert scheduled_weight(config, 1.0, 1.0) == pytest.approx(0.2)
 
 
 def first_order_changes(task: np.ndarray, distillation: np.ndarray, weight: float) -> tuple[float, float]:
@@ -276,7 +278,12 @@ def test_norms_and_angle_are_those_of_the_gradients_and_looked_at_every_so_often
     {"projector": {"distance": "correlation", "normalisation": "l2"}}, {"distance": "logits", "temperature": 2.0},
     {"weight_schedule": {"schedule": "dynamic"}}, {"weight_schedule": {"lowest": 2.0, "highest": 1.0}},
     {"weight_schedule": {"schedule": "linear"}}, {"cross_entropy_weight": 0.0, "distillation_weight": 0.0},
-    {"distillation_weight": -1.0}, {"cross_entropy_weight": math.inf}], ids=str)
+    {"distillation_weight": -1.0}, {"cross_entropy_weight": math.inf}, {"weight_schedule": {"last": 0.5}},
+    {"weight_schedule": {"schedule": "cosine", "last": 0.5, "every": 3}},
+    {"cross_entropy_weight": 1.0, "weight_schedule": {"schedule": "dynamic", "last": 0.5}},
+    {"cross_entropy_weight": 1.0, "distillation_weight": 0.0, "noise": {"sigma": 0.1}},
+    {"cross_entropy_weight": 1.0, "distillation_weight": 0.0, "distance": "logits"},
+    {"noise": {"sigma": 0.005, "schedule": "random"}}], ids=str)
 def test_settings_out_of_range_are_refused(config: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         DistillationConfig(**config)
@@ -314,6 +321,26 @@ def test_a_projector_leaves_a_single_frame_alone() -> None:
     objective = objective_of(network, projector={"weight": 0.1})
     hidden = network.hidden(minibatch.inputs)
     assert torch.isfinite(objective(network.output_layer(hidden), minibatch, hidden))
+
+
+def test_a_projector_without_the_students_hidden_layer_says_what_it_wants() -> None:
+    network, minibatch = student(), a_minibatch()
+    with pytest.raises(InputError, match="give the objective hidden"):
+        objective_of(network, projector={"weight": 0.1})(network(minibatch.inputs), minibatch)
+
+
+def test_the_limit_of_the_gradient_is_the_projectors_too(data: TrainingData, tmp_path: Path) -> None:
+    network = student()
+    objective = objective_of(network, projector={"weight": 1.0, "normalisation": "none"})
+    assert objective.projector is not None
+    before = [parameter.clone() for parameter in objective.projector.parameters()]
+    training = TrainingConfig(batch_size=64, precision="float32", threads=1, optimiser="sgd", momentum=0.0,
+                              learning_rate=1.0, gradient_clip=1e-6, tensorboard=False, held_out_speakers=2,
+                              schedule="constant", epochs=1)
+    result = train(network, data, objective, training, tmp_path)
+    steps = result.history[0]["step"]
+    moved = torch.cat([(a - b).flatten() for a, b in zip(objective.projector.parameters(), before, strict=True)])
+    assert 0 < moved.detach().norm().item() <= 1.01e-6 * steps
 
 
 def test_a_dynamic_weight_wants_parameters_that_are_trained() -> None:

@@ -34,6 +34,11 @@ def test_teachers_are_combined_as_said_each_on_its_own_frames(combination: Combi
     else:
         expected = posteriors.mean(0) if combination == "posteriors" else logits.mean(0).softmax(-1)
     torch.testing.assert_close(ensemble(inputs).softmax(-1), expected)
+    if combination == "surest":
+        first = (entropies[0] <= entropies[1]).float().mean().item()
+        assert ensemble.measures() == {"surest": pytest.approx([first, 1 - first])}
+    else:
+        assert ensemble.measures() == {}
 
 
 def test_one_teacher_alone_is_itself() -> None:

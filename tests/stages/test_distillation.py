@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.bundle import load_bundle
 from asr_kd.stages.networks import NetworkStageConfig, train_network
+from asr_kd.stages.perturbation import SpeedStageConfig, add_speeds
 from tests.stages.tone_corpus import RECIPE, write_tone_corpus
 
 STUDENT = """
@@ -113,6 +115,8 @@ def test_a_cache_says_what_it_lost_and_weighs(run: Path) -> None:
     facts = summary(run, "targets-seed1")
     store = FrameStore.open(run / "adapted/train")
     assert 0 < facts["lost_mass"] < 1 and facts["divergence_error"] > facts["lost_mass"]
+    assert facts["gradient_error"] == 2 * facts["lost_mass"] and len(facts["teachers"]) == 1
+    assert summary(run, "ensemble")["combination"] == "posteriors" and len(summary(run, "ensemble")["teachers"]) == 2
     assert facts["bytes_per_hour"] == 360_000 * (5 * 4 + 2 + 4 + 24 * 2) and facts["frames"] == store.num_frames
 
 
@@ -140,7 +144,8 @@ INPUTS = {"features": "adapted", "hmm": "mono", "alignments": "ali", "soft_targe
 
 
 def trained(
-    run: Path, folder: Path, distillation: dict[str, Any], settings: dict[str, Any] | None = None, **inputs: Path
+    run: Path, folder: Path, distillation: dict[str, Any] | None, settings: dict[str, Any] | None = None, *,
+    without: Sequence[str] = (), **inputs: Path
 ) -> None:
     training = {"epochs": 1, "held_out_speakers": 1, "batch_size": 64, "threads": 1, "precision": "float32",
                 "tensorboard": False, "device": "cpu"}
@@ -149,7 +154,8 @@ def trained(
         "distillation": distillation, "splice_left": 2, "splice_right": 2, **(settings or {})}, {}))
     folder.mkdir(exist_ok=True)
     context = StageContext("student", 1, None, folder / "work", "run", "asr-kd run")
-    train_network({name: run / of for name, of in INPUTS.items()} | inputs, config, folder / "out", context)
+    given = {name: run / of for name, of in INPUTS.items() if name not in without}
+    train_network(given | inputs, config, folder / "out", context)
 
 
 @pytest.mark.parametrize(("distillation", "inputs", "message"), [
@@ -169,6 +175,44 @@ def test_what_does_not_go_together_is_refused_in_one_line(
     with pytest.raises(InputError, match=message) as error:
         trained(run, tmp_path, distillation, **{name: run / of for name, of in inputs.items()})
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["teacher", "soft_targets", "teacher_features"])
+def test_what_teaches_nothing_is_refused(run: Path, tmp_path: Path, name: str) -> None:
+    others = {"teacher": "teacher-seed1", "soft_targets": "targets-seed1", "teacher_features": "adapted"}
+    with pytest.raises(InputError, match=f"input '{name}' teaches nothing"):
+        trained(run, tmp_path, None, without=("soft_targets",), **{name: run / others[name]})
+
+
+def test_a_teacher_on_the_fly_teaches_what_its_cache_does_not_and_hears_what_its_student_hears(
+    run: Path, tmp_path: Path
+) -> None:
+    teacher = {"teacher": run / "teacher-seed1"}
+    trained(run, tmp_path, {}, {"splice_left": 3, "splice_right": 3}, without=("soft_targets",), **teacher)
+    card = read_json(tmp_path / "out/model/model.json")
+    assert card["provenance"]["objective"]["teacher"] == load_bundle(run / "teacher-seed1/model")[1].digest
+    with pytest.raises(InputError, match="needs the student's own splice"):
+        trained(run, tmp_path / "splice", {}, without=("soft_targets",), **teacher)
+    with pytest.raises(InputError, match="hears what its student hears"):
+        trained(run, tmp_path / "heard", {}, {"splice_left": 3, "splice_right": 3}, without=("soft_targets",),
+                features=run / "mfcc-speeds", teacher_features=run / "adapted", **teacher)
+
+
+def test_a_teacher_of_another_tree_is_refused(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "teacher-seed1", tmp_path / "teacher")
+    card = tmp_path / "teacher/model/model.json"
+    write_json(card, {**read_json(card), "hmm_digest": "0" * 64})
+    for inputs in ({"teacher": tmp_path / "teacher"}, {"teacher": tmp_path / "teacher", "soft_targets": None}):
+        with pytest.raises(InputError, match="tree"):
+            trained(run, tmp_path / "student", {}, without=[name for name, path in inputs.items() if path is None],
+                    **{name: path for name, path in inputs.items() if path is not None})
+
+
+@pytest.mark.parametrize("factors", [[1.0], [0.9, 0.9]])
+def test_speeds_are_given_once(run: Path, tmp_path: Path, factors: list[float]) -> None:
+    context = StageContext("speeds", 1, None, tmp_path, "run", "asr-kd run")
+    with pytest.raises(InputError, match="each once, and 1 is there already"):
+        add_speeds({"manifests": run / "prepare"}, SpeedStageConfig(factors=factors), tmp_path, context)
 
 
 def test_soft_targets_of_another_tree_are_refused(run: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def objective_of(taught: str, model: HighwayDNN) -> Objective:
         return CrossEntropy()
     torch.manual_seed(3)
     teacher = LiveTeacher(DNN(3 * DIM, 20, 2, PDFS), "teacher")
-    schedule = WeightScheduleConfig(schedule="dynamic" if taught == "dynamic" else "fixed", every=3)
+    schedule = WeightScheduleConfig(schedule="dynamic", every=3) if taught == "dynamic" else WeightScheduleConfig()
     config = DistillationConfig(cross_entropy_weight=0.5, weight_schedule=schedule)
     return DistillationObjective(config, teacher, parameters=list(model.output_layer.parameters()))
 

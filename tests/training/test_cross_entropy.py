@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_kd.training import cross_entropy as module
-from asr_kd.training.cross_entropy import blocks_of, cross_entropy
+from asr_kd.training.cross_entropy import cache_sized_blocks, cross_entropy
 
 
 @settings(deadline=None, max_examples=50)
@@ -29,7 +29,7 @@ def test_value_and_gradient_are_those_of_pytorch(seed: int, frames: int, pdfs: i
 def test_blocks_cover_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BLOCK", 35)
     rows = torch.arange(23)
-    parts = [rows[block] for block in blocks_of(torch.zeros(23, 10))]
+    parts = [rows[block] for block in cache_sized_blocks(torch.zeros(23, 10))]
     assert torch.equal(torch.cat(parts), rows) and {len(part) for part in parts} == {3, 2}
 
 
