@@ -25,6 +25,7 @@ from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.files import fsync_tree, hash_json, in_turn, read_json, remove, write_json
 from asr_kd.core.log import get_logger
+from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.progress import ProgressBar
 from asr_kd.distillation.sharded_arrays import Column, ShardedArrays
 from asr_kd.features.frame_store import FrameStore
@@ -150,7 +151,7 @@ def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key:
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with in_turn(folder.with_name(f".{folder.name}.lock")):
+    with in_turn(folder.with_name(f".{folder.name}.lock")), freed_memory_kept():
         return _build(folder, teacher, store, key, left, right, precision)
 
 

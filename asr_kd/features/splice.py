@@ -107,8 +107,11 @@ def _gather(
     values: np.ndarray, begins: np.ndarray, ends: np.ndarray, indices: np.ndarray, left: int, right: int,
     dim: int, spliced: np.ndarray,
 ) -> int:
-    """Copy windows of rows; the position of the first index that is in no utterance, or -1."""
-    size = (left + 1 + right) * dim
+    """Copy windows of rows; the position of the first index that is in no utterance, or -1.
+
+    Places within arrays are unsigned: a signed index might be negative, and is looked at value by value.
+    """
+    size, row_size = np.uint64((left + 1 + right) * dim), np.uint64(dim)
     for b in range(len(indices)):
         row = indices[b]
         utterance = np.searchsorted(begins, row, side="right") - 1
@@ -117,12 +120,13 @@ def _gather(
         first, last = begins[utterance], ends[utterance] - 1
         target = spliced[b]
         if row - left >= first and row + right <= last:
-            start = (row - left) * dim
+            start = np.uint64((row - left) * dim)
             for i in range(size):
                 target[i] = values[start + i]
         else:
             for k in range(left + 1 + right):
-                start = min(max(row + k - left, first), last) * dim
-                for i in range(dim):
-                    target[k * dim + i] = values[start + i]
+                start = np.uint64(min(max(row + k - left, first), last) * dim)
+                place = np.uint64(k * dim)
+                for i in range(row_size):
+                    target[place + i] = values[start + i]
     return -1

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.files import hash_bytes, hash_json
 from asr_kd.core.log import get_logger
+from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.progress import ProgressBar
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.config import TrainingConfig
@@ -93,7 +94,7 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
     projector), which is of a part.
     """
     threads_before = torch.get_num_threads()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), freed_memory_kept():
         run = _Run(model, data, objective, config, Path(work_folder), seed, description, on_epoch)
         try:
             torch.set_num_threads(run.state.threads)
