@@ -74,10 +74,10 @@ class WeightScheduleConfig(Config):
 
     @pydantic.model_validator(mode="after")
     def _settings_are_of_the_schedule(self) -> "WeightScheduleConfig":
-        own = {"fixed": set(), "linear": {"last"}, "cosine": {"last"}}.get(self.schedule)
-        for name, field in type(self).model_fields.items():
-            ignored = name == "last" if own is None else name not in own
-            if name != "schedule" and ignored and getattr(self, name) != field.get_default(call_default_factory=True):
+        usual = {name: field.get_default() for name, field in type(self).model_fields.items() if name != "schedule"}
+        for name, value in usual.items():
+            read_by = ("linear", "cosine") if name == "last" else ("dynamic",)
+            if self.schedule not in read_by and getattr(self, name) != value:
                 raise ValueError(f"{name} is nothing to the schedule {self.schedule}; leave it out")
         return self
 
