@@ -129,7 +129,7 @@ def _students_table(
 ) -> str:
     on_dev = {row.id: row for row in rows if row.split == tuned_on}
     tuned = [f"{tuned_on} WER %"] if any(row.split != tuned_on for row in students) else []
-    heading = ["student", "seeds", "WER %", "95 %", *tuned, "frame accuracy %", "parameters", "train min",
+    heading = ["student", "seeds", "WER %", "95 %", *tuned, "frame accuracy %", "parameters", "train CPU min",
                "share %", "95 %", f"share to {HEADLINE_TEACHER} %", "95 %", "to plain", "p"]
     cells = []
     for row in students:
@@ -166,7 +166,7 @@ def _trials_table(trials: Mapping[str, Mapping[str, ResultRow]]) -> str:
 
 def _references_table(references: Sequence[ResultRow]) -> str:
     return markdown_table(
-        ["network", "seeds", "WER %", "95 %", "frame accuracy %", "parameters", "train min"],
+        ["network", "seeds", "WER %", "95 %", "frame accuracy %", "parameters", "train CPU min"],
         [[f"`{row.id}`", str(len(row.counts)), number(row.wer.value, 2), interval(row.wer.low, row.wer.high, 1),
           number(row.mean("frame_accuracy"), 2), number(row.largest("params")), number(row.mean("train_minutes"), 1)]
          for row in references], left={0})

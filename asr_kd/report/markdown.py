@@ -68,8 +68,8 @@ def _render_split(split: str, rows: list[ResultRow]) -> list[str]:
 
 
 def _systems_table(rows: list[ResultRow]) -> str:
-    heading = ["id", "WER %", "95 %", "seeds", "WER per seed", "frame accuracy %", "parameters", "bytes", "train min",
-               "real-time factor", "LM weight, penalty", "run", "command"]  # fmt: skip
+    heading = ["id", "WER %", "95 %", "seeds", "WER per seed", "frame accuracy %", "parameters", "bytes",
+               "train CPU min", "real-time factor", "LM weight, penalty", "run", "command"]  # fmt: skip
     cells = [
         [
             f"`{row.id}`",

@@ -21,7 +21,7 @@ def render_wer_table(rows: Sequence[Mapping[str, Any]]) -> str:
             "seeds",
             "frame acc %",
             "params",
-            "train min",
+            "train CPU min",
             "RTF",
             "p versus",
         ],

@@ -32,6 +32,7 @@ class RunState:
     loss_sum: float = 0.0  # of those frames
     measures: dict[str, float] = field(default_factory=dict)  # of the objective, summed over those frames
     seconds: float = 0.0  # of wall time in all
+    cpu_seconds: float = 0.0
     training_seconds: float = 0.0  # without cross-validation
     frames: int = 0  # trained on in all
     best_loss: float = math.inf

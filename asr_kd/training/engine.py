@@ -61,7 +61,7 @@ class TrainingResult:
     cross_validation: CrossValidation  # of the best epoch
     best_epoch: int  # from 1; 0 where none was better than the start and that was judged too
     epochs: int
-    minutes: float  # wall time, over all restarts
+    minutes: float  # CPU time of this process, over all restarts: what else the machine does is not in them
     frames_per_second: float  # data gathering included, cross-validation not
     precision: str
     threads: int
@@ -170,6 +170,7 @@ class _Run:
         self._measured_frames = 0  # of this epoch, in state.measures
         key = self._key()
         self._began = self._written = time.perf_counter()
+        self._cpu_began = time.process_time()
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
         if rank() > 0:
@@ -186,6 +187,7 @@ class _Run:
             self.schedule.restore(self.state.schedule)
             logger.info("%s: goes on after epoch %d, step %d", description, self.state.epoch, self.state.step)
             self._began -= self.state.seconds
+            self._cpu_began -= self.state.cpu_seconds
         self._outputs = NetworkOutputs(model, objective.reads_hidden)
         self._graphed, self._graphed_shape = self._outputs, first.inputs.shape
         if num_processes() == 1 and not config.evaluation_mode:
@@ -212,13 +214,13 @@ class _Run:
                     if record["event"] == "epoch" and record["epoch"] == state.best_epoch)
         measures = {name: best[f"cv_{name}"] for name in best["measures"]}
         cv = CrossValidation(best["cv_loss"], best["cv_cross_entropy"], best["cv_frame_accuracy"], measures)
-        return self._result(cv, state.best_epoch, state.seconds)
+        return self._result(cv, state.best_epoch, state.cpu_seconds)
 
-    def _result(self, cv: CrossValidation, best_epoch: int, seconds: float) -> TrainingResult:
+    def _result(self, cv: CrossValidation, best_epoch: int, cpu_seconds: float) -> TrainingResult:
         state = self.state
         history = [record for record in state.records if record["event"] == "epoch"]
-        return TrainingResult(cv, best_epoch, state.epoch, seconds / 60, self._speed(), state.precision, state.threads,
-                              history)
+        return TrainingResult(cv, best_epoch, state.epoch, cpu_seconds / 60, self._speed(), state.precision,
+                              state.threads, history)
 
     def _judge_start(self) -> None:
         cv = self._cross_validate()
@@ -359,7 +361,7 @@ class _Run:
                     "".join(f"{name} {value:.4f}, " for name, value in measures.items()), self._speed() / 1e3,
                     0 if state.finished else left / 60)
         if self.on_epoch is not None and rank() == 0:
-            self.on_epoch(self._result(cv, state.epoch, time.perf_counter() - self._began), self.model)
+            self.on_epoch(self._result(cv, state.epoch, time.process_time() - self._cpu_began), self.model)
         if verdict.go_back and not improved:
             self.model.load_state_dict(self.best)
         self._checkpoint()
@@ -396,6 +398,7 @@ class _Run:
     def _checkpoint(self) -> None:
         self.state.schedule = self.schedule.state()
         self.state.seconds = time.perf_counter() - self._began
+        self.state.cpu_seconds = time.process_time() - self._cpu_began
         if rank() == 0:
             write_checkpoint(self.folder, self.state, self.model, self.objective, self.optimiser, self.best)
         self._written = time.perf_counter()

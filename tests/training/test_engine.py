@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,14 @@ def test_every_epoch_is_shown_with_its_weights(data: TrainingData, tmp_path: Pat
     config = TrainingConfig(**{**SETTINGS, "epochs": 3, "schedule": "constant"})
     result = train(network(), data, CrossEntropy(), config, tmp_path, seed=1, on_epoch=show)
     assert shown == {record["epoch"]: record["cv_loss"] for record in result.history} and list(shown) == [1, 2, 3]
+
+
+def test_minutes_are_those_of_the_processor(data: TrainingData, tmp_path: Path) -> None:
+    """A run that had to wait for another has not cost more."""
+    config = TrainingConfig(epochs=2, batch_size=64, log_steps=1000)
+    cpu_began = time.process_time()
+    result = train(network(), data, CrossEntropy(), config, tmp_path, on_epoch=lambda *_: time.sleep(0.5))
+    assert 0 < 60 * result.minutes <= time.process_time() - cpu_began
 
 
 def test_an_epoch_that_was_shown_but_not_yet_in_a_checkpoint_is_trained_and_shown_again(
