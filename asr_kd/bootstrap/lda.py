@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.parallel import map_threads
+from asr_kd.core.parallel import map_threads, one_blas_thread
 from asr_kd.hmm.gmm import padded, sum_products
 
 # Frames of a task: its sums are added to the others' in a fixed order, whatever the workers.
@@ -66,6 +66,7 @@ def accumulate_lda(
     return total
 
 
+@one_blas_thread()
 def lda_transform(statistics: LdaStatistics, dim: int) -> np.ndarray:
     """`(dim, width)` float64: within-class covariance becomes the unit matrix, between-class diagonal, largest first.
 

@@ -12,6 +12,7 @@ from asr_kd.bootstrap.mllt import accumulate_mllt, mllt_transform
 from asr_kd.bootstrap.trainer import Trainer
 from asr_kd.bootstrap.triphone import TiedStateConfig, aligned_utterances, tie_states
 from asr_kd.core.log import get_logger
+from asr_kd.core.parallel import one_blas_thread
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.gmm_scores import FeatureSource
@@ -63,6 +64,7 @@ def train_lda_mllt(
 class _MlltTrainer(Trainer):
     config: LdaMlltConfig
 
+    @one_blas_thread()
     def before_statistics(self, number: int) -> None:
         """Another linear transform behind the front end, and the means follow it."""
         if number not in self.config.mllt_passes:

@@ -10,7 +10,7 @@ from asr_kd.bootstrap.gmm_training import extended_frames, posteriors_of
 from asr_kd.bootstrap.outer_products import symmetric, upper_products, upper_size
 from asr_kd.bootstrap.sorted_frames import AlignedFrames
 from asr_kd.core.errors import InputError
-from asr_kd.core.parallel import map_threads
+from asr_kd.core.parallel import map_threads, one_blas_thread
 from asr_kd.hmm.gmm import DiagonalGmms, padded, sum_products
 
 _CHUNK = 512
@@ -27,6 +27,7 @@ class MlltStatistics:
     quadratic: np.ndarray
 
 
+@one_blas_thread()
 def accumulate_mllt(gmms: DiagonalGmms, blocks: Iterable[AlignedFrames], left_out: np.ndarray,
                     workers: int | None = None) -> MlltStatistics:
     """Statistics of all frames but those of the pdfs `left_out` `(pdfs,)` of bool (Kaldi's `gmm-acc-mllt`)."""

@@ -4,7 +4,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
 
 from asr_kd.core.progress import progress
 
@@ -32,6 +35,17 @@ def map_threads(
     items = list(items)
     workers = workers or available_cores()
     return iter(progress(_run(function, items, workers), len(items), description, unit))
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """NumPy's and SciPy's matrix products and decompositions by one thread; also a decorator.
+
+    The last bits of what they give depend on the number of threads, and so on the machine: too little to matter, but
+    where what follows is decided by comparisons (trees, mixtures) and every later stage stands on it.
+    """
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
 
 
 def _run(function: Callable[[Item], Result], items: list[Item], workers: int) -> Iterator[Result]:

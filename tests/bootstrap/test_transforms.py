@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy.linalg import eigh
 from scipy.optimize import minimize
 from scipy.stats import norm
+from threadpoolctl import threadpool_limits
 
 from asr_kd.bootstrap.gmm_training import accumulate
 from asr_kd.bootstrap.lda import LdaStatistics, accumulate_lda, lda_transform
@@ -64,6 +65,18 @@ def test_lda_to_too_many_dimensions_or_without_full_rank_is_refused() -> None:
     flat = LdaStatistics(np.full(4, 10.0), np.outer(np.arange(4.0), np.ones(3)), np.zeros((3, 3)))
     with pytest.raises(InputError, match="full rank"):
         lda_transform(flat, 2)
+
+
+def test_threads_of_matrix_products_do_not_change_a_bit_of_the_transform() -> None:
+    """As workers do not: whatever stands on them is then the same on one core and on many."""
+    generator = np.random.default_rng(8)
+    spread = generator.standard_normal((2000, 91))
+    lda = LdaStatistics(np.full(200, 10.0), 10 * generator.standard_normal((200, 91)), 9 * spread.T @ spread)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(limits=threads, user_api="blas"):
+            found.append(lda_transform(lda, 40).tobytes())
+    assert found[0] == found[1]
 
 
 def mllt_case(seed: int, dim: int = 3, frames: int = 3000) -> tuple[DiagonalGmms, np.ndarray, np.ndarray]:
