@@ -99,6 +99,14 @@ def _locked(path: Path, wait: bool) -> Iterator[None]:
         os.close(descriptor)
 
 
+def link_or_copy(source: str, target: str) -> None:
+    """The same file under another name, where the file system has that, or else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder; what is absent is no error."""
     if path.is_dir() and not path.is_symlink():

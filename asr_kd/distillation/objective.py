@@ -24,7 +24,8 @@ class DistillationObjective(Objective):
     student_dim: width of the student's last hidden layer, for the projector; parameters: of the student, whose
     gradients a dynamic λ looks at. A switch of strength 0 leaves plain distillation as it is, bit for bit. In
     evaluation mode the loss is one that epochs can be compared by: λ as it was set, no noise, without the projector's
-    distance, which is measured only. ValueError: a switch that wants what the teacher does not give.
+    distance, which is measured only. ValueError: a switch that wants what the teacher does not give; InputError, of a
+    minibatch: a teacher with another number of pdfs, a projector without `hidden`.
     """
 
     def __init__(self, config: DistillationConfig, teacher: Teacher, *, student_dim: int | None = None,
@@ -43,6 +44,7 @@ class DistillationObjective(Objective):
         self.dynamic = (DynamicWeight(schedule, config.distillation_weight, parameters)
                         if schedule.schedule == "dynamic" and schedule.strength else None)
         self.reads_hidden = self.projector is not None
+        self.reads_pdf_ids = config.cross_entropy_weight > 0
         self.collective = self.takes_gradients = self.dynamic is not None
         self._progress = 0.0
         self._sums: dict[str, Tensor | float] = {}  # tensors stay where they are: reading one waits for a GPU
@@ -54,12 +56,13 @@ class DistillationObjective(Objective):
     def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
         """logits (frames, pdfs), hidden (frames, student_dim) of the student's last hidden layer -> scalar."""
         config = self.config
-        if self.teacher.num_pdfs not in (None, logits.shape[-1]):
-            raise InputError(f"the teacher has {self.teacher.num_pdfs} pdfs, its student {logits.shape[-1]}: they "
-                             "belong to different trees")
         measured: dict[str, Tensor | float] = {}
         terms: list[Tensor] = []
         taught = self.teacher(minibatch) if config.distils or self.projector is not None else Taught()
+        num_pdfs = self.teacher.num_pdfs if taught.logits is None else taught.logits.shape[-1]
+        if num_pdfs not in (None, logits.shape[-1]):
+            raise InputError(f"the teacher has {num_pdfs} pdfs, its student {logits.shape[-1]}: they belong to "
+                             "different trees")
         task = cross_entropy(logits, minibatch.pdf_ids) if config.cross_entropy_weight else None
         if config.distils:
             divergence = self._divergence(logits, taught)
@@ -79,12 +82,18 @@ class DistillationObjective(Objective):
         if task is not None:
             loss = loss + config.cross_entropy_weight * task
             measured["task"] = task.detach()
-        if self.dynamic is not None:
+        if self.dynamic is not None and self.training:
             measured |= self.dynamic.measures()
         if self.noise is not None and self.training:
             measured["sigma"] = self.noise.sigma
         self._measure(measured, len(logits))
         return loss
+
+    def damaged(self, minibatch: Minibatch) -> Tensor:
+        """Those of a teacher on the fly too, whose logits are not finite."""
+        found = super().damaged(minibatch)
+        taught = self.teacher(minibatch)
+        return found if taught.logits is None else found | ~torch.isfinite(taught.logits).all(-1)
 
     def describe(self) -> dict[str, Any]:
         return {"objective": "distillation", **self.teacher.describe(), **self.config.model_dump()}

@@ -10,9 +10,9 @@ the cache must hold for a projector is `hidden`. How a loss spreads the tail's m
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pydantic
@@ -28,6 +28,7 @@ from asr_kd.core.log import get_logger
 from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.progress import ProgressBar
 from asr_kd.distillation.sharded_arrays import Column, ShardedArrays
+from asr_kd.distillation.teachers import TeacherEnsemble
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.splice import SplicedFrames
 from asr_kd.training.data import frames_digest
@@ -44,7 +45,9 @@ _SHARD = 128  # blocks: about four million frames, 12 hours of speech
 class SoftTargetsKey(Config):
     """What soft targets depend on; a cache is good for exactly one key."""
 
-    teacher: str = Field(description="digest of the teacher's model card, which tells its splice too")
+    teacher: str = Field(description="digest of the teacher's model card")
+    left: int = Field(ge=0, description="frames to the left and right that it hears")
+    right: int = Field(ge=0)
     features: str = Field(description="asr_kd.training.data.frames_digest of the frame store")
     hmm: str = Field(description="digest of the HMM model: what pdf-ids mean")
     temperature: float = Field(1.0, gt=0)
@@ -53,7 +56,7 @@ class SoftTargetsKey(Config):
 
 
 class _Card(Config):
-    format: int = 2
+    format: Literal[3] = 3
     key: SoftTargetsKey
     num_frames: int
     num_pdfs: int
@@ -63,6 +66,7 @@ class _Card(Config):
     shard: int  # blocks
     checksums: list[int]  # one a block, over all columns
     tail_mass: list[float]  # one a block, summed over frames
+    choices: list[list[int]] = []  # one a block: frames whose posteriors are each teacher's, where one is chosen
 
 
 class SoftTargets:
@@ -84,13 +88,20 @@ class SoftTargets:
         """The teacher's probability on pdfs that are not kept, mean over frames."""
         return math.fsum(self._card.tail_mass) / self.num_frames
 
+    def divergence_error(self, spread: float = 0.0) -> float:
+        """A bound on what the cached divergence, T² KL, lacks of the true one, in nats a frame, from a student whose
+        logits of the pdfs that are not kept differ by at most `spread` within a frame: lost mass · (T² log(pdfs not
+        kept) + T spread). With 0 it is that of a student that has not learnt anything of these pdfs. What is lacking
+        is never negative; to it comes what 16 bits round off, at most 1/2048 of a log-probability."""
+        temperature = self.key.temperature
+        left_out = max(self.num_pdfs - self.top_k, 1)
+        return self.lost_mass * (temperature ** 2 * math.log(left_out) + temperature * spread)
+
     @property
-    def divergence_error(self) -> float:
-        """A bound on what the cached divergence, T² KL, lacks of the true one, in nats a frame, from a student that
-        spreads the tail evenly: T² · lost mass · log(pdfs not kept). What it lacks is never negative; a student that
-        denies what is left out has no bound. To it comes what 16 bits round off: at most 1/2048 of a
-        log-probability."""
-        return self.key.temperature ** 2 * self.lost_mass * math.log(max(self.num_pdfs - self.top_k, 1))
+    def choice_shares(self) -> list[float] | None:
+        """Where one of several teachers was chosen in each frame: the share of frames of each."""
+        frames = [sum(of_one) for of_one in zip(*self._card.choices, strict=True)]
+        return [of_one / self.num_frames for of_one in frames] or None
 
     @property
     def gradient_error(self) -> float:
@@ -138,8 +149,8 @@ class SoftTargets:
         return {name: torch.from_numpy(values).to(device) for name, values in zip(_GATHERED, columns, strict=False)}
 
 
-def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargetsKey, *, left: int = 7,
-                       right: int = 7, precision: str = "auto") -> SoftTargets:
+def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargetsKey,
+                       precision: str = "auto") -> SoftTargets:
     """Forward the teacher once over every frame of `store` and cache its soft targets in `folder`; return them opened.
 
     A whole cache of the same key is opened and returned. Work goes on in the sibling `NAME.partial`, block by
@@ -152,19 +163,18 @@ def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key:
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with in_turn(folder.with_name(f".{folder.name}.lock")), freed_memory_kept():
-        return _build(folder, teacher, store, key, left, right, precision)
+        return _build(folder, teacher, store, key, precision)
 
 
-def _build(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargetsKey, left: int, right: int,
-           precision: str) -> SoftTargets:
+def _build(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargetsKey, precision: str) -> SoftTargets:
     if folder.exists():
         return _made_before(folder, key, precision)
     if key.features != frames_digest(store):
         raise InputError(f"{folder}: soft targets of features {key.features[:12]} asked for, but the frame store "
                          f"{store.folder} holds {frames_digest(store)[:12]}")
-    spliced = SplicedFrames.of(store, left, right)
+    spliced = SplicedFrames.of(store, key.left, key.right)
     partial = folder.with_name(folder.name + ".partial")
-    begun = _begun(partial)
+    begun = _begun(partial, key)
     if precision == "auto" and begun is not None:
         precision = begun.precision
     elif precision == "auto":
@@ -175,6 +185,7 @@ def _build(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargets
         raise InputError(f"{folder}: {num_pdfs} pdfs do not fit 16-bit pdf-ids")
     card = _Card(key=key, num_frames=store.num_frames, num_pdfs=num_pdfs, precision=precision, block=_BLOCK,
                  hidden_dim=None if hidden is None else hidden.shape[-1], shard=_SHARD, checksums=[], tail_mass=[])
+    _take_choices(teacher)
     try:
         card = _resume(partial, begun, card)
         arrays = _arrays(partial, card, "r+" if card.checksums else "w+")
@@ -185,13 +196,14 @@ def _build(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargets
                 for first in range(begin, end, _CHUNK):
                     rows = np.arange(first, min(first + _CHUNK, end))
                     logits, hidden = _forward(teacher, spliced.gather(rows), precision, key.hidden)
-                    _check_finite(folder, logits, store, rows)
                     values = _columns_of(logits / key.temperature, min(key.top_k, num_pdfs), hidden)
+                    _check_finite(folder, logits, values, store, rows)
                     arrays.write(first, values)
                     tail_mass += float(np.exp(values[2], dtype=np.float64).sum())
                 arrays.flush(begin)
                 card = card.model_copy(update={"checksums": [*card.checksums, arrays.checksum(begin, end)],
-                                               "tail_mass": [*card.tail_mass, tail_mass]})
+                                               "tail_mass": [*card.tail_mass, tail_mass],
+                                               "choices": [*card.choices, *_take_choices(teacher)]})
                 write_json(partial / _CARD, card.model_dump())
                 bar.update(end - begin)
         del arrays
@@ -222,17 +234,30 @@ def _made_before(folder: Path, key: SoftTargetsKey, precision: str) -> SoftTarge
     return made
 
 
-def _check_finite(folder: Path, logits: Tensor, store: FrameStore, rows: NDArray[np.int64]) -> None:
-    damaged = rows[~torch.isfinite(logits).all(-1).cpu().numpy()]
-    if len(damaged):
-        utterance_id = store.ids[int(np.searchsorted(store.offsets, damaged[0], side="right")) - 1]
-        raise WorkError(f"{folder}: what the teacher says of {len(damaged)} frames is not finite, the first of "
-                        f"{utterance_id}; its weights or these features are damaged, make them again")
+def _check_finite(folder: Path, logits: Tensor, values: Sequence[NDArray[Any]], store: FrameStore,
+                  rows: NDArray[np.int64]) -> None:
+    damaged = ~torch.isfinite(logits).all(-1).cpu().numpy()
+    for name, column in zip(_GATHERED, values, strict=False):
+        if name != "soft_log_tail":  # minus infinity where all pdfs are kept
+            damaged |= ~np.isfinite(column.reshape(len(rows), -1)).all(-1)
+    if damaged.any():
+        first = int(rows[damaged.argmax()])
+        utterance_id = store.ids[int(np.searchsorted(store.offsets, first, side="right")) - 1]
+        raise WorkError(f"{folder}: what the teacher says of {damaged.sum()} frames is not finite, or too large for 16 "
+                        f"bits, the first of {utterance_id}; its weights or these features are damaged, make them "
+                        "again")
+
+
+def _take_choices(teacher: nn.Module) -> list[list[int]]:
+    """Since this was last called: none where no teacher is chosen, else frames of each."""
+    choices = teacher.take_choices() if isinstance(teacher, TeacherEnsemble) else None
+    return [] if choices is None else [choices]
 
 
 def _columns_of(logits: Tensor, top_k: int, hidden: Tensor | None) -> list[NDArray[Any]]:
     columns = [*sparse_posteriors(logits, top_k), logits.logsumexp(-1), *([] if hidden is None else [hidden])]
-    return [values.cpu().numpy().astype(dtype) for values, dtype in zip(columns, _DTYPES, strict=False)]
+    with np.errstate(over="ignore"):  # what is too large for 16 bits is refused
+        return [values.cpu().numpy().astype(dtype) for values, dtype in zip(columns, _DTYPES, strict=False)]
 
 
 def _forward(teacher: nn.Module, inputs: Tensor, precision: str, with_hidden: bool) -> tuple[Tensor, Tensor | None]:
@@ -245,17 +270,18 @@ def _forward(teacher: nn.Module, inputs: Tensor, precision: str, with_hidden: bo
         return teacher.output_layer(hidden).float(), hidden.float()  # type: ignore[operator]
 
 
-def _begun(partial: Path) -> _Card | None:
-    """The card that a killed run has left."""
+def _begun(partial: Path, key: SoftTargetsKey) -> _Card | None:
+    """The card that a killed run of this key has left."""
     try:
-        return _Card.model_validate(read_json(partial / _CARD)) if (partial / _CARD).is_file() else None
+        card = _Card.model_validate(read_json(partial / _CARD)) if (partial / _CARD).is_file() else None
     except (pydantic.ValidationError, InputError):
         return None
+    return card if card is not None and card.key == key else None
 
 
 def _resume(partial: Path, begun: _Card | None, card: _Card) -> _Card:
     """The card of the blocks that a killed run has finished; anything that does not fit is begun anew."""
-    if begun is not None and begun.model_copy(update={"checksums": [], "tail_mass": []}) == card:
+    if begun is not None and begun.model_copy(update={"checksums": [], "tail_mass": [], "choices": []}) == card:
         try:
             arrays = _arrays(partial, card, "r")
             blocks = [(i * _BLOCK, min((i + 1) * _BLOCK, card.num_frames)) for i in range(len(begun.checksums))]

@@ -113,7 +113,7 @@ class TeacherEnsemble(nn.Module):
             raise ValueError(f"{len(teachers)} teachers with {len(splices)} splices")
         self.teachers, self.combination = nn.ModuleList(teachers), combination
         self.left, self.right = (max(of_one) for of_one in zip(*splices, strict=True))
-        self._taught = torch.zeros(len(teachers), dtype=torch.int64)
+        self._chosen = torch.zeros(len(teachers), dtype=torch.int64)
         self._parts = [slice((self.left - left) * dim, (self.left + 1 + right) * dim) for left, right in splices]
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -125,10 +125,11 @@ class TeacherEnsemble(nn.Module):
         if self.combination == "posteriors":
             return log_probs.logsumexp(0) - math.log(len(log_probs))
         surest = (log_probs.exp() * log_probs).sum(-1).argmax(0)
-        self._taught += surest.bincount(minlength=len(log_probs)).cpu()
+        self._chosen += surest.bincount(minlength=len(log_probs)).cpu()
         return log_probs[surest, torch.arange(len(inputs), device=inputs.device)]
 
-    def measures(self) -> dict[str, list[float]]:
-        """surest: of the frames so far, the share in which each teacher was."""
-        total = int(self._taught.sum())
-        return {"surest": (self._taught / total).tolist()} if total else {}
+    def take_choices(self) -> list[int] | None:
+        """surest: frames in which each teacher was chosen since this was last called."""
+        chosen: list[int] = self._chosen.tolist()
+        self._chosen.zero_()
+        return chosen if self.combination == "surest" else None

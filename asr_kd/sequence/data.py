@@ -73,6 +73,7 @@ class UtteranceData:
         self.drops = Drops(len(store.ids), cap=max_dropped)
         self._is_supervised = criterion.criterion != "distillation"
         self._is_labelled = self._is_supervised or wants_labels
+        self.has_unlabelled = not self._is_labelled
         kept = [number for number, (name, length) in enumerate(zip(store.ids, self._lengths, strict=True))
                 if self._usable(name, length)]
         self.drops.check()

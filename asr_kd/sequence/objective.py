@@ -26,6 +26,7 @@ class SequenceObjective(Objective):
         super().__init__()
         self.config, self.frame_objective = config, frame_objective
         self.reads_hidden = bool(config.smoothing) and frame_objective.reads_hidden
+        self.reads_pdf_ids = bool(config.smoothing) and frame_objective.reads_pdf_ids
         self.collective = bool(config.smoothing) and frame_objective.collective
         self.takes_gradients = bool(config.smoothing) and frame_objective.takes_gradients
         self.register_buffer("log_priors", torch.from_numpy(log_priors.copy()), persistent=False)
@@ -61,6 +62,9 @@ class SequenceObjective(Objective):
         means = {name: total / max(self._frames, 1) for name, total in self._sums.items()}
         self._sums, self._frames = {}, 0
         return means | {f"smoothing_{name}": value for name, value in self.frame_objective.take_measures().items()}
+
+    def damaged(self, minibatch: Minibatch) -> Tensor:
+        return self.frame_objective.damaged(minibatch) if self.config.smoothing else super().damaged(minibatch)
 
     def set_progress(self, progress: float) -> None:
         self.frame_objective.set_progress(progress)

@@ -14,7 +14,7 @@ from torch import nn
 from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import hash_json
+from asr_kd.core.files import hash_json, link_or_copy
 from asr_kd.core.stages import StageContext
 from asr_kd.distillation.config import DistillationConfig
 from asr_kd.distillation.objective import DistillationObjective
@@ -51,7 +51,8 @@ class NetworkStageConfig(Config):
 
 class SoftTargetsStageConfig(Config):
     """How many of the teacher's pdfs a frame are kept, at which temperature; hidden: its last hidden layer too, for a
-    projector; combination: how several teachers (the inputs teacher, teacher_2 and so on) become one."""
+    projector; combination: how several teachers (the inputs teacher, teacher_2 and so on) become one, nothing to one
+    alone."""
 
     split: Name = "train"
     top_k: int = Field(32, gt=0)
@@ -118,21 +119,21 @@ def cache_soft_targets(
             raise InputError("several teachers have no last hidden layer in common; leave hidden out")
         splices = [(one.splice_left, one.splice_right) for _, one in teachers]
         network = TeacherEnsemble([one for one, _ in teachers], splices, store.dim, config.combination)
-        digest, left, right = (hash_json([config.combination, *(one.digest for _, one in teachers)]), network.left,
-                               network.right)
-    key = SoftTargetsKey(teacher=digest, features=frames_digest(store), hmm=hmm.digest, top_k=config.top_k,
-                         temperature=config.temperature, hidden=config.hidden)
-    built = build_soft_targets(context.work / SOFT_TARGETS, network.to(training_device()), store, key, left=left,
-                               right=right)
+        digest = hash_json([config.combination, splices, *(one.digest for _, one in teachers)])
+        left, right = network.left, network.right
+    key = SoftTargetsKey(teacher=digest, left=left, right=right, features=frames_digest(store), hmm=hmm.digest,
+                         top_k=config.top_k, temperature=config.temperature, hidden=config.hidden)
+    built = build_soft_targets(context.work / SOFT_TARGETS, network.to(training_device()), store, key)
     seconds = built.num_frames * store.recipe["frame_shift"] / 1000
     summary = {"frames": built.num_frames, "top_k": built.top_k, "key": key.model_dump(),
                "teachers": [card.digest for _, card in teachers], "lost_mass": built.lost_mass,
-               "divergence_error": built.divergence_error, "gradient_error": built.gradient_error,
+               "divergence_error": built.divergence_error(), "gradient_error": built.gradient_error,
                "bytes_per_hour": round(built.num_bytes * 3600 / seconds)}
     if isinstance(network, TeacherEnsemble):
-        summary |= {"combination": network.combination, **network.measures()}
+        summary |= {"combination": network.combination, "chosen": built.choice_shares}
     del built
-    shutil.move(context.work / SOFT_TARGETS, output / SOFT_TARGETS)
+    # Work keeps it too until the stage is done: a run that is killed while it is sealed does not forward again.
+    shutil.copytree(context.work / SOFT_TARGETS, output / SOFT_TARGETS, copy_function=link_or_copy)
     return summary
 
 
@@ -198,10 +199,10 @@ def _soft_targets(
     inputs: Mapping[str, Path], distillation: DistillationConfig, heard: FrameStore, hmm: HmmModel
 ) -> SoftTargets:
     """The cache, which must be of these features and pdfs, and hold what the settings ask for."""
-    expected = {"features": frames_digest(heard), "hmm": hmm.digest}
+    expected: dict[str, Any] = {"features": frames_digest(heard), "hmm": hmm.digest}
     if "teacher" in inputs:
         _, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
-        expected["teacher"] = card.digest
+        expected |= {"teacher": card.digest, "left": card.splice_left, "right": card.splice_right}
     targets = SoftTargets.open(inputs["soft_targets"] / SOFT_TARGETS, **expected)
     if targets.key.temperature != distillation.temperature:
         raise InputError(f"soft targets were cached at temperature {targets.key.temperature}, the student is to learn "

@@ -38,8 +38,8 @@ class Minibatch:
 class TrainingExamples(Protocol):
     """What the training engine draws minibatches from: frames here, utterances in asr_kd/sequence.
 
-    input_dim: spliced values a frame; splice: frames spliced; num_pdfs_needed: pdfs that a network must have; digest:
-    identifies the content.
+    input_dim: spliced values a frame; splice: frames spliced; num_pdfs_needed: pdfs that a network must have;
+    has_unlabelled: whether some frames to train on have no pdf-id; digest: identifies the content.
     Batches are index arrays that only the examples themselves can read.
     """
 
@@ -51,6 +51,9 @@ class TrainingExamples(Protocol):
 
     @property
     def num_pdfs_needed(self) -> int: ...
+
+    @property
+    def has_unlabelled(self) -> bool: ...
 
     @property
     def digest(self) -> str: ...
@@ -135,6 +138,7 @@ class TrainingData:
             if not frames.size:
                 raise InputError(f"there are no {what} frames with an alignment ({len(self.held_out_speakers)} "
                                  f"speakers held out); check held_out_speakers and the alignments")
+        self.has_unlabelled = not bool(labelled[self.train_frames].all())
         labels = hash_bytes(np.ascontiguousarray(pdf_ids, np.int32).tobytes())
         self._ids, self._ends = store.ids, store.offsets[1:]
         self._held: _Held | None = None

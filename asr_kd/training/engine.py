@@ -3,13 +3,12 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.progress import ProgressBar
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.config import TrainingConfig
+from asr_kd.training.cross_validation import CrossValidation, cross_validate, fault_of
 from asr_kd.training.data import Minibatch, TrainingExamples, prefetch
 from asr_kd.training.distributed import (
     add_up,
@@ -40,18 +40,7 @@ from asr_kd.training.tuning import choose_execution, training_device
 
 logger = get_logger(__name__)
 
-_CV_BATCH = 4096
 _UNREAD = 50  # steps whose losses may wait on a GPU before one is looked at
-
-
-@dataclass(frozen=True, slots=True)
-class CrossValidation:
-    """What the held-out frames say of a network, in evaluation mode."""
-
-    loss: float  # of the objective, a frame
-    cross_entropy: float | None  # to the pdf-ids, nats a frame that has one; None where none has
-    frame_accuracy: float | None  # 0 to 1, of those frames
-    measures: dict[str, float] = field(default_factory=dict)  # what the objective measured beside its loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +70,8 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
     """Train `model` in place and leave it with the weights of the epoch that `config.keep` names, in evaluation mode.
 
     Checkpoints, `train.jsonl` and TensorBoard events go to `work_folder`; where that holds a checkpoint of the
-    same run, training goes on from there, and on CPU ends with the same weights, bit for bit, as if it had
-    never been interrupted. A finished run returns at once. The initial weights, the seed, the settings, data
+    same run, training goes on from there, and one process on a CPU ends with the same weights, bit for bit, as if it
+    had never been interrupted. A finished run returns at once. The initial weights, the seed, the settings, data
     and objective make a run; a checkpoint of another one raises InputError, as do data that do not fit the
     model. A loss that is not finite raises WorkError, which names the utterances. `on_epoch` is called after each
     epoch, before the checkpoint that ends it, with the model as it is then and the result that it is.
@@ -103,32 +92,6 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
             torch.set_num_threads(threads_before)
             if run.log is not None:
                 run.log.close()
-
-
-def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objective, *, precision: str = "float32",
-                   device: torch.device | None = None) -> CrossValidation:
-    """Loss, cross-entropy and frame accuracy on the held-out frames of `data`; leaves the model in evaluation mode."""
-    device = device or next(model.parameters()).device
-    model.eval()
-    objective.eval()
-    loss = cross_entropy = 0.0
-    total = labelled = correct = 0
-    objective.take_measures()
-    outputs = NetworkOutputs(model, objective.reads_hidden)
-    with torch.no_grad():
-        for held_out in prefetch(data, data.cv_batches(_CV_BATCH)):
-            assert held_out is not None
-            minibatch = held_out.to(device)
-            of_batch, logits = forward_loss(outputs, objective, minibatch, precision)
-            logits = logits.float()
-            count = len(logits)
-            loss += of_batch.item() * count
-            cross_entropy += F.cross_entropy(logits, minibatch.pdf_ids, ignore_index=-1, reduction="sum").item()
-            correct += int((logits.argmax(-1) == minibatch.pdf_ids).sum())
-            labelled += int((minibatch.pdf_ids >= 0).sum())
-            total += count
-    return CrossValidation(loss / total, cross_entropy / labelled if labelled else None,
-                           correct / labelled if labelled else None, objective.take_measures())
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +120,9 @@ class _Run:
         model.to(self.device)
         objective.to(self.device)
         data.hold_on(self.device)
+        if objective.reads_pdf_ids and data.has_unlabelled:
+            raise InputError(f"{description}: cross-entropy wants the pdf-id of every frame, and some to train on have "
+                             "none; leave them out, or learn from soft targets alone")
         first_epoch = data.batches(config.batch_size, seed, 0)
         if objective.collective and min(map(len, first_epoch)) < num_processes():
             raise InputError(f"{description}: {num_processes()} processes cannot share a minibatch of "
@@ -225,8 +191,7 @@ class _Run:
     def _judge_start(self) -> None:
         cv = self._cross_validate()
         if not math.isfinite(cv.loss):
-            raise WorkError(f"{self.description}: the CV loss of the network to start from is {cv.loss}; its outputs "
-                            "are not finite, or the held-out speech is damaged")
+            raise WorkError(f"{self.description}: the CV loss of the network to start from is {cv.loss}: {cv.fault}")
         self._take_best(cv)
         self._record({
             "event": "epoch", "step": 0, "epoch": 0, "cv_loss": cv.loss, "cv_cross_entropy": cv.cross_entropy,
@@ -279,8 +244,8 @@ class _Run:
             if not math.isfinite(self._last_loss):
                 raise WorkError(f"{self.description}: the loss became {self._last_loss} in epoch "
                                 f"{self.state.epoch + 1}, step {step.number} of {self.steps_per_epoch} (learning rate "
-                                f"{step.rate:g}): {self._culprits(step.batch, step.minibatch)}, and remove "
-                                f"{self.folder}")
+                                f"{step.rate:g}): {fault_of(self.data, self.objective, step.batch, step.minibatch)}, "
+                                f"and remove {self.folder}")
             self.state.loss_sum += self._last_loss * step.frames
         self._unread = []
 
@@ -291,17 +256,6 @@ class _Run:
         for name, value in measures.items():
             self.state.measures[name] = self.state.measures.get(name, 0.0) + value * frames
         return measures
-
-    def _culprits(self, batch: NDArray[np.int64], minibatch: Minibatch | None) -> str:
-        """Whose frames a loss that is not finite comes from, and what can be done."""
-        if minibatch is not None and len(minibatch.inputs) == len(batch):
-            damaged = ~torch.isfinite(minibatch.inputs.float()).all(-1)
-            for values in minibatch.targets.values():
-                damaged |= torch.isnan(values.reshape(len(batch), -1).float()).any(-1)
-            if damaged.any():
-                damaged_ids = self.data.utterances(batch[damaged.cpu().numpy()])
-                return f"features or targets of {_some(damaged_ids)} are not finite; make them again"
-        return f"with frames of {_some(self.data.utterances(batch))}; lower learning_rate or set gradient_clip"
 
     def _step(self, minibatch: Minibatch | None, rate: float) -> tuple[Tensor, int]:
         """Train on a minibatch, or this process's part of it; mean loss of a frame and frames, over all processes."""
@@ -338,7 +292,7 @@ class _Run:
         cv = self._cross_validate()
         if not math.isfinite(cv.loss):
             raise WorkError(f"{self.description}: the CV loss became {cv.loss} in epoch {state.epoch + 1} (learning "
-                            f"rate {rate:g}); lower learning_rate or set gradient_clip, and remove {self.folder}")
+                            f"rate {rate:g}): {cv.fault}, and remove {self.folder}")
         verdict = self.schedule.judge(cv.loss, state.best_loss)
         state.epoch += 1
         collapsed = self._is_collapsed(cv)
@@ -428,10 +382,6 @@ class _Run:
 
 def _accuracy(cv: CrossValidation) -> str:
     return "" if cv.frame_accuracy is None else f", CV frame accuracy {100 * cv.frame_accuracy:.2f} %"
-
-
-def _some(names: list[str], shown: int = 5) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def _optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

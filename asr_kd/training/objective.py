@@ -20,6 +20,9 @@ class Objective(nn.Module):
     """Whether it wants the network's last hidden layer, `hidden` (batch, hidden_dim), beside the logits; the
     network has the method `hidden` and the module `output_layer` then."""
 
+    reads_pdf_ids = False
+    """Whether every frame must have its pdf-id."""
+
     collective = False
     """Whether it asks the other processes that train with this one: each must have a part of every minibatch then."""
 
@@ -33,6 +36,15 @@ class Objective(nn.Module):
     def describe(self) -> dict[str, Any]:
         """A JSON value that tells this objective from others, for checkpoints and provenance."""
         raise NotImplementedError
+
+    def damaged(self, minibatch: Minibatch) -> Tensor:
+        """Of a minibatch whose loss is not finite the frames (batch,) of bool that are to blame: whose inputs or
+        targets are not finite. Minus infinity, the logarithm of nothing, is a target like others."""
+        found = ~torch.isfinite(minibatch.inputs).all(-1)
+        for values in minibatch.targets.values():
+            of_frames = values.reshape(len(found), -1).float()
+            found |= (of_frames.isnan() | of_frames.isposinf()).any(-1)
+        return found
 
     def set_progress(self, progress: float) -> None:
         """How far training is, 0 to 1, for what changes in its course."""
@@ -48,6 +60,8 @@ class Objective(nn.Module):
 
 class CrossEntropy(Objective):
     """Cross-entropy to the alignment's pdf-ids, mean over frames, in nats (arXiv 1608.00892, eq. 6)."""
+
+    reads_pdf_ids = True
 
     def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
         return cross_entropy(logits, minibatch.pdf_ids)

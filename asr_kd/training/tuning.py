@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from asr_kd.core.errors import InputError
 from asr_kd.core.parallel import available_cores
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import Minibatch
@@ -50,10 +51,17 @@ def choose_execution(model: nn.Module, objective: Objective, minibatch: Minibatc
 
 
 def training_device(setting: str = "auto") -> torch.device:
-    """auto: a GPU where there is one; of several processes on a machine (`torchrun`) each has its own."""
-    if setting == "cuda" or (setting == "auto" and torch.cuda.is_available()):
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    return torch.device("cpu")
+    """auto: a GPU where there is one; of several processes on a machine (`torchrun`) each has its own.
+
+    InputError: cuda where there is no GPU, or fewer than processes.
+    """
+    if setting == "cpu" or (setting == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    number, available = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= available:
+        raise InputError(f"device: {number + 1} GPUs are asked for, PyTorch finds {available}; set device to cpu"
+                         + (", or start fewer processes" if available else ""))
+    return torch.device("cuda", number)
 
 
 def bfloat16_gains(device: torch.device) -> bool:

@@ -11,6 +11,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import TrainingData, frames_digest
 from asr_kd.training.engine import train
 from asr_kd.training.objective import CrossEntropy, Objective
+from asr_kd.training.tuning import training_device
 
 FRAMES = 200_000
 SIZE = 2048
@@ -85,16 +87,16 @@ def make_cases(folder: Path, store: FrameStore) -> list[Case]:
 
     small = data(912)
     teacher = DNN(600, 1024, 1, 912)
-    key = SoftTargetsKey(teacher="benchmark", features=frames_digest(store), hmm="benchmark", top_k=32, hidden=True)
-    soft_targets = build_soft_targets(folder / "soft_targets", teacher, store, key)
-    taught = TrainingData(store, np.zeros(store.num_frames, np.int32), held_out_speakers=1, targets=soft_targets)
     cross_entropy = CrossEntropy()
 
     def distilled(name: str, **switches: Any) -> Case:
-        model = HighwayDNN(600, 128, 10, 912)
+        model, with_hidden = HighwayDNN(600, 128, 10, 912), "projector" in switches
+        soft_targets = build_soft_targets(folder / f"soft_targets-{with_hidden}", teacher, store,
+                                          soft_targets_key(store, with_hidden))
         objective = DistillationObjective(
             DistillationConfig(**switches), CachedTeacher(soft_targets.digest, soft_targets.hidden_dim),
             student_dim=128, parameters=list(model.output_layer.parameters()))
+        taught = TrainingData(store, np.zeros(store.num_frames, np.int32), held_out_speakers=1, targets=soft_targets)
         return Case(f"{_DISTILLED}{name}", model, objective, taught, 512)
 
     return [
@@ -141,21 +143,26 @@ def _verdict(share: float, asked: float) -> str:
     return f"{'reaches' if share >= asked else 'MISSES'} {100 * asked:.0f} %"
 
 
+def soft_targets_key(store: FrameStore, hidden: bool) -> SoftTargetsKey:
+    return SoftTargetsKey(teacher="benchmark", left=7, right=7, features=frames_digest(store), hmm="benchmark",
+                          top_k=32, hidden=hidden)
+
+
 def measure_cache(folder: Path, store: FrameStore) -> None:
     """Print how fast soft targets are written beside the teacher's forward pass, and what they take on disk."""
-    teacher = DNN(600, 1024, 4, 912, batch_norm=True).eval()
+    device = training_device()
+    teacher = DNN(600, 1024, 4, 912, batch_norm=True).eval().to(device)
     spliced = SplicedFrames.of(store, 7, 7)
     for hidden in (False, True):
-        key = SoftTargetsKey(teacher=f"benchmark {hidden}", features=frames_digest(store), hmm="benchmark", top_k=32,
-                             hidden=hidden)
         begin = time.perf_counter()
-        built = build_soft_targets(folder / f"cache-{hidden}", teacher, store, key, precision="bfloat16")
+        built = build_soft_targets(folder / f"cache-{hidden}", teacher, store, soft_targets_key(store, hidden),
+                                   "bfloat16")
         building = time.perf_counter() - begin
-        begin = time.perf_counter()
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        forward = 0.0
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
             for first in range(0, store.num_frames, 2048):
-                teacher(spliced.gather(np.arange(first, min(first + 2048, store.num_frames))))
-        forward = time.perf_counter() - begin
+                inputs = spliced.gather(np.arange(first, min(first + 2048, store.num_frames))).to(device)
+                forward += seconds_of(lambda inputs=inputs: teacher(inputs))  # type: ignore[misc]
         print(f"soft targets of a DNN 4x1024{', last hidden layer too' if hidden else ''}: "
               f"{store.num_frames / building / 1e3:.1f} k frames/s = {100 * forward / building:.0f} % of its forward "
               f"rate ({_verdict(forward / building, 0.8)}), "
@@ -163,13 +170,21 @@ def measure_cache(folder: Path, store: FrameStore) -> None:
 
 
 def product_rate(repeats: int = 8) -> float:
-    """FLOP a second of a bfloat16 matrix product."""
-    matrix = torch.randn(SIZE, SIZE).bfloat16()
-    matrix @ matrix
+    """FLOP a second of a bfloat16 matrix product on the device that trains."""
+    matrix = torch.randn(SIZE, SIZE, device=training_device(), dtype=torch.bfloat16)
+    seconds_of(lambda: matrix @ matrix)
+    return 2 * SIZE ** 3 * repeats / seconds_of(lambda: [matrix @ matrix for _ in range(repeats)])
+
+
+def seconds_of(function: Callable[[], Any]) -> float:
+    on_gpu = training_device().type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize()
     begin = time.perf_counter()
-    for _ in range(repeats):
-        matrix @ matrix
-    return 2 * SIZE ** 3 * repeats / (time.perf_counter() - begin)
+    function()
+    if on_gpu:
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
 
 
 def write_frames(folder: Path) -> FrameStore:

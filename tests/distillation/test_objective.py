@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from asr_kd.core.errors import InputError
 from asr_kd.distillation.config import DistillationConfig
-from asr_kd.distillation.divergence import DistillationLoss, SparseDistillationLoss
+from asr_kd.distillation.divergence import DistillationLoss, SparseDistillationLoss, logit_distance
 from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import sparse_posteriors
 from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
@@ -124,6 +125,46 @@ def test_objectives_weigh_cross_entropy_and_divergence(settings_: dict[str, Any]
     cached = DistillationObjective(config, CachedTeacher("digest"))
     torch.testing.assert_close(cached(logits, Minibatch(inputs, pdf_ids, targets)), expected)
     assert cached.describe() != on_the_fly.describe()
+
+
+def test_the_distance_of_logits_is_half_the_squared_difference_also_from_a_whole_cache() -> None:
+    torch.manual_seed(0)
+    inputs, pdf_ids = torch.randn(8, 4), torch.randint(4, (8,))
+    logits, teacher_logits = torch.randn(8, 4, requires_grad=True), _Table()(inputs).detach()
+    expected = sum(0.5 * ((logits[t] - teacher_logits[t]) ** 2).sum() for t in range(8)) / 8
+    torch.testing.assert_close(logit_distance(logits, teacher_logits), expected)
+    ids, log_probs, log_tail = sparse_posteriors(teacher_logits, 4)
+    targets = {"soft_pdf_ids": ids, "soft_log_probs": log_probs, "soft_log_tail": log_tail,
+               "soft_log_norm": teacher_logits.logsumexp(-1)}
+    config = DistillationConfig(distance="logits")
+    for teacher, minibatch in ((LiveTeacher(_Table(), "digest"), Minibatch(inputs, pdf_ids)),
+                               (CachedTeacher("digest"), Minibatch(inputs, pdf_ids, targets))):
+        loss = DistillationObjective(config, teacher)(logits, minibatch)
+        torch.testing.assert_close(loss, expected)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        torch.testing.assert_close(gradient, (logits.detach() - teacher_logits) / 8)
+
+
+@pytest.mark.parametrize("distance", ["kl", "logits"])
+def test_noise_is_drawn_anew_each_time_that_the_same_frames_come_from_a_cache(distance: str) -> None:
+    torch.manual_seed(0)
+    teacher_logits, logits = torch.randn(8, 4), torch.randn(8, 4)
+    ids, log_probs, log_tail = sparse_posteriors(teacher_logits, 4)
+    targets = {"soft_pdf_ids": ids, "soft_log_probs": log_probs, "soft_log_tail": log_tail,
+               "soft_log_norm": teacher_logits.logsumexp(-1)}
+    minibatch = Minibatch(torch.randn(8, 4), torch.zeros(8, dtype=torch.int64), targets)
+    config = DistillationConfig.model_validate({"distance": distance, "noise": {"sigma": 0.4, "share": 1.0}})
+    noisy = DistillationObjective(config, CachedTeacher("digest"))
+    assert len({noisy(logits, minibatch).item() for _ in range(5)}) == 5
+    noisy.eval()
+    assert len({noisy(logits, minibatch).item() for _ in range(5)}) == 1
+
+
+def test_a_teacher_on_the_fly_with_other_pdfs_is_refused() -> None:
+    for pdfs in (1, 3, 5):
+        objective = DistillationObjective(DistillationConfig(), LiveTeacher(nn.Linear(4, pdfs), "digest"))
+        with pytest.raises(InputError, match=f"teacher has {pdfs} pdfs, its student 4"):
+            objective(torch.randn(8, 4), Minibatch(torch.randn(8, 4), torch.zeros(8, dtype=torch.int64)))
 
 
 @pytest.mark.parametrize("settings_", [{"temperature": 0.0}, {"cross_entropy_weight": -0.1},

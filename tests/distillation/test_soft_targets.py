@@ -21,14 +21,15 @@ from asr_kd.distillation import soft_targets
 from asr_kd.distillation.config import DistillationConfig
 from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
-from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
+from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher, TeacherEnsemble
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
 from asr_kd.training import data as training_data
 from asr_kd.training.config import TrainingConfig
+from asr_kd.training.cross_validation import cross_validate
 from asr_kd.training.data import TrainingData, frames_digest
-from asr_kd.training.engine import cross_validate, train
+from asr_kd.training.engine import train
 from tests.training.corpora import DIM, PDFS, write_corpus
 
 
@@ -40,8 +41,8 @@ def make_teacher() -> DNN:
 
 
 def make_key(store: FrameStore, **changes: Any) -> SoftTargetsKey:
-    arguments: dict[str, Any] = {"teacher": "t" * 64, "features": frames_digest(store), "hmm": "a" * 64,
-                                 "top_k": 3}
+    arguments: dict[str, Any] = {"teacher": "t" * 64, "left": 1, "right": 1, "features": frames_digest(store),
+                                 "hmm": "a" * 64, "top_k": 3}
     return SoftTargetsKey(**{**arguments, **changes})
 
 
@@ -49,8 +50,8 @@ def make_key(store: FrameStore, **changes: Any) -> SoftTargetsKey:
 def test_cache_holds_the_teachers_best_pdfs_and_the_mass_of_the_others(tmp_path: Path, temperature: float) -> None:
     store, pdf_ids = write_corpus(tmp_path / "store")
     teacher = make_teacher()
-    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, temperature=temperature), left=1,
-                                 right=1, precision="float32")
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, temperature=temperature),
+                                 precision="float32")
     indices = np.random.default_rng(0).permutation(store.num_frames)[:200]
     found = targets.gather(indices)
     data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1)
@@ -81,10 +82,10 @@ def _tails(teacher: DNN, data: TrainingData, frames: int, temperature: float) ->
 def test_shards_hold_what_one_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, _ = write_corpus(tmp_path / "store")
     key = make_key(store, hidden=True)
-    whole = build_soft_targets(tmp_path / "whole", make_teacher(), store, key, left=1, right=1, precision="float32")
+    whole = build_soft_targets(tmp_path / "whole", make_teacher(), store, key, precision="float32")
     monkeypatch.setattr(soft_targets, "_BLOCK", 100)
     monkeypatch.setattr(soft_targets, "_SHARD", 3)
-    parted = build_soft_targets(tmp_path / "parted", make_teacher(), store, key, left=1, right=1, precision="float32")
+    parted = build_soft_targets(tmp_path / "parted", make_teacher(), store, key, precision="float32")
     assert len(list((tmp_path / "parted").glob("hidden-*.f2"))) == -(-store.num_frames // 300) > 1
     indices = np.random.default_rng(0).permutation(store.num_frames)
     one, other = whole.gather(indices), parted.gather(indices)
@@ -95,7 +96,7 @@ def test_shards_hold_what_one_file_holds(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_teachers_last_hidden_layer_is_kept_on_demand(tmp_path: Path) -> None:
     store, pdf_ids = write_corpus(tmp_path / "store")
     teacher = make_teacher()
-    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, hidden=True), left=1, right=1,
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, hidden=True),
                                  precision="float32")
     data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1)
     with torch.no_grad():
@@ -106,8 +107,8 @@ def test_the_teachers_last_hidden_layer_is_kept_on_demand(tmp_path: Path) -> Non
 
 def test_minibatches_held_on_a_device_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, pdf_ids = write_corpus(tmp_path / "store")
-    targets = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store, hidden=True), left=1,
-                                 right=1, precision="float32")
+    targets = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store, hidden=True),
+                                 precision="float32")
     data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
     indices = np.random.default_rng(0).permutation(store.num_frames)[:100]
     cpu = torch.device("cpu")
@@ -126,7 +127,7 @@ def test_minibatches_held_on_a_device_are_the_same(tmp_path: Path, monkeypatch: 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_training_on_a_gpu_from_its_own_memory_goes_as_on_the_cpu(tmp_path: Path) -> None:
     store, pdf_ids = write_corpus(tmp_path / "store")
-    targets = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1,
+    targets = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store),
                                  precision="float32")
     losses = []
     for device in ("cpu", "cuda"):
@@ -142,25 +143,29 @@ def test_training_on_a_gpu_from_its_own_memory_goes_as_on_the_cpu(tmp_path: Path
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
 
 
+@pytest.mark.parametrize("spread", [0.0, 12.0])
 @pytest.mark.parametrize(("top_k", "temperature"), [(2, 1.0), (4, 1.0), (2, 3.0)])
-def test_what_the_cache_loses_is_within_its_bounds(tmp_path: Path, top_k: int, temperature: float) -> None:
+def test_what_the_cache_loses_is_within_its_bounds(
+    tmp_path: Path, top_k: int, temperature: float, spread: float
+) -> None:
     store, pdf_ids = write_corpus(tmp_path / "store")
     teacher, key = make_teacher(), make_key(store, top_k=top_k, temperature=temperature)
-    targets = build_soft_targets(tmp_path / "soft", teacher, store, key, left=1, right=1, precision="float32")
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, key, precision="float32")
     data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
     minibatch = data.minibatch(np.arange(store.num_frames)).to(torch.device("cpu"))
-    logits = torch.zeros(store.num_frames, PDFS, requires_grad=True)
+    torch.manual_seed(0)
+    logits = (spread / 6 * torch.randn(store.num_frames, PDFS)).clamp(-spread / 2, spread / 2).requires_grad_()
     losses = [DistillationObjective(DistillationConfig(temperature=temperature), of)(logits, minibatch)
               for of in (LiveTeacher(teacher, "t"), CachedTeacher(targets.digest))]
     gradients = [torch.autograd.grad(loss, logits)[0] for loss in losses]
-    assert 0 < (losses[0] - losses[1]).item() <= targets.divergence_error + 1e-3
-    assert (gradients[0] - gradients[1]).abs().sum().item() <= 2 * temperature * targets.lost_mass + 1e-3
+    assert 0 < (losses[0] - losses[1]).item() <= targets.divergence_error(spread) + 1e-3
+    assert (gradients[0] - gradients[1]).abs().sum().item() <= targets.gradient_error + 1e-3
 
 
 def test_training_from_a_cache_that_leaves_pdfs_out_follows_the_teacher_within_its_bound(tmp_path: Path) -> None:
     store, pdf_ids = write_corpus(tmp_path / "store")
     teacher = make_teacher()
-    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, top_k=3), left=1, right=1,
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, top_k=3),
                                  precision="float32")
     settings = TrainingConfig(epochs=4, batch_size=64, precision="float32", threads=1, tensorboard=False,
                               learning_rate=0.01, schedule="constant")
@@ -174,13 +179,13 @@ def test_training_from_a_cache_that_leaves_pdfs_out_follows_the_teacher_within_i
         train(student, data, taught, settings, tmp_path / name)
         losses.append(cross_validate(student, truth, on_the_fly).loss)  # both by the whole teacher
     assert targets.lost_mass > 0.001
-    assert abs(losses[0] - losses[1]) <= targets.divergence_error + 1e-3
+    assert abs(losses[0] - losses[1]) <= targets.divergence_error() + 1e-3
 
 
 def test_training_from_a_whole_cache_follows_the_teacher_on_the_fly(tmp_path: Path) -> None:
     store, pdf_ids = write_corpus(tmp_path / "store")
     teacher, key = make_teacher(), make_key(store, top_k=PDFS)
-    targets = build_soft_targets(tmp_path / "soft", teacher, store, key, left=1, right=1, precision="float32")
+    targets = build_soft_targets(tmp_path / "soft", teacher, store, key, precision="float32")
     config, losses = DistillationConfig(), []
     for of_teacher, source in ((LiveTeacher(teacher, "t"), None), (CachedTeacher(targets.digest), targets)):
         objective = DistillationObjective(config, of_teacher)
@@ -199,10 +204,11 @@ def test_training_from_a_whole_cache_follows_the_teacher_on_the_fly(tmp_path: Pa
     ({"teacher": "x" * 64}, "teacher tttttttttttt.*teacher xxxxxxxxxxxx"),
     ({"hmm": "y" * 64}, "hmm aaaaaaaaaaaa.*hmm yyyyyyyyyyyy"),
     ({"features": "z" * 64}, "features .*features zzzzzzzzzzzz"),
-    ({"temperature": 2.0}, "temperature 1.0.*temperature 2.0"), ({"top_k": 4}, "top_k 3.*top_k 4")])
+    ({"left": 2}, "left 1, but left 2"), ({"temperature": 2.0}, "temperature 1.0.*temperature 2.0"),
+    ({"top_k": 4}, "top_k 3.*top_k 4")])
 def test_a_stale_cache_is_refused_with_both_names(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     store, _ = write_corpus(tmp_path / "store")
-    build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1)
+    build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store))
     SoftTargets.open(tmp_path / "soft", **make_key(store).model_dump())
     with pytest.raises(InputError, match=f"stale.*{message}"):
         SoftTargets.open(tmp_path / "soft", **make_key(store, **change).model_dump())
@@ -210,12 +216,12 @@ def test_a_stale_cache_is_refused_with_both_names(tmp_path: Path, change: dict[s
 
 def test_a_cache_of_another_precision_is_refused_where_one_is_asked_for(tmp_path: Path) -> None:
     store, _ = write_corpus(tmp_path / "store")
-    made = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1,
+    made = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store),
                               precision="bfloat16")
-    again = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1)
+    again = build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store))
     assert again.digest == made.digest and again.precision == "bfloat16"
     with pytest.raises(InputError, match="in bfloat16, but float32 is asked for"):
-        build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1,
+        build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store),
                            precision="float32")
 
 
@@ -237,9 +243,60 @@ def test_a_teacher_whose_outputs_are_not_finite_is_refused_with_the_utterance(tm
             logits[torch.from_numpy((rows >= begin + 3) & (rows < begin + 9))] = torch.nan
             return logits
 
-    with pytest.raises(WorkError, match="of 6 frames is not finite, the first of s2-1"):
-        build_soft_targets(tmp_path / "soft", Damaged(), store, make_key(store, top_k=top_k), left=1, right=1)
+    with pytest.raises(WorkError, match="of 6 frames is not finite, .* the first of s2-1"):
+        build_soft_targets(tmp_path / "soft", Damaged(), store, make_key(store, top_k=top_k))
     assert not (tmp_path / "soft").exists()
+
+
+def test_what_16_bits_cannot_hold_is_refused_with_the_utterance(tmp_path: Path) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    teacher = make_teacher()
+    with torch.no_grad():
+        for layer in teacher.hidden_layers:  # type: ignore[union-attr]
+            for parameter in layer.parameters():
+                parameter.mul_(1e4)
+        teacher.output_layer.weight.mul_(1e-9)
+    with pytest.raises(WorkError, match=f"too large for 16 bits, the first of {store.ids[0]}"):
+        build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, hidden=True))
+
+
+def test_another_cards_format_is_refused(tmp_path: Path) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store))
+    card = tmp_path / "soft" / "soft_targets.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "format": 99}))
+    with pytest.raises(InputError, match="not a card of soft targets"):
+        SoftTargets.open(tmp_path / "soft")
+
+
+def test_which_teacher_was_the_surest_is_counted_once_a_frame_also_by_a_build_taken_up_again(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soft_targets, "_BLOCK", 100)
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    torch.manual_seed(9)
+    teachers = [make_teacher(), DNN(3 * DIM, 16, 2, PDFS).eval()]
+    torch.nn.init.normal_(teachers[1].output_layer.weight, std=2.2)
+    ensemble = TeacherEnsemble(teachers, [(1, 1), (1, 1)], DIM, "surest")
+    inputs = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1).minibatch(np.arange(store.num_frames))
+    with torch.no_grad():
+        posteriors = [teacher(inputs.inputs.float()).softmax(-1) for teacher in teachers]
+    entropies = [-(one * one.log()).sum(-1) for one in posteriors]
+    share = (entropies[0] <= entropies[1]).float().mean().item()
+    assert 0.1 < share < 0.9
+    calls: list[int] = []
+
+    def stop(*_: object) -> None:
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+
+    handle = ensemble.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        build_soft_targets(tmp_path / "soft", ensemble, store, make_key(store), "float32")
+    handle.remove()
+    built = build_soft_targets(tmp_path / "soft", ensemble, store, make_key(store), "float32")
+    assert built.choice_shares == pytest.approx([share, 1 - share])
+    assert SoftTargets.open(tmp_path / "soft").choice_shares == built.choice_shares
 
 
 def test_of_two_that_build_one_waits_for_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,15 +310,15 @@ def test_of_two_that_build_one_waits_for_the_other(tmp_path: Path, monkeypatch: 
             time.sleep(0.01)
         teacher.register_forward_hook(count)
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(lambda teacher: build_soft_targets(tmp_path / "soft", teacher, store, make_key(store),
-                                                                left=1, right=1), teachers))
+        made = list(pool.map(lambda teacher: build_soft_targets(tmp_path / "soft", teacher, store, make_key(store)),
+                             teachers))
     assert made[0].digest == made[1].digest and min(calls) == 0 < max(calls)
 
 
 def test_soft_targets_of_other_frames_or_pdfs_are_refused(tmp_path: Path) -> None:
     store, pdf_ids = write_corpus(tmp_path / "store")
     other, _ = write_corpus(tmp_path / "longer", speakers=7)
-    targets = build_soft_targets(tmp_path / "soft", make_teacher(), other, make_key(other), left=1, right=1)
+    targets = build_soft_targets(tmp_path / "soft", make_teacher(), other, make_key(other))
     with pytest.raises(InputError, match=f"{store.num_frames} frames, soft targets {other.num_frames}"):
         TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
     objective = DistillationObjective(DistillationConfig(), CachedTeacher(targets.digest, num_pdfs=targets.num_pdfs))
@@ -277,14 +334,14 @@ def test_features_other_than_the_keys_are_not_forwarded(tmp_path: Path) -> None:
     store, _ = write_corpus(tmp_path / "store")
     key = make_key(store, features="z" * 64)
     with pytest.raises(InputError, match="zzzzzzzzzzzz asked for"):
-        build_soft_targets(tmp_path / "soft", make_teacher(), store, key, left=1, right=1)
+        build_soft_targets(tmp_path / "soft", make_teacher(), store, key)
 
 
 @pytest.mark.parametrize("name", ["pdf_ids-00000.u2", "log_probs-00000.f2", "log_tail-00000.f2", "log_norm-00000.f4"])
 def test_truncated_damaged_and_missing_files_are_refused(tmp_path: Path, name: str) -> None:
     store, _ = write_corpus(tmp_path / "store")
     key = make_key(store)
-    build_soft_targets(tmp_path / "soft", make_teacher(), store, key, left=1, right=1)
+    build_soft_targets(tmp_path / "soft", make_teacher(), store, key)
     path = tmp_path / "soft" / name
     content = path.read_bytes()
     path.write_bytes(content[:-2])
@@ -313,14 +370,14 @@ def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path: Path, monkeypat
 
     handle = teacher.register_forward_pre_hook(stop_at(1 + 450))  # one frame is forwarded to learn the pdfs
     with pytest.raises(KeyboardInterrupt):
-        build_soft_targets(tmp_path / "soft", teacher, store, key, left=1, right=1, precision="float32")
+        build_soft_targets(tmp_path / "soft", teacher, store, key, precision="float32")
     handle.remove()
     assert not (tmp_path / "soft").exists()
     forwarded.clear()
     teacher.register_forward_pre_hook(stop_at(10**9))
-    resumed = build_soft_targets(tmp_path / "soft", teacher, store, key, left=1, right=1, precision="float32")
+    resumed = build_soft_targets(tmp_path / "soft", teacher, store, key, precision="float32")
     assert sum(forwarded) == 1 + store.num_frames - 400
-    whole = build_soft_targets(tmp_path / "whole", teacher, store, key, left=1, right=1, precision="float32")
+    whole = build_soft_targets(tmp_path / "whole", teacher, store, key, precision="float32")
     assert resumed.digest == whole.digest
     assert not (tmp_path / "soft.partial").exists()
 
@@ -339,7 +396,7 @@ soft_targets._BLOCK = 50
 store = FrameStore.open(Path({str(tmp_path / 'store')!r}))
 teacher = make_teacher()
 teacher.register_forward_pre_hook(lambda *_: time.sleep(0.05))
-soft_targets.build_soft_targets(Path({str(tmp_path / 'soft')!r}), teacher, store, make_key(store), left=1, right=1,
+soft_targets.build_soft_targets(Path({str(tmp_path / 'soft')!r}), teacher, store, make_key(store),
                                 precision="float32")
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], env=dict(os.environ))
@@ -352,8 +409,8 @@ soft_targets.build_soft_targets(Path({str(tmp_path / 'soft')!r}), teacher, store
     process.wait()
     assert not (tmp_path / "soft").exists()
     key = make_key(store)
-    again = build_soft_targets(tmp_path / "soft", make_teacher(), store, key, left=1, right=1, precision="float32")
-    whole = build_soft_targets(tmp_path / "whole", make_teacher(), store, key, left=1, right=1, precision="float32")
+    again = build_soft_targets(tmp_path / "soft", make_teacher(), store, key, precision="float32")
+    whole = build_soft_targets(tmp_path / "whole", make_teacher(), store, key, precision="float32")
     indices = np.arange(store.num_frames)
     for name, value in whole.gather(indices).items():
         assert torch.equal(value, again.gather(indices)[name])
@@ -372,11 +429,14 @@ def test_the_room_for_a_cache_is_kept_before_anything_is_written(
     store, _ = write_corpus(tmp_path / "store")
     monkeypatch.setattr(os, "posix_fallocate", full_after_the_first)
     with pytest.raises(WorkError, match="cannot be written.*No space left"):
-        build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1)
+        build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store))
     assert kept == [store.num_frames * 3 * 2] and not (tmp_path / "soft").exists()
 
 
-def test_a_build_goes_on_in_the_precision_that_it_began_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("top_k", "precision"), [(3, "bfloat16"), (2, "float32")])
+def test_a_build_goes_on_in_the_precision_that_it_began_in(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, top_k: int, precision: str) -> None:
+    """And one of another key does not."""
     monkeypatch.setattr(soft_targets, "_BLOCK", 100)
     monkeypatch.setattr(soft_targets, "bfloat16_gains", lambda _: True)
     store, _ = write_corpus(tmp_path / "store")
@@ -389,11 +449,11 @@ def test_a_build_goes_on_in_the_precision_that_it_began_in(tmp_path: Path, monke
 
     handle = teacher.register_forward_pre_hook(stop)
     with pytest.raises(KeyboardInterrupt):
-        build_soft_targets(tmp_path / "soft", teacher, store, make_key(store), left=1, right=1)
+        build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, top_k=3))
     handle.remove()
     monkeypatch.setattr(soft_targets, "bfloat16_gains", lambda _: False)
-    build_soft_targets(tmp_path / "soft", teacher, store, make_key(store), left=1, right=1)
-    assert json.loads((tmp_path / "soft/soft_targets.json").read_text())["precision"] == "bfloat16"
+    made = build_soft_targets(tmp_path / "soft", teacher, store, make_key(store, top_k=top_k))
+    assert made.precision == precision
 
 
 def test_a_full_disk_is_an_error_of_one_line(tmp_path: Path) -> None:
@@ -404,7 +464,7 @@ def test_a_full_disk_is_an_error_of_one_line(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as if the disk had 1,000 bytes left
     try:
         with pytest.raises(WorkError, match="cannot be written.*make room"):
-            build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store), left=1, right=1)
+            build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not (tmp_path / "soft").exists()

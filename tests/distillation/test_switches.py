@@ -196,6 +196,22 @@ def test_the_projectors_distances_are_those_of_the_equations(exponent: float) ->
     assert correlation(hidden, followed).item() == pytest.approx(math.log((np.abs(delta) ** exponent).sum()), rel=1e-4)
 
 
+@pytest.mark.parametrize("normalisation", ["l2", "none"])
+def test_other_projectors_and_norms_are_those_of_the_equation(normalisation: str) -> None:
+    torch.manual_seed(0)
+    hidden, followed = torch.randn(30, 5), torch.randn(30, 7)
+    config = ProjectorConfig.model_validate({"projector": "mlp", "normalisation": normalisation, "exponent": 3.0})
+    projector = Projector(config, 5, 7)
+    (w1, b1), (w2, b2) = ((layer.weight, layer.bias) for layer in projector.layers if isinstance(layer, nn.Linear))
+    projected = torch.relu(hidden @ w1.T + b1) @ w2.T + b2
+    sides = [projected, followed]
+    if normalisation == "l2":
+        sides = [side / side.square().sum(-1, keepdim=True).sqrt() for side in sides]
+    expected = ((sides[0] - sides[1]).abs() ** 3).sum().log()
+    torch.testing.assert_close(projector(hidden, followed), expected, rtol=1e-4, atol=1e-4)
+    assert len(projector.singular_values()) == 7
+
+
 def test_the_projector_can_follow_the_teacher_all_the_way_and_gradients_reach_the_student() -> None:
     torch.manual_seed(0)
     hidden = torch.randn(64, 6, requires_grad=True)
@@ -271,6 +287,33 @@ def test_norms_and_angle_are_those_of_the_gradients_and_looked_at_every_so_often
     assert weight == pytest.approx(balanced_weight(*norms, cosine, 0.0, 1e9), rel=1e-4)
     assert dynamic(task, 100 * divergence) == weight  # not looked at
     assert dynamic(task, 100 * divergence) == pytest.approx(weight / 100, rel=1e-4)
+
+
+def test_a_dynamic_weight_is_smoothed_over_its_looks_and_mixed_with_the_first() -> None:
+    parameters = [nn.Parameter(torch.tensor([1.0, 2.0]))]
+    config = WeightScheduleConfig(schedule="dynamic", every=1, smoothing=0.75, strength=0.4, lowest=0.0, highest=1e9)
+    dynamic = DynamicWeight(config, 3.0, parameters)
+    moments = None
+    for scale in (1.0, 5.0, 0.5):
+        weights = torch.tensor([scale, 0.3])
+        task, divergence = (weights * parameters[0]).sum(), (parameters[0] ** 2).sum()
+        found = dynamic(task, divergence)
+        kd_gradient = 2 * parameters[0].detach()
+        seen = np.array([weights.norm(), kd_gradient.norm(), torch.cosine_similarity(weights, kd_gradient, dim=0)])
+        moments = seen if moments is None else 0.75 * moments + 0.25 * seen
+        rule = balanced_weight(*moments.tolist(), 0.0, 1e9)
+        assert found == pytest.approx(3.0 + 0.4 * (rule - 3.0), rel=1e-5)
+
+
+def test_where_a_dynamic_weight_is_free_the_weight_of_cross_entropy_scales_the_whole_loss() -> None:
+    """λ goes with the task's gradient, so q is of no account to an optimiser that does not see a loss's scale."""
+    losses = []
+    for weight in (0.5, 2.0):
+        network, minibatch = student(), a_minibatch()
+        objective = objective_of(network, cross_entropy_weight=weight, weight_schedule={
+            "schedule": "dynamic", "every": 1, "lowest": 0.0, "highest": 1e9})
+        losses.append(objective(network(minibatch.inputs), minibatch).item())
+    assert losses[1] == pytest.approx(4 * losses[0], rel=1e-5)
 
 
 @pytest.mark.parametrize("config", [

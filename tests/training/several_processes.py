@@ -12,23 +12,35 @@ from safetensors.torch import save_file
 
 from asr_kd.distillation.config import DistillationConfig, WeightScheduleConfig
 from asr_kd.distillation.objective import DistillationObjective
-from asr_kd.distillation.teachers import LiveTeacher
+from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
+from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
+from asr_kd.features.frame_store import FrameStore
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
 from asr_kd.training.config import TrainingConfig
-from asr_kd.training.data import TrainingData
+from asr_kd.training.data import TrainingData, frames_digest
 from asr_kd.training.distributed import rank
 from asr_kd.training.engine import train
 from asr_kd.training.objective import CrossEntropy, Objective
 from tests.training.corpora import DIM, PDFS, write_corpus
 
 
-def objective_of(taught: str, model: HighwayDNN) -> Objective:
-    """Cross-entropy, distillation, or distillation with a weight that follows the gradients."""
+def make_teacher() -> DNN:
+    torch.manual_seed(3)
+    return DNN(3 * DIM, 20, 2, PDFS)
+
+
+def cached(folder: Path, store: FrameStore) -> SoftTargets:
+    """One of the processes makes it, the others wait."""
+    key = SoftTargetsKey(teacher="t", left=1, right=1, features=frames_digest(store), hmm="h", top_k=3)
+    return build_soft_targets(folder, make_teacher(), store, key, "float32")
+
+
+def objective_of(taught: str, model: HighwayDNN, targets: SoftTargets | None) -> Objective:
+    """Cross-entropy, distillation, from a cache too, or distillation with a weight that follows the gradients."""
     if taught == "cross_entropy":
         return CrossEntropy()
-    torch.manual_seed(3)
-    teacher = LiveTeacher(DNN(3 * DIM, 20, 2, PDFS), "teacher")
+    teacher = LiveTeacher(make_teacher(), "teacher") if targets is None else CachedTeacher(targets.digest)
     schedule = WeightScheduleConfig(schedule="dynamic", every=3) if taught == "dynamic" else WeightScheduleConfig()
     config = DistillationConfig(cross_entropy_weight=0.5, weight_schedule=schedule)
     return DistillationObjective(config, teacher, parameters=list(model.output_layer.parameters()))
@@ -39,14 +51,15 @@ def main(store_folder: Path, work: Path, optimiser: str, gradient: str, taught: 
     if together:
         torch.distributed.init_process_group("gloo")
     store, pdf_ids = write_corpus(store_folder / f"store-{os.environ.get('RANK', 'alone')}")
-    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=2)
+    targets = cached(store_folder / "soft_targets", store) if taught == "cached" else None
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=2, targets=targets)
     torch.manual_seed(0)
     model = HighwayDNN(3 * DIM, 16, 3, PDFS)
     config = TrainingConfig(
         epochs=3, batch_size=65, precision="float32", threads=1, tensorboard=False, held_out_speakers=2,
         optimiser=optimiser, gradient=gradient,  # type: ignore[arg-type]
         learning_rate=0.01 if optimiser == "adam" else 0.05 if gradient == "mean" else 0.001, schedule="one_cycle")
-    result = train(model, data, objective_of(taught, model), config, work, seed=1)
+    result = train(model, data, objective_of(taught, model, targets), config, work, seed=1)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()},
               work / f"weights-{rank()}.safetensors")
     if rank() == 0:

@@ -13,12 +13,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from asr_kd.core.errors import InputError, WorkError
+from asr_kd.distillation.config import DistillationConfig, WeightScheduleConfig
+from asr_kd.distillation.objective import DistillationObjective
+from asr_kd.distillation.teachers import LiveTeacher
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
 from asr_kd.models.parameter_groups import train_only
+from asr_kd.training import engine
 from asr_kd.training.config import TrainingConfig
+from asr_kd.training.cross_validation import cross_validate
 from asr_kd.training.data import Minibatch, TrainingData
-from asr_kd.training.engine import TrainingResult, cross_validate, train
+from asr_kd.training.engine import TrainingResult, train
 from asr_kd.training.objective import CrossEntropy
 from tests.training.corpora import DIM, PDFS, write_corpus
 
@@ -183,6 +188,64 @@ def test_features_that_are_not_finite_are_named_by_their_utterance(data: Trainin
     (damaged,) = data.utterances(np.array([row]))
     assert f"features or targets of {damaged} are not finite; make them again" in str(error.value)
 
+
+
+def test_held_out_features_that_are_not_finite_are_named_too(data: TrainingData, tmp_path: Path) -> None:
+    row = int(data.cv_frames[11])
+
+    class Damaged:
+        def __getattr__(self, name: str) -> object:
+            return getattr(data, name)
+
+        def minibatch(self, frames: np.ndarray) -> Minibatch:
+            found = data.minibatch(frames)
+            found.inputs[torch.from_numpy(frames == row)] = torch.inf
+            return found
+
+    (damaged,) = data.utterances(np.array([row]))
+    for settings, place in (({}, "CV loss became nan in epoch 1"), ({"judge_start": True}, "to start from is nan")):
+        with pytest.raises(WorkError, match=f"{place}.*: features or targets of {damaged} are not finite; make them"):
+            train(network(), Damaged(), CrossEntropy(), TrainingConfig(**SETTINGS, **settings),  # type: ignore[arg-type]
+                  tmp_path / str(len(settings)))
+
+
+def test_a_teacher_on_the_fly_that_is_damaged_is_told_from_a_student_that_diverges(data: TrainingData,
+                                                                                   tmp_path: Path) -> None:
+    teacher = network(5)
+    nn.init.constant_(teacher.output_layer.bias, torch.nan)
+    with pytest.raises(WorkError, match="step 1 of .*features or targets of .* are not finite; make them again"):
+        train(network(), data, DistillationObjective(DistillationConfig(), LiveTeacher(teacher, "t")),
+              TrainingConfig(**SETTINGS), tmp_path)
+
+
+def test_frames_without_pdf_id_are_no_matter_of_cross_entropy(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    pdf_ids[:40] = -1
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=["s4"], unlabelled=True)
+    mixed = DistillationObjective(DistillationConfig(cross_entropy_weight=0.5), LiveTeacher(network(5), "t"))
+    for objective in (CrossEntropy(), mixed):
+        with pytest.raises(InputError, match="cross-entropy wants the pdf-id of every frame"):
+            train(network(), data, objective, TrainingConfig(**SETTINGS), tmp_path / "work")
+    alone = DistillationObjective(DistillationConfig(), LiveTeacher(network(5), "t"))
+    assert train(network(), data, alone, TrainingConfig(**SETTINGS | {"epochs": 1}), tmp_path / "alone").epochs == 1
+
+
+def test_more_processes_than_frames_of_a_minibatch_cannot_weigh_gradients_together(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "num_processes", lambda: 65)
+    model = network()
+    weighed = DistillationObjective(
+        DistillationConfig(cross_entropy_weight=1.0, weight_schedule=WeightScheduleConfig(schedule="dynamic")),
+        LiveTeacher(network(5), "t"), parameters=list(model.output_layer.parameters()))
+    with pytest.raises(InputError, match="65 processes cannot share a minibatch of 64"):
+        train(model, data, weighed, TrainingConfig(**SETTINGS), tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused_in_words(data: TrainingData, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="device: 1 GPUs are asked for, PyTorch finds 0; set device to cpu"):
+        run(data, tmp_path, device="cuda")
 
 
 def test_alignments_of_another_tree_and_inputs_of_another_width_are_refused(data: TrainingData,

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_lines
 from asr_kd.training import tuning
 from asr_kd.training.config import TrainingConfig
@@ -29,7 +30,7 @@ def losses(arguments: list[str], store: Path, work: Path, *settings: str) -> lis
 
 @pytest.mark.parametrize("settings", [
     ("adam", "mean", "cross_entropy"), ("sgd", "sum", "cross_entropy"), ("adam", "mean", "distillation"),
-    ("adam", "mean", "dynamic")], ids=str)
+    ("adam", "mean", "dynamic"), ("adam", "mean", "cached")], ids=str)
 def test_two_processes_end_where_one_ends_and_have_the_same_weights(tmp_path: Path, settings: tuple[str, ...]) -> None:
     alone = losses(["-m", SCRIPT], tmp_path, tmp_path / "alone", *settings)
     together = losses(TOGETHER, tmp_path, tmp_path / "together", *settings)
@@ -52,4 +53,8 @@ def test_each_of_several_processes_has_its_share_of_cores_and_its_own_gpu(monkey
     minibatch = Minibatch(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64))
     config = TrainingConfig(precision="float32")
     assert choose_execution(torch.nn.Linear(3, 2), CrossEntropy(), minibatch, config) == ("float32", 3)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert training_device("cuda") == torch.device("cuda", 2) and training_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match="3 GPUs are asked for, PyTorch finds 2; .* or start fewer processes"):
+        training_device("cuda")
