@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from asr_kd.training.cross_entropy import cache_sized_blocks, log_posteriors, scaled_gradient
 
+_LEAST_REST = 1e-30  # below it the student's mass on its tail has too few digits in float32, or none
+
 
 class DistillationLoss(nn.Module):
     """`T^2 * KL(softmax(teacher / T) || softmax(student / T))`, mean over frames, in nats.
@@ -92,11 +94,20 @@ def _divergence_and_gradient(
     work = logits.softmax(-1, dtype=torch.float32)
     log_student = log_posteriors(work, logits, pdf_ids)
     student = work.gather(1, pdf_ids)
-    rest = work.scatter_(1, pdf_ids, 0.0).sum(-1).clamp_min_(tiny)
-    divergence = (torch.special.xlogy(teacher, teacher) - teacher * log_student).sum() + (
-        torch.special.xlogy(tail, tail) - tail * rest.log()).sum()
+    rest = work.scatter_(1, pdf_ids, 0.0).sum(-1)
+    underflown = (rest < _LEAST_REST) & (tail > 0)
+    rest = rest.clamp_min_(tiny)
+    log_rest = rest.log()
     # The gradient is student - teacher; in the tail that is student * (1 - m / student's tail).
-    work *= (1 - tail / rest)[:, None]
+    if logits.device.type == "cpu" and not bool(underflown.any()):
+        work *= (1 - tail / rest)[:, None]
+    else:
+        others = logits.float().scatter(1, pdf_ids, -torch.inf)
+        log_rest = torch.where(underflown, others.logsumexp(-1) - logits.float().logsumexp(-1), log_rest)
+        work = torch.where(underflown[:, None], work - tail[:, None] * others.softmax(-1),
+                           work * (1 - tail / rest)[:, None])
+    divergence = (torch.special.xlogy(teacher, teacher) - teacher * log_student).sum() + (
+        torch.special.xlogy(tail, tail) - tail * log_rest).sum()
     return divergence, work.scatter_(1, pdf_ids, student - teacher)
 
 

@@ -13,7 +13,8 @@ from asr_kd.training.distributed import add_up
 
 
 def scheduled_weight(config: WeightScheduleConfig, first: float, progress: float) -> float:
-    """λ after `progress` (0 to 1) of a training: fixed, or from `first` to `last` in a line or half a cosine."""
+    """λ after `progress` (0 to 1) of a training: fixed, or from `first` to `last` in a line or half a cosine (both
+    ours, to compare with)."""
     if config.schedule == "linear":
         return first + (config.last - first) * progress
     if config.schedule == "cosine":
@@ -34,7 +35,11 @@ class DynamicWeight(nn.Module):
     ‖g_t‖² = ΔL_kd / (λ ‖g_d‖²). The rule, ours, is λ = r (1 + cos φ): r where the gradients are orthogonal, more where
     they agree, less, in favour of the task, where they are at odds, but no less than r |cos φ|, that edge of the window
     at which distillation would begin to suffer (below cos φ = -1/2 λ rises again by it). arXiv 2505.06270 says that λ
-    should follow norms and angle; its own schedule is not published, so this is in its spirit only.
+    should follow norms and angle; its own schedule is not published, so this is in its spirit only. The step of an
+    optimiser such as Adam is not along g, so there the rule is a balance of the two gradients, no promise.
+
+    λ is in proportion to ‖g_t‖ and so to q, the weight of cross-entropy: where the bounds do not bind, q scales the
+    whole loss and nothing else, and Adam, which does not see a loss's scale, trains alike with any.
 
     Norms and cosine are smoothed over the looks, λ is clipped to [lowest, highest]. Gradients are looked at every
     `every` steps, by the chosen parameters only, which bounds the cost: two more backward passes down to them. Its

@@ -46,10 +46,11 @@ class Teacher(Protocol):
 
 
 class LiveTeacher:
-    """A network that hears the student's own inputs, frozen and in evaluation mode.
+    """A network that hears the student's own inputs (as they are where the student's are masked), frozen and in
+    evaluation mode.
 
-    Exact, and right where inputs change from epoch to epoch; a forward pass of a large teacher costs more than the
-    student's whole step, so else prefer the cache.
+    Exact, and nothing to keep on disk; but a forward pass of a large teacher costs more than the student's whole step,
+    in every epoch, so prefer the cache. RuntimeError: inputs of another width than the network's.
     """
 
     def __init__(self, network: nn.Module, digest: str, precision: str = "float32") -> None:
@@ -102,8 +103,8 @@ class TeacherEnsemble(nn.Module):
     posteriors: the mean of their posteriors (its logarithm); logits: the mean of their logits; surest: in each frame
     the posteriors of the teacher whose entropy is least. Each teacher hears the part of the inputs that it is spliced
     for: `splices` are its frames to the left and right, the inputs have the most of either. What comes out is softened
-    by a temperature like any teacher's logits. The mean of posteriors is Hinton et al., arXiv 1503.02531; the choice by
-    entropy is ours.
+    by a temperature like any teacher's logits. The two means, arithmetic and geometric of posteriors, are those of
+    Hinton et al., arXiv 1503.02531, section 1; the choice by entropy is ours.
     """
 
     def __init__(self, teachers: Sequence[nn.Module], splices: Sequence[tuple[int, int]], dim: int,

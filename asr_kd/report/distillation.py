@@ -25,6 +25,8 @@ _MEASURES = {
     "cosine of the two gradients": "train_gradient_cosine",
     "norm of the gradient of cross-entropy": "train_task_gradient_norm",
     "norm of the gradient of distillation": "train_distillation_gradient_norm",
+    "σ of the noise on the teacher": "train_sigma",
+    "a look at the gradients, ms a step": "train_weighing_ms",
     "largest singular value of the projector": "projector_largest_singular_value",
     "least singular value of the projector": "projector_least_singular_value",
 }

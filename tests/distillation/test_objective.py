@@ -84,6 +84,24 @@ def test_sparse_loss_misses_the_divergence_within_the_tail_and_no_more() -> None
     torch.testing.assert_close(sparse + missing, DistillationLoss()(logits, teacher_logits))
 
 
+@pytest.mark.parametrize("sure_of", [0, 3])
+def test_a_student_too_sure_of_itself_for_float32_learns_of_the_tail_too(sure_of: int) -> None:
+    teacher_logits = torch.tensor([[2.0, 0.5, 0.0, -0.5, -1.0], [1.0, 2.0, 0.0, 0.0, 0.0]])
+    logits = torch.zeros(2, 5)
+    logits[0, sure_of] = 200.0
+    logits[:, 4] = 1.0
+    logits.requires_grad_()
+    loss = SparseDistillationLoss()(logits, *sparse_posteriors(teacher_logits, 2))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    student = torch.softmax(logits.detach().double(), -1)
+    pdf_ids, log_probs, log_tail = sparse_posteriors(teacher_logits, 2)
+    others = logits.detach().double().scatter(1, pdf_ids, -torch.inf).softmax(-1)
+    spread = (others * log_tail.double().exp()[:, None]).scatter(1, pdf_ids, log_probs.double().exp())
+    torch.testing.assert_close(gradient.double(), (student - spread) / 2, rtol=1e-5, atol=1e-7)
+    expected = (spread * (spread.log() - torch.log_softmax(logits.detach().double(), -1))).sum(-1).mean()
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_losses_are_zero_at_the_teacher_and_take_bfloat16_logits() -> None:
     logits = torch.randn(6, 9).bfloat16().requires_grad_()
     targets = sparse_posteriors(logits.detach(), 3)

@@ -54,7 +54,7 @@ def objective_of(network: HighwayDNN, **config: Any) -> DistillationObjective:
 def run(data: TrainingData, folder: Path, **config: Any) -> tuple[HighwayDNN, TrainingResult]:
     network = student()
     training = TrainingConfig(batch_size=64, precision="float32", threads=1, learning_rate=0.01, tensorboard=False,
-                              held_out_speakers=2, schedule="constant", epochs=2, log_steps=1)
+                              held_out_speakers=2, schedule="constant", epochs=2, log_steps=1, checkpoint_steps=2)
     return network, train(network, data, objective_of(network, **config), training, folder, seed=1)
 
 
