@@ -164,6 +164,7 @@ class _Run:
         else:
             self.log = None
             torch.manual_seed(seed + 1_000_003 * rank() + self.state.global_step)  # masks and noise of its own
+        wait_for_all()  # all have read the checkpoint: the first may write another
 
     def run(self) -> TrainingResult:
         state, config = self.state, self.config
