@@ -42,7 +42,7 @@ class TrainingConfig(Config):
     held_out_speakers: PositiveCount | list[str] = Field(
         10, description="training speakers kept for cross-validation (CV): how many, or which")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the network's products; auto: bfloat16 where a training step gains by it")
+        "auto", description="of the network's products; auto: bfloat16 where this machine's matrix products gain by it")
     threads: int = Field(0, ge=0, description="0: one or all cores, whichever is faster at the start")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_minutes: float = Field(2.0, gt=0, description="between checkpoints within an epoch")

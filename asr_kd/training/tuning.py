@@ -1,4 +1,4 @@
-"""What suits this machine: precision and number of threads, measured by training steps of the model itself."""
+"""What suits this machine: device, precision and number of threads."""
 
 import copy
 import os
@@ -22,28 +22,25 @@ def choose_execution(model: nn.Module, objective: Objective, minibatch: Minibatc
                      config: TrainingConfig) -> tuple[str, int]:
     """(precision, threads) for a run: what the settings say, or where they say auto, what is faster here.
 
-    The choice decides the last bits of the result, so a run records it in its checkpoints. The model and
-    PyTorch's generator are left as they are, the objective in evaluation mode.
+    The choice decides the last bits of the result, so a run records it in its checkpoints. Threads go by the time of
+    training steps of the model itself; it and PyTorch's generator are left as they are, the objective in evaluation
+    mode.
     """
     cores = max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     precision, threads = config.precision, config.threads or cores
     device = minibatch.inputs.device
-    if device.type == "cuda":
-        if precision == "auto":
-            precision = "bfloat16" if bfloat16_gains(device) else "float32"
-    elif precision == "auto" or (config.threads == 0 and threads > 1):
+    if precision == "auto":
+        precision = "bfloat16" if bfloat16_gains(device) else "float32"
+    if device.type == "cpu" and config.threads == 0 and threads > 1:
         trial = copy.deepcopy(model).train()
         objective.eval()  # what it does in training only is bound to the model itself
         generator_state, threads_before = torch.get_rng_state(), torch.get_num_threads()
 
-        def seconds(a_precision: str, some_threads: int) -> float:
+        def seconds(some_threads: int) -> float:
             torch.set_num_threads(some_threads)
-            return _fastest(lambda: _step(trial, objective, minibatch, a_precision))
+            return _fastest(lambda: _step(trial, objective, minibatch, precision))
 
-        if precision == "auto":
-            gain = seconds("float32", 1) / seconds("bfloat16", 1)
-            precision = "bfloat16" if gain > _BFLOAT16_GAIN else "float32"
-        if config.threads == 0 and threads > 1 and seconds(precision, threads) * _THREADS_GAIN > seconds(precision, 1):
+        if seconds(threads) * _THREADS_GAIN > seconds(1):
             threads = 1
         torch.set_num_threads(threads_before)
         torch.set_rng_state(generator_state)
@@ -65,7 +62,10 @@ def training_device(setting: str = "auto") -> torch.device:
 
 
 def bfloat16_gains(device: torch.device) -> bool:
-    """Whether a bfloat16 matrix product is clearly faster here than a float32 one, on one core."""
+    """Whether a bfloat16 matrix product is clearly faster here than a float32 one, on one core.
+
+    What a network's own steps gain by it goes with its size and would be decided anew by chance where it is little.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     threads_before = torch.get_num_threads()
