@@ -51,9 +51,9 @@ def render_distillation(recipe: str, rows: Sequence[ResultRow], tuned_on: str = 
     parts = [
         f"# Distillation in `recipes/{recipe}`",
         f"Made by `asr-kd results recipes/{recipe}`; not to be edited. Share: of the distance from the student by "
-        "cross-entropy on the same audio to the teacher, with its 95 % interval; differences are to the plain student of "
-        "the same teacher, in % absolute, negative where fewer errors are made; p by paired bootstrap over speakers. Seeds: the "
-        "number of trainings behind a row.",
+        "cross-entropy on the same audio to the teacher, with its 95 % interval; differences are to the plain student "
+        "of the same teacher, in % absolute, negative where fewer errors are made; p by paired bootstrap over "
+        "speakers. Seeds: the number of trainings behind a row.",
         f"## Students on {judged_on}", _students_table(list(judged.values()), rows, tuned_on),
         "## What helps and what does not", _verdicts(judged),
     ]
