@@ -23,7 +23,7 @@ _MEASURES = {
     "held-out frame accuracy, %": None,
     "weight of distillation, λ": "train_distillation_weight",
     "cosine of the two gradients": "train_gradient_cosine",
-    "norm of the gradient of cross-entropy": "train_task_gradient_norm",
+    "norm of the gradient of q · cross-entropy": "train_task_gradient_norm",
     "norm of the gradient of distillation": "train_distillation_gradient_norm",
     "σ of the noise on the teacher": "train_sigma",
     "a look at the gradients, ms a step": "train_weighing_ms",
@@ -73,12 +73,13 @@ def render_distillation(recipe: str, rows: Sequence[ResultRow], tuned_on: str = 
 
 def same_trials(rows: Sequence[ResultRow], tuned_on: str, judged_on: str) -> dict[str, dict[str, ResultRow]]:
     """Trial -> kind of student -> its row on `tuned_on`: rows `KIND-TRIAL` that several kinds have, of kinds that were
-    judged; best trials first."""
-    kinds = {row.id for row in rows if row.split == judged_on}
+    judged and are no variants of another; best trials first."""
+    judged = {row.id for row in rows if row.split == judged_on}
+    kinds = {name for name in judged if not any(name.startswith(f"{other}-") for other in judged)}
     found: dict[str, dict[str, ResultRow]] = {}
     for row in rows:
-        if row.split == tuned_on and row.id not in kinds and not is_of_pass(row):
-            kind = max((kind for kind in kinds if row.id.startswith(f"{kind}-")), key=len, default=None)
+        if row.split == tuned_on and row.id not in judged and not is_of_pass(row):
+            kind = next((kind for kind in kinds if row.id.startswith(f"{kind}-")), None)
             if kind is not None:
                 found.setdefault(row.id.removeprefix(f"{kind}-"), {})[kind] = row
     shared = {trial: of_one for trial, of_one in found.items() if len(of_one) > 1}

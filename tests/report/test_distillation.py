@@ -43,7 +43,8 @@ SYSTEMS = [
     counts("hdnn128-ce", 52, split="dev", teacher=None),
     counts("hdnn128-ce-r0.001", 53, split="dev", teacher=None, epochs=curve(36, 37)),
     counts("hdnn128-ce-r0.004-w0", 54, split="dev", teacher=None), counts("hdnn128-kd-r0.004-w0", 43, split="dev"),
-    counts("hdnn128-ce-r0.002-w0", 51, split="dev", teacher=None), counts("hdnn128-kd-r0.002-w0", 45, split="dev")]
+    counts("hdnn128-ce-r0.002-w0", 51, split="dev", teacher=None), counts("hdnn128-kd-r0.002-w0", 45, split="dev"),
+    counts("hdnn128-kd-noisy-dynamic", 45, split="dev"), counts("hdnn128-kd-best-dynamic", 45, split="dev")]
 
 
 def with_versus(systems: list[SystemCounts]) -> list[SystemCounts]:
@@ -83,6 +84,8 @@ def test_trials_that_several_kinds_of_student_share_stand_side_by_side(page: str
     assert list(cells) == ["r0.004-w0", "r0.002-w0"]
     assert [cell.startswith("**") for trial in cells.values() for cell in trial] == [False, True, True, False]
     assert page.count("r0.004-w0") == page.count("r0.002-w0") == 1
+    grids = page.split("## Grids, on dev only")[1]
+    assert "`hdnn128-kd-noisy-dynamic`" in grids and "`hdnn128-kd-best-dynamic`" in grids, "variants of variants"
 
 
 def test_rows_on_dev_alone_are_grids_and_others_are_references(page: str) -> None:
