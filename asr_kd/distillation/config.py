@@ -1,6 +1,6 @@
 """Settings of the frame objective of distillation; each switch is a published method, or called ours."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
@@ -8,6 +8,16 @@ from pydantic import Field
 from asr_kd.core.config import Config
 
 LEAST_SIGMA = 0.01
+LEAST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.1, 100.0  # beyond them float32 has no digits left for posteriors, or for T²
+
+Temperature = Annotated[float, Field(ge=LEAST_TEMPERATURE, le=HIGHEST_TEMPERATURE)]
+
+
+def check_temperature(temperature: float) -> float:
+    """The temperature; ValueError where it is out of range."""
+    if not LEAST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE:
+        raise ValueError(f"temperature is {temperature}, expected {LEAST_TEMPERATURE} to {HIGHEST_TEMPERATURE}")
+    return temperature
 
 
 class NoiseConfig(Config):
@@ -87,7 +97,7 @@ class DistillationConfig(Config):
 
     cross_entropy_weight: float = Field(0.0, ge=0, description="q")
     distillation_weight: float = Field(1.0, ge=0, description="λ")
-    temperature: float = Field(1.0, gt=0, description="T, of both networks")
+    temperature: Temperature = Field(1.0, description="T, of both networks")
     distance: Literal["kl", "logits"] = Field(
         "kl", description="logits: half the squared difference of logits (arXiv 1610.09650, eq. 1), T unused; of "
         "several teachers by posteriors or the surest: of log-posteriors")

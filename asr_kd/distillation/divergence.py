@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr_kd.training.cross_entropy import cache_sized_blocks, log_posteriors, scaled_gradient
+from asr_kd.distillation.config import check_temperature
+from asr_kd.training.cross_entropy import cache_sized_blocks, check_frames, log_posteriors, scaled_gradient
 
 _LEAST_REST = 1e-30  # below it the student's mass on its tail has too few digits in float32, or none
 
@@ -20,12 +21,14 @@ class DistillationLoss(nn.Module):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"temperature is {temperature}, expected above 0")
-        self.temperature = temperature
+        self.temperature = check_temperature(temperature)
 
     def forward(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """logits, teacher_logits (batch, pdfs) -> scalar; no gradient flows to the teacher."""
+        """logits, teacher_logits (batch, pdfs) -> scalar; no gradient flows to the teacher.
+
+        InputError: other frames.
+        """
+        check_frames(logits, teacher_logits, "the teacher's logits")
         temperature = self.temperature
         student = F.log_softmax(logits.float() / temperature, dim=-1)
         teacher = F.log_softmax(teacher_logits.detach().float() / temperature, dim=-1)
@@ -44,15 +47,14 @@ class SparseDistillationLoss(nn.Module):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"temperature is {temperature}, expected above 0")
-        self.temperature = temperature
+        self.temperature = check_temperature(temperature)
 
     def forward(self, logits: Tensor, pdf_ids: Tensor, log_probs: Tensor, log_tail: Tensor) -> Tensor:
         """logits (batch, pdfs); pdf_ids, log_probs (batch, k), log_tail (batch,) at this loss's T -> scalar.
 
-        log_tail is minus infinity where nothing is left.
+        log_tail is minus infinity where nothing is left. InputError: other frames.
         """
+        check_frames(logits, log_tail, "the teacher's posteriors")
         temperature = self.temperature
         scaled = logits if temperature == 1 else logits.float() / temperature
         loss: Tensor = _SparseDivergence.apply(scaled, pdf_ids.long(), log_probs.float(), log_tail.float())
@@ -112,5 +114,9 @@ def _divergence_and_gradient(
 
 
 def logit_distance(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """`1/2 · Σ (student - teacher)²`, mean over frames, of logits (frames, pdfs); arXiv 1610.09650, eq. 1."""
+    """`1/2 · Σ (student - teacher)²`, mean over frames, of logits (frames, pdfs); arXiv 1610.09650, eq. 1.
+
+    InputError: other frames.
+    """
+    check_frames(logits, teacher_logits, "the teacher's logits")
     return 0.5 * (logits.float() - teacher_logits.detach().float()).square().sum(-1).mean()

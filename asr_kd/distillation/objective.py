@@ -13,7 +13,7 @@ from asr_kd.distillation.loss_weight import DynamicWeight, scheduled_weight
 from asr_kd.distillation.noisy_teacher import NoisyTeacher
 from asr_kd.distillation.projector import Projector
 from asr_kd.distillation.teachers import Taught, Teacher
-from asr_kd.training.cross_entropy import cross_entropy
+from asr_kd.training.cross_entropy import check_frames, cross_entropy
 from asr_kd.training.data import Minibatch
 from asr_kd.training.objective import Objective
 
@@ -24,8 +24,9 @@ class DistillationObjective(Objective):
     student_dim: width of the student's last hidden layer, for the projector; parameters: of the student, whose
     gradients a dynamic λ looks at. A switch of strength 0 leaves plain distillation as it is, bit for bit. In
     evaluation mode the loss is one that epochs can be compared by: λ as it was set, no noise, without the projector's
-    distance, which is measured only. ValueError: a switch that wants what the teacher does not give; InputError, of a
-    minibatch: a teacher with another number of pdfs, a projector without `hidden`.
+    distance, which is measured only. ValueError: a switch that wants what the teacher does not give, a teacher of
+    another temperature; InputError, of a minibatch: a teacher with another number of pdfs, frames that do not match, a
+    projector without `hidden`.
     """
 
     def __init__(self, config: DistillationConfig, teacher: Teacher, *, student_dim: int | None = None,
@@ -34,6 +35,12 @@ class DistillationObjective(Objective):
         self.config, self.teacher = config, teacher
         self.dense, self.sparse = DistillationLoss(config.temperature), SparseDistillationLoss(config.temperature)
         self.noise = NoisyTeacher(config.noise) if config.noise.is_on else None
+        if teacher.temperature not in (None, config.temperature):
+            raise ValueError(f"soft targets were cached at temperature {teacher.temperature}, the student is to learn "
+                             f"at {config.temperature}; set both alike")
+        if config.distance == "logits" and teacher.top_k is not None and teacher.top_k != teacher.num_pdfs:
+            raise ValueError(f"the distance of logits needs all {teacher.num_pdfs} of them, soft targets hold the "
+                             f"{teacher.top_k} best; set top_k of soft-targets to {teacher.num_pdfs}")
         self.projector: Projector | None = None
         if config.projector.weight:
             if student_dim is None or teacher.hidden_dim is None:
@@ -74,6 +81,8 @@ class DistillationObjective(Objective):
                 raise InputError("a projector wants the student's last hidden layer: give the objective hidden, "
                                  "student.hidden(inputs), beside the logits")
             assert taught.hidden is not None
+            check_frames(logits, hidden, "its last hidden layer")
+            check_frames(logits, taught.hidden, "the teacher's last hidden layer")
             distance = self.projector(hidden, taught.hidden)
             if self.training:
                 terms.append(config.projector.weight * distance)
@@ -121,14 +130,13 @@ class DistillationObjective(Objective):
         pdf_ids, log_probs, log_tail = taught.pdf_ids, taught.log_probs, taught.log_tail
         assert pdf_ids is not None and log_probs is not None and log_tail is not None
         if self.config.distance == "logits":
-            assert taught.log_norm is not None
-            known = log_probs + taught.log_norm[:, None]
+            check_frames(logits, pdf_ids, "the teacher's posteriors")
+            known = log_probs + _log_norm(taught)[:, None]
             if noise is not None:
                 known = noise.perturb(known, self._progress)
             return logit_distance(logits.gather(1, pdf_ids.long()), known)
         if noise is not None:
-            assert taught.log_norm is not None
-            log_probs, log_tail = noise.perturb_best(log_probs, log_tail, taught.log_norm, self._progress)
+            log_probs, log_tail = noise.perturb_best(log_probs, log_tail, _log_norm(taught), self._progress)
         return self.sparse(logits, pdf_ids, log_probs, log_tail)
 
     def _weight(self, task: Tensor | None, divergence: Tensor, frames: int) -> float:
@@ -146,3 +154,10 @@ class DistillationObjective(Objective):
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value * frames
         self._frames += frames
+
+
+def _log_norm(taught: Taught) -> Tensor:
+    if taught.log_norm is None:
+        raise InputError("noise and the distance of logits want soft_log_norm, which makes the teacher's posteriors "
+                         "logits again; give it beside soft_log_probs")
+    return taught.log_norm

@@ -42,8 +42,8 @@ class Projector(nn.Module):
             projected, followed = (F.batch_norm(side, None, None, training=True, eps=_CORRELATION_EPS)
                                    for side in (projected, followed))
             delta = (projected * followed).mean(0) - 1
-            return (delta.abs() ** config.exponent).sum().add(_LOG_EPS).log()
-        delta = self._normalised(projected) - self._normalised(followed)
+        else:
+            delta = self._normalised(projected) - self._normalised(followed)
         return (delta.abs() ** config.exponent).sum().add(_LOG_EPS).log()
 
     def _normalised(self, side: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ the cache must hold for a projector is `hidden`. How a loss spreads the tail's m
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pydantic
@@ -27,10 +27,13 @@ from asr_kd.core.files import fsync_tree, hash_json, in_turn, read_json, remove,
 from asr_kd.core.log import get_logger
 from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.progress import ProgressBar
+from asr_kd.distillation.config import Temperature
 from asr_kd.distillation.sharded_arrays import Column, ShardedArrays
 from asr_kd.distillation.teachers import TeacherEnsemble
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.splice import SplicedFrames
+from asr_kd.models.architecture import hidden_dim as find_hidden_dim
+from asr_kd.training.config import Precision
 from asr_kd.training.data import frames_digest
 from asr_kd.training.tuning import bfloat16_gains
 
@@ -50,7 +53,7 @@ class SoftTargetsKey(Config):
     right: int = Field(ge=0)
     features: str = Field(description="asr_kd.training.data.frames_digest of the frame store")
     hmm: str = Field(description="digest of the HMM model: what pdf-ids mean")
-    temperature: float = Field(1.0, gt=0)
+    temperature: Temperature = 1.0
     top_k: int = Field(gt=0)
     hidden: bool = Field(False, description="whether the teacher's last hidden layer is kept too")
 
@@ -150,16 +153,18 @@ class SoftTargets:
 
 
 def build_soft_targets(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargetsKey,
-                       precision: str = "auto") -> SoftTargets:
+                       precision: Precision = "auto") -> SoftTargets:
     """Forward the teacher once over every frame of `store` and cache its soft targets in `folder`; return them opened.
 
     A whole cache of the same key is opened and returned. Work goes on in the sibling `NAME.partial`, block by
     block, and that is where a killed run is taken up again; the folder appears when all is done. Memory is bounded
     by a block of frames. precision: float32, bfloat16, or auto, which is bfloat16 where this machine gains by it
     (the network only; it moves log-probabilities by about 0.01). A cache of another key or precision in `folder`
-    raises InputError, a full disk or a teacher whose outputs are not finite WorkError. Of several processes one builds,
-    the others wait for it.
+    raises InputError, as does a teacher that does not fit features or key; a full disk or a teacher whose outputs are
+    not finite WorkError. Of several processes one builds, the others wait for it.
     """
+    if precision not in get_args(Precision):
+        raise InputError(f"precision is {precision!r}, expected one of {', '.join(get_args(Precision))}")
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with in_turn(folder.with_name(f".{folder.name}.lock")), freed_memory_kept():
@@ -179,7 +184,15 @@ def _build(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargets
         precision = begun.precision
     elif precision == "auto":
         precision = "bfloat16" if bfloat16_gains(next(teacher.parameters()).device) else "float32"
-    logits, hidden = _forward(teacher, spliced.gather(np.arange(1)), precision, key.hidden)
+    if key.hidden and find_hidden_dim(teacher) is None:
+        raise InputError(f"{folder}: the last hidden layer is asked for, but the teacher has none to give (a method "
+                         "`hidden` and a module `output_layer`)")
+    frame = spliced.gather(np.arange(1))
+    try:
+        logits, hidden = _forward(teacher, frame, precision, key.hidden)
+    except RuntimeError as error:
+        raise InputError(f"{folder}: the teacher does not take the {frame.shape[-1]} values of these features and this "
+                         f"splice ({error})") from error
     num_pdfs = logits.shape[-1]
     if num_pdfs > 1 << 16:
         raise InputError(f"{folder}: {num_pdfs} pdfs do not fit 16-bit pdf-ids")

@@ -3,13 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from asr_kd.core.errors import InputError
 from asr_kd.models.architecture import hidden_dim
 from asr_kd.training.data import Minibatch
+
+if TYPE_CHECKING:
+    from asr_kd.distillation.soft_targets import SoftTargets
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +34,21 @@ class Taught:
 
 
 class Teacher(Protocol):
-    """A source of `Taught`; `hidden_dim` is None where it cannot give its last hidden layer, `num_pdfs` where it is
-    known from its logits alone."""
+    """A source of `Taught`. What it has to tell of itself is None where nothing limits it: `hidden_dim` where it cannot
+    give its last hidden layer, `num_pdfs` where its logits say it, `temperature` and `top_k` where it gives the logits
+    of all pdfs."""
 
     @property
     def hidden_dim(self) -> int | None: ...
 
     @property
     def num_pdfs(self) -> int | None: ...
+
+    @property
+    def temperature(self) -> float | None: ...
+
+    @property
+    def top_k(self) -> int | None: ...
 
     def __call__(self, minibatch: Minibatch) -> Taught: ...
 
@@ -55,7 +66,8 @@ class LiveTeacher:
 
     def __init__(self, network: nn.Module, digest: str, precision: str = "float32") -> None:
         self.network = network.eval().requires_grad_(False)
-        self.digest, self.precision, self.num_pdfs = digest, precision, None
+        self.digest, self.precision = digest, precision
+        self.num_pdfs = self.temperature = self.top_k = None
 
     @property
     def hidden_dim(self) -> int | None:
@@ -74,18 +86,28 @@ class LiveTeacher:
         return {"teacher": self.digest, "precision": self.precision}
 
 
+@dataclass(frozen=True, slots=True)
 class CachedTeacher:
-    """Soft targets that training data gather by frame (asr_kd.distillation.soft_targets)."""
+    """Soft targets that training data gather by frame (asr_kd.distillation.soft_targets).
 
-    def __init__(self, soft_targets_digest: str, hidden_dim: int | None = None, num_pdfs: int | None = None) -> None:
-        self.soft_targets_digest, self._hidden_dim, self.num_pdfs = soft_targets_digest, hidden_dim, num_pdfs
+    What is None is not known, and not checked. InputError: a minibatch of data without soft targets.
+    """
 
-    @property
-    def hidden_dim(self) -> int | None:
-        return self._hidden_dim
+    soft_targets_digest: str
+    hidden_dim: int | None = None
+    num_pdfs: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+
+    @classmethod
+    def of(cls, targets: "SoftTargets") -> "CachedTeacher":
+        """The teacher of an opened cache, which the training data must have as well."""
+        return cls(targets.digest, targets.hidden_dim, targets.num_pdfs, targets.key.temperature, targets.top_k)
 
     def __call__(self, minibatch: Minibatch) -> Taught:
         targets = minibatch.targets
+        if "soft_pdf_ids" not in targets:
+            raise InputError("the minibatch has no soft targets; give them to the training data, too")
         return Taught(pdf_ids=targets["soft_pdf_ids"], log_probs=targets["soft_log_probs"],
                       log_tail=targets["soft_log_tail"], log_norm=targets.get("soft_log_norm"),
                       hidden=targets.get("soft_hidden"))

@@ -42,7 +42,7 @@ class ResultRow:
     counts: tuple[SystemCounts, ...]
     wer: Estimate
     comparisons: dict[str, Comparison]
-    shares: tuple[ShareOfGap, ...]  # to its own teacher, and to the headline's
+    shares: tuple[ShareOfGap, ...]  # from its baseline and others without a teacher, to its own and the headline's
 
     @property
     def id(self) -> str:
@@ -145,11 +145,14 @@ def _judge_system(
     )
     present = {name: _speakers(systems[name]) for name in others if name in systems}
     shares = []
-    if own.teacher is not None and own.baseline is not None and own.baseline in present:
-        for teacher in dict.fromkeys((own.teacher, HEADLINE_TEACHER)):
-            if teacher in systems:
-                found = share_of_gap_closed(system, present[own.baseline], _speakers(systems[teacher]), draws)
-                shares += [] if found is None else [ShareOfGap(own.baseline, teacher, found)]
+    if own.teacher is not None:
+        teachers = [name for name in dict.fromkeys((own.teacher, HEADLINE_TEACHER)) if name in systems]
+        untaught = [name for name in own.versus if name in systems and systems[name][0].teacher is None]
+        baselines = dict.fromkeys([own.baseline, *untaught] if own.baseline else untaught)
+        for baseline in (name for name in baselines if name in present and name not in teachers):
+            for teacher in teachers:
+                found = share_of_gap_closed(system, present[baseline], _speakers(systems[teacher]), draws)
+                shares += [] if found is None else [ShareOfGap(baseline, teacher, found)]
     comparisons = {name: compare(system, other, draws) for name, other in present.items()}
     return ResultRow(seeds, wer_interval(system, draws), comparisons, tuple(shares))
 

@@ -1,19 +1,20 @@
 """DISTILLATION.md: what each way of teaching is worth, at what cost, and how it went."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from asr_kd.core.files import atomic_file
-from asr_kd.report.comparisons import HEADLINE_TEACHER, ResultRow
+from asr_kd.report.comparisons import HEADLINE_TEACHER, ResultRow, ShareOfGap
 from asr_kd.report.drawing import draw_panels
 from asr_kd.report.passes import is_of_pass
 from asr_kd.report.tables import ABSENT, interval, markdown_table, number, p_value
 from asr_kd.scoring.bootstrap import Comparison
 
 CURVES_DRAWING = "distillation.svg"
+GRID_DRAWING = "distillation-grid.svg"
 # The plain way of teaching: no refinement, temperature or weight behind it.
 _PLAIN = re.compile(r"(.+-kd(?:-fbank)?(?:-smbrteacher)?)(-.+)?")
 _UNTAUGHT = re.compile(r"h?dnn\d|teacher")
@@ -53,16 +54,25 @@ def render_distillation(recipe: str, rows: Sequence[ResultRow], tuned_on: str = 
         f"Made by `asr-kd results recipes/{recipe}`; not to be edited. Share: of the distance from the student by "
         "cross-entropy on the same audio to the teacher, with its 95 % interval; differences are to the plain student "
         "of the same teacher, in % absolute, negative where fewer errors are made; p by paired bootstrap over "
-        "speakers. Seeds: the number of trainings behind a row.",
+        "speakers, each student the mean of all its seeds. Seeds: the number of trainings behind a row. Training "
+        "minutes are the student's own, of all its trainings; its teacher's, which any number of students share, stand "
+        "below, soft targets and lattices are not in them. Frame accuracy is against a network's own targets: what "
+        "sequences trained is held to alignments of the network before, and does not compare with other rows.",
         f"## Students on {judged_on}", _students_table(list(judged.values()), rows, tuned_on),
-        "## What helps and what does not", _verdicts(judged),
     ]
+    if any(_from_others(row) for row in judged.values()):
+        parts += ["The same distance from other networks without a teacher:", _other_shares_table(judged.values())]
+    parts += ["## What helps and what does not", _verdicts(judged)]
     if references:
         parts += ["## Networks without a teacher, and teachers", _references_table(references)]
     if trials:
         parts += [f"## The same trials for each kind of student, on {tuned_on} only", _trials_table(trials)]
     if grid:
         parts += [f"## Grids, on {tuned_on} only", _students_table(grid, rows, tuned_on)]
+        on_dev = {row.id: row for row in distilled(rows, tuned_on)}
+        parts += [_verdicts({row.id: row for row in grid}, on_dev)]
+    if grid_curves(rows, tuned_on, judged_on):
+        parts += [f"![Frame accuracy of the grids' students by epoch, a panel for each family]({GRID_DRAWING})"]
     if others:
         parts += [f"## Others without a teacher, on {tuned_on} only",
                   _references_table(sorted(others, key=lambda row: row.wer.value))]
@@ -108,6 +118,30 @@ def learning_curves(rows: Sequence[ResultRow], split: str) -> dict[str, dict[str
     return curves
 
 
+def grid_curves(rows: Sequence[ResultRow], tuned_on: str, judged_on: str) -> dict[str, dict[str, dict[int, float]]]:
+    """Family -> system -> epoch -> held-out frame accuracy, of the students of one teacher on `tuned_on` that vary
+    something of the plain one, which is the first of each family. A family is called by the letters behind the plain
+    one's id: T, q, noisy."""
+    title = next(iter(_MEASURES))
+    curves = {row.id: curve[title] for row in distilled(rows, tuned_on)
+              for curve in learning_curves([row], tuned_on).values() if title in curve}
+    trials = {row.id for of_one in same_trials(rows, tuned_on, judged_on).values() for row in of_one.values()}
+    families: dict[str, dict[str, dict[int, float]]] = {}
+    for row in sorted(distilled(rows, tuned_on), key=lambda row: row.id):
+        plain = _plain_of(row)
+        if plain in curves and row.id in curves and row.id not in trials:
+            name = re.match("[A-Za-z]+", row.id.removeprefix(f"{plain}-"))
+            family = f"{plain}: {name[0] if name else row.id}"
+            families.setdefault(family, {plain: curves[plain]})[row.id] = curves[row.id]
+    return families
+
+
+def draw_grid_curves(path: Path, families: Mapping[str, Mapping[str, Mapping[int, float]]]) -> None:
+    """An SVG with a panel for each of `grid_curves`."""
+    with atomic_file(path) as file:
+        draw_panels(file, list(families.items()), "epoch", legend_in_each=True)
+
+
 def draw_learning_curves(path: Path, curves: Mapping[str, Mapping[str, Mapping[int, float]]]) -> None:
     """An SVG with a panel for each measure of `learning_curves`."""
     panels = [(title, {name: of_one[title] for name, of_one in curves.items() if title in of_one})
@@ -136,8 +170,8 @@ def _students_table(
                "share %", "95 %", f"share to {HEADLINE_TEACHER} %", "95 %", "to plain", "p"]
     cells = []
     for row in students:
-        own = next((share for share in row.shares if share.teacher == row.counts[0].teacher), None)
-        headline = next((share for share in row.shares if share.teacher == HEADLINE_TEACHER), None)
+        shares = {share.teacher: share for share in row.shares if share.baseline == row.counts[0].baseline}
+        own, headline = shares.get(row.counts[0].teacher or ""), shares.get(HEADLINE_TEACHER)
         against = _against_plain(row)
         cells.append([
             f"`{row.id}`", str(len(row.counts)), number(row.wer.value, 2), interval(row.wer.low, row.wer.high, 1),
@@ -149,6 +183,19 @@ def _students_table(
             number(None if against is None else against.difference, 2, sign=True),
             ABSENT if against is None else p_value(against.p_value)])
     return markdown_table(heading, cells, left={0})
+
+
+def _from_others(row: ResultRow) -> list[ShareOfGap]:
+    return [share for share in row.shares
+            if share.baseline != row.counts[0].baseline and share.teacher == HEADLINE_TEACHER]
+
+
+def _other_shares_table(students: Iterable[ResultRow]) -> str:
+    return markdown_table(
+        ["student", "from", f"share to {HEADLINE_TEACHER} %", "95 %"],
+        [[f"`{row.id}`", f"`{share.baseline}`", number(100 * share.estimate.value),
+          interval(100 * share.estimate.low, 100 * share.estimate.high, 0)]
+         for row in students for share in _from_others(row)], left={0, 1})
 
 
 def _trials_table(trials: Mapping[str, Mapping[str, ResultRow]]) -> str:
@@ -175,8 +222,9 @@ def _references_table(references: Sequence[ResultRow]) -> str:
          for row in references], left={0})
 
 
-def _verdicts(judged: Mapping[str, ResultRow]) -> str:
-    """A list by the sign of the difference to plain distillation and its p-value."""
+def _verdicts(judged: Mapping[str, ResultRow], known: Mapping[str, ResultRow] | None = None) -> str:
+    """A list by the sign of the difference to plain distillation and its p-value; known: where the plain students are,
+    if not among those judged."""
     verdicts: list[tuple[str, Callable[[Comparison], bool]]] = [
         ("Fewer errors than plain distillation, p < 0.05", lambda c: c.p_value < _SIGNIFICANT and c.difference < 0),
         ("No difference shown", lambda c: c.p_value >= _SIGNIFICANT),
@@ -187,7 +235,7 @@ def _verdicts(judged: Mapping[str, ResultRow]) -> str:
         for row in judged.values():
             against = _against_plain(row)
             if against is not None and fits(against):
-                plain = judged.get(_plain_of(row) or "")
+                plain = (known or judged).get(_plain_of(row) or "")
                 minutes, before = row.mean("train_minutes"), None if plain is None else plain.mean("train_minutes")
                 cost = f", {minutes / before:.1f} times the training time" if minutes and before else ""
                 names.append(f"`{row.id}` ({number(against.difference, 2, sign=True)}{cost})")

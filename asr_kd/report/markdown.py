@@ -17,7 +17,8 @@ def render_results(recipe: str, rows: Sequence[ResultRow]) -> str:
     parts = [
         f"# Results of `recipes/{recipe}`",
         f"Made by `asr-kd results recipes/{recipe}` from the files in `counts/`; not to be edited. WER is the "
-        "mean over seeds of errors / words. Intervals (95 %) and two-sided p-values are by bootstrap over "
+        "mean over seeds of errors / words. Frame accuracy is against a network's own targets: of networks trained on "
+        "sequences alignments of the network before. Intervals (95 %) and two-sided p-values are by bootstrap over "
         "speakers, 10,000 draws, the same for all systems of a split. Differences are in % absolute, negative "
         "where the first system makes fewer errors.",
     ]

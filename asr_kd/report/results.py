@@ -11,8 +11,11 @@ from asr_kd.core.recipe import find_recipe
 from asr_kd.report.comparisons import judge
 from asr_kd.report.distillation import (
     CURVES_DRAWING,
+    GRID_DRAWING,
     distilled,
+    draw_grid_curves,
     draw_learning_curves,
+    grid_curves,
     learning_curves,
     render_distillation,
 )
@@ -66,6 +69,9 @@ def make_results(recipe: Path, from_runs: list[Path] | None = None) -> Results:
         learning = learning_curves(rows, "dev")
         if learning:
             draw_learning_curves(recipe / CURVES_DRAWING, learning)
+        families = grid_curves(rows, "dev", "test")
+        if families:
+            draw_grid_curves(recipe / GRID_DRAWING, families)
         with atomic_file(recipe / "DISTILLATION.md") as file:
             file.write(render_distillation(recipe.resolve().name, rows))
     with atomic_file(recipe / "RESULTS.md") as file:

@@ -16,7 +16,7 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_json, link_or_copy
 from asr_kd.core.stages import StageContext
-from asr_kd.distillation.config import DistillationConfig
+from asr_kd.distillation.config import DistillationConfig, Temperature
 from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
 from asr_kd.distillation.teachers import CachedTeacher, Combination, LiveTeacher, Teacher, TeacherEnsemble
@@ -56,7 +56,7 @@ class SoftTargetsStageConfig(Config):
 
     split: Name = "train"
     top_k: int = Field(32, gt=0)
-    temperature: float = Field(1.0, gt=0)
+    temperature: Temperature = 1.0
     hidden: bool = False
     combination: Combination = "posteriors"
 
@@ -176,8 +176,8 @@ def frame_objective(
     heard = heard_by_teacher(inputs, split, store)
     targets: SoftTargets | None = None
     if "soft_targets" in inputs:
-        targets = _soft_targets(inputs, distillation, heard, hmm)
-        teacher: Teacher = CachedTeacher(targets.digest, targets.hidden_dim, targets.num_pdfs)
+        targets = _soft_targets(inputs, heard, hmm)
+        teacher: Teacher = CachedTeacher.of(targets)
     elif "teacher" in inputs:
         network, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
         if heard is not store:
@@ -195,22 +195,13 @@ def frame_objective(
         raise InputError(f"distillation: {error}") from error
 
 
-def _soft_targets(
-    inputs: Mapping[str, Path], distillation: DistillationConfig, heard: FrameStore, hmm: HmmModel
-) -> SoftTargets:
-    """The cache, which must be of these features and pdfs, and hold what the settings ask for."""
+def _soft_targets(inputs: Mapping[str, Path], heard: FrameStore, hmm: HmmModel) -> SoftTargets:
+    """The cache, which must be of these features and pdfs."""
     expected: dict[str, Any] = {"features": frames_digest(heard), "hmm": hmm.digest}
     if "teacher" in inputs:
         _, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
         expected |= {"teacher": card.digest, "left": card.splice_left, "right": card.splice_right}
-    targets = SoftTargets.open(inputs["soft_targets"] / SOFT_TARGETS, **expected)
-    if targets.key.temperature != distillation.temperature:
-        raise InputError(f"soft targets were cached at temperature {targets.key.temperature}, the student is to learn "
-                         f"at {distillation.temperature}; set both alike")
-    if distillation.distance == "logits" and targets.top_k < targets.num_pdfs:
-        raise InputError(f"the distance of logits needs all {targets.num_pdfs} of them, soft targets hold the "
-                         f"{targets.top_k} best; set top_k of soft-targets to {targets.num_pdfs}")
-    return targets
+    return SoftTargets.open(inputs["soft_targets"] / SOFT_TARGETS, **expected)
 
 
 def in_percent(fraction: float | None) -> float | None:
@@ -223,6 +214,9 @@ def heard_by_teacher(inputs: Mapping[str, Path], split: str, store: FrameStore) 
     if "teacher_features" not in inputs:
         return store
     heard = FrameStore.open(inputs["teacher_features"] / split)
+    if heard.recipe["frame_shift"] != store.recipe["frame_shift"]:
+        raise InputError(f"{heard.folder} has a frame every {heard.recipe['frame_shift']:g} ms, {store.folder} every "
+                         f"{store.recipe['frame_shift']:g} ms; give teacher and student the same frame_shift")
     if heard.ids != store.ids or not np.array_equal(heard.offsets, store.offsets):
         raise InputError(f"{heard.folder} and {store.folder}: not the same utterances and frames; teacher and student "
                          "must hear the same audio, make both features of the same manifests")

@@ -8,6 +8,7 @@ from pydantic import Field
 from asr_kd.core.config import Config
 from asr_kd.training.masking import MaskingConfig
 
+Precision = Literal["auto", "float32", "bfloat16"]
 PositiveCount = Annotated[int, Field(gt=0)]
 
 
@@ -41,7 +42,7 @@ class TrainingConfig(Config):
     warm_up: float = Field(0.1, ge=0, lt=1, description="part of a one_cycle run spent going up")
     held_out_speakers: PositiveCount | list[str] = Field(
         10, description="training speakers kept for cross-validation (CV): how many, or which")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         "auto", description="of the network's products; auto: bfloat16 where this machine's matrix products gain by it")
     threads: int = Field(0, ge=0, description="0: one or all cores, whichever is faster at the start")
     device: Literal["auto", "cpu", "cuda"] = "auto"

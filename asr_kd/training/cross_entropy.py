@@ -10,14 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asr_kd.core.errors import InputError
+
 _BLOCK = 1 << 19  # logits, 2 MiB of float32
 
 
 def cross_entropy(logits: Tensor, pdf_ids: Tensor) -> Tensor:
     """Mean over frames of -log softmax(logits)[pdf_id], in nats: logits (frames, pdfs) of any float type, pdf_ids
-    (frames,) int64 -> float32 scalar."""
+    (frames,) int64 -> float32 scalar. InputError: not as many of one as of the other."""
+    check_frames(logits, pdf_ids, "pdf-ids")
     loss: Tensor = _CrossEntropy.apply(logits, pdf_ids)
     return loss
+
+
+def check_frames(logits: Tensor, others: Tensor, what: str) -> None:
+    """InputError where `others`, said to be `what`, are not of as many frames as the logits."""
+    if len(others) != len(logits):
+        raise InputError(f"{len(logits)} frames of the student's logits, {len(others)} of {what}; give the same frames")
 
 
 def cache_sized_blocks(logits: Tensor) -> list[slice]:

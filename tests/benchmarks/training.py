@@ -94,7 +94,7 @@ def make_cases(folder: Path, store: FrameStore) -> list[Case]:
         soft_targets = build_soft_targets(folder / f"soft_targets-{with_hidden}", teacher, store,
                                           soft_targets_key(store, with_hidden))
         objective = DistillationObjective(
-            DistillationConfig(**switches), CachedTeacher(soft_targets.digest, soft_targets.hidden_dim),
+            DistillationConfig(**switches), CachedTeacher.of(soft_targets),
             student_dim=128, parameters=list(model.output_layer.parameters()))
         taught = TrainingData(store, np.zeros(store.num_frames, np.int32), held_out_speakers=1, targets=soft_targets)
         return Case(f"{_DISTILLED}{name}", model, objective, taught, 512)

@@ -14,6 +14,7 @@ from asr_kd.distillation.divergence import DistillationLoss, SparseDistillationL
 from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import sparse_posteriors
 from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
+from asr_kd.models.highway import HighwayDNN
 from asr_kd.training.data import Minibatch
 
 
@@ -183,6 +184,52 @@ def test_a_teacher_on_the_fly_with_other_pdfs_is_refused() -> None:
         objective = DistillationObjective(DistillationConfig(), LiveTeacher(nn.Linear(4, pdfs), "digest"))
         with pytest.raises(InputError, match=f"teacher has {pdfs} pdfs, its student 4"):
             objective(torch.randn(8, 4), Minibatch(torch.randn(8, 4), torch.zeros(8, dtype=torch.int64)))
+
+
+@pytest.mark.parametrize("others", [1, 5, 9])
+@pytest.mark.parametrize(("part", "config"), [
+    ("pdf_ids", {"cross_entropy_weight": 1.0}), ("targets", {}), ("targets", {"distance": "logits"}),
+    ("inputs", {}), ("inputs", {"distance": "logits"}), ("inputs", {"projector": {"weight": 1.0}}),
+    ("hidden", {"projector": {"weight": 1.0}})], ids=str)
+def test_frames_that_do_not_match_are_refused(part: str, config: dict[str, Any], others: int) -> None:
+    frames = dict.fromkeys(("pdf_ids", "targets", "inputs", "hidden"), 8) | {part: others}
+    ids, log_probs, log_tail = sparse_posteriors(torch.randn(frames["targets"], 4), 4)
+    minibatch = Minibatch(torch.randn(frames["inputs"], 4), torch.zeros(frames["pdf_ids"], dtype=torch.int64), {
+        "soft_pdf_ids": ids, "soft_log_probs": log_probs, "soft_log_tail": log_tail,
+        "soft_log_norm": torch.zeros(frames["targets"])})
+    live = LiveTeacher(HighwayDNN(4, 6, 2, 4), "digest")
+    objective = DistillationObjective(DistillationConfig.model_validate(config),
+                                      CachedTeacher("digest") if part == "targets" else live, student_dim=6)
+    with pytest.raises(InputError, match=f"8 frames of the student's logits, {others} of"):
+        objective(torch.randn(8, 4), minibatch, torch.randn(frames["hidden"], 6))
+
+
+@pytest.mark.parametrize(("config", "message"), [
+    ({"temperature": 2.0}, "cached at temperature 1.0, the student is to learn at 2.0"),
+    ({"distance": "logits"}, "needs all 9 of them, soft targets hold the 3 best")])
+def test_a_cache_that_does_not_hold_what_is_wanted_is_refused(config: dict[str, Any], message: str) -> None:
+    teacher = CachedTeacher("digest", num_pdfs=9, temperature=1.0, top_k=3)
+    with pytest.raises(ValueError, match=message):
+        DistillationObjective(DistillationConfig.model_validate(config), teacher)
+
+
+def test_a_minibatch_without_what_the_cache_should_give_says_what_is_missing() -> None:
+    inputs, pdf_ids = torch.randn(8, 4), torch.zeros(8, dtype=torch.int64)
+    plain = DistillationObjective(DistillationConfig(), CachedTeacher("digest"))
+    with pytest.raises(InputError, match="no soft targets"):
+        plain(torch.randn(8, 4), Minibatch(inputs, pdf_ids))
+    ids, log_probs, log_tail = sparse_posteriors(torch.randn(8, 4), 2)
+    bare = Minibatch(inputs, pdf_ids, {"soft_pdf_ids": ids, "soft_log_probs": log_probs, "soft_log_tail": log_tail})
+    noisy = DistillationConfig.model_validate({"noise": {"sigma": 0.1}})
+    with pytest.raises(InputError, match="soft_log_norm"):
+        DistillationObjective(noisy, CachedTeacher("digest"))(torch.randn(8, 4), bare)
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 0.05, 1e30, float("nan")])
+def test_temperatures_that_leave_no_digits_are_refused(temperature: float) -> None:
+    for made in (DistillationLoss, SparseDistillationLoss, lambda value: DistillationConfig(temperature=value)):
+        with pytest.raises(ValueError):
+            made(temperature)
 
 
 @pytest.mark.parametrize("settings_", [{"temperature": 0.0}, {"cross_entropy_weight": -0.1},

@@ -119,7 +119,7 @@ def test_minibatches_held_on_a_device_are_the_same(tmp_path: Path, monkeypatch: 
     assert held.targets.keys() == gathered.targets.keys()
     for name, value in gathered.targets.items():
         torch.testing.assert_close(held.targets[name].double(), value.double(), rtol=0, atol=0)
-    objective = DistillationObjective(DistillationConfig(), CachedTeacher(targets.digest))
+    objective = DistillationObjective(DistillationConfig(), CachedTeacher.of(targets))
     logits = torch.randn(100, PDFS)
     assert torch.equal(objective(logits, held), objective(logits, gathered))
 
@@ -136,7 +136,7 @@ def test_training_on_a_gpu_from_its_own_memory_goes_as_on_the_cpu(tmp_path: Path
                                   learning_rate=0.01, device=device)
         torch.manual_seed(0)
         result = train(HighwayDNN(3 * DIM, 12, 3, PDFS), data,
-                       DistillationObjective(DistillationConfig(), CachedTeacher(targets.digest)), settings,
+                       DistillationObjective(DistillationConfig(), CachedTeacher.of(targets)), settings,
                        tmp_path / device)
         losses.append([record["cv_loss"] for record in result.history])
         assert (data._held is not None) == (device == "cuda")
@@ -156,7 +156,7 @@ def test_what_the_cache_loses_is_within_its_bounds(
     torch.manual_seed(0)
     logits = (spread / 6 * torch.randn(store.num_frames, PDFS)).clamp(-spread / 2, spread / 2).requires_grad_()
     losses = [DistillationObjective(DistillationConfig(temperature=temperature), of)(logits, minibatch)
-              for of in (LiveTeacher(teacher, "t"), CachedTeacher(targets.digest))]
+              for of in (LiveTeacher(teacher, "t"), CachedTeacher.of(targets))]
     gradients = [torch.autograd.grad(loss, logits)[0] for loss in losses]
     assert 0 < (losses[0] - losses[1]).item() <= targets.divergence_error(spread) + 1e-3
     assert (gradients[0] - gradients[1]).abs().sum().item() <= targets.gradient_error + 1e-3
@@ -187,7 +187,7 @@ def test_training_from_a_whole_cache_follows_the_teacher_on_the_fly(tmp_path: Pa
     teacher, key = make_teacher(), make_key(store, top_k=PDFS)
     targets = build_soft_targets(tmp_path / "soft", teacher, store, key, precision="float32")
     config, losses = DistillationConfig(), []
-    for of_teacher, source in ((LiveTeacher(teacher, "t"), None), (CachedTeacher(targets.digest), targets)):
+    for of_teacher, source in ((LiveTeacher(teacher, "t"), None), (CachedTeacher.of(targets), targets)):
         objective = DistillationObjective(config, of_teacher)
         data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=source)
         torch.manual_seed(0)
@@ -321,13 +321,26 @@ def test_soft_targets_of_other_frames_or_pdfs_are_refused(tmp_path: Path) -> Non
     targets = build_soft_targets(tmp_path / "soft", make_teacher(), other, make_key(other))
     with pytest.raises(InputError, match=f"{store.num_frames} frames, soft targets {other.num_frames}"):
         TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
-    objective = DistillationObjective(DistillationConfig(), CachedTeacher(targets.digest, num_pdfs=targets.num_pdfs))
+    objective = DistillationObjective(DistillationConfig(), CachedTeacher.of(targets))
     data = TrainingData(other, np.zeros(other.num_frames, np.int32), left=1, right=1, held_out_speakers=1,
                         targets=targets)
     minibatch = data.minibatch(np.arange(5))
     objective(torch.randn(5, PDFS), minibatch)
     with pytest.raises(InputError, match=f"teacher has {PDFS} pdfs, its student {PDFS + 2}: .* different trees"):
         objective(torch.randn(5, PDFS + 2), minibatch)
+
+
+@pytest.mark.parametrize(("change", "precision", "message"), [
+    ({"left": 2}, "auto", f"does not take the {4 * DIM} values"),
+    ({"hidden": True}, "auto", "last hidden layer is asked"),
+    ({}, "fp16", "precision is 'fp16', expected one of auto, float32, bfloat16")])
+def test_a_teacher_that_does_not_fit_is_refused(
+    tmp_path: Path, change: dict[str, Any], precision: Any, message: str
+) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    foreign = torch.nn.Linear(3 * DIM, PDFS)
+    with pytest.raises(InputError, match=message):
+        build_soft_targets(tmp_path / "soft", foreign, store, make_key(store, **change), precision)
 
 
 def test_features_other_than_the_keys_are_not_forwarded(tmp_path: Path) -> None:

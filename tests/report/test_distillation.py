@@ -7,7 +7,14 @@ import pytest
 
 from asr_kd.core.files import write_json
 from asr_kd.report.comparisons import judge
-from asr_kd.report.distillation import distilled, draw_learning_curves, learning_curves, render_distillation
+from asr_kd.report.distillation import (
+    distilled,
+    draw_grid_curves,
+    draw_learning_curves,
+    grid_curves,
+    learning_curves,
+    render_distillation,
+)
 from asr_kd.report.markdown import render_results
 from asr_kd.report.results import make_results
 from asr_kd.scoring.system_counts import SystemCounts, TrainingEpoch, write_counts
@@ -69,10 +76,35 @@ def test_students_stand_in_order_with_their_shares_to_both_teachers(page: str) -
 
 
 def test_refinements_are_judged_against_the_plain_student_of_the_same_teacher(page: str) -> None:
-    verdicts = dict(line[2:].split(": ", 1) for line in page.splitlines() if line.startswith("- "))
+    judged = page.split("## What helps and what does not")[1].split("##")[0]
+    verdicts = dict(line[2:].split(": ", 1) for line in judged.splitlines() if line.startswith("- "))
     assert verdicts["Fewer errors than plain distillation, p < 0.05"].startswith("`hdnn128-kd-best` (-6.00, 3.0 times")
     assert verdicts["No difference shown"] == "`hdnn128-kd-noisy` (+0.00, 2.0 times the training time)."
     assert verdicts["More errors, p < 0.05"].startswith("`hdnn128-kd-smbrteacher-smbr-kd0.2` (+6.00")
+
+
+def test_grids_on_dev_get_a_verdict_too(page: str) -> None:
+    grids = page.split("## Grids, on dev only")[1].split("##")[0]
+    verdicts = dict(line[2:].split(": ", 1) for line in grids.splitlines() if line.startswith("- "))
+    assert verdicts["More errors, p < 0.05"].startswith("`hdnn128-kd-T2` (+2.00, 1.0 times the training time), ")
+    assert verdicts["No difference shown"] == "none."
+
+
+def test_shares_are_told_from_other_networks_without_a_teacher_too() -> None:
+    from dataclasses import replace
+
+    systems = [replace(one, versus=("dnn128-ce", "hdnn128-kd")) if one.id == "hdnn128-kd-best" else one
+               for one in SYSTEMS]
+    rows = judge([*systems, counts("dnn128-ce", 48, teacher=None)])
+    page = render_distillation("x", rows)
+    line = next(line for line in page.splitlines() if line.startswith("| `hdnn128-kd-best` | `dnn128-ce` |"))
+    assert line.split("|")[3].strip() == "50"  # of 48 to 20
+    of_best = next(row for row in rows if row.id == "hdnn128-kd-best" and row.split == "test")
+    assert {(share.baseline, share.teacher) for share in of_best.shares} == {
+        (baseline, teacher) for baseline in ("hdnn128-ce", "dnn128-ce") for teacher in ("teacher-ce", "teacher-smbr")}
+    students = page.split("## Students on test")[1]
+    own = next(line for line in students.splitlines() if line.startswith("| `hdnn128-kd-best` | 1"))
+    assert own.split("|")[9].strip() == "80"  # of 50 to 30, its own baseline's
 
 
 def test_trials_that_several_kinds_of_student_share_stand_side_by_side(page: str) -> None:
@@ -118,6 +150,20 @@ def test_curves_are_means_over_seeds_and_only_what_moves_is_drawn(tmp_path: Path
     assert beside["hdnn128-kd"].keys() == {"held-out frame accuracy, %"} and "hdnn128-ce-r0.001" not in beside
     assert "held-out frame accuracy, %" not in beside["hdnn128-kd-dynamic"], "accuracies of grids are too many to draw"
     assert "cosine of the two gradients" in beside["hdnn128-kd-dynamic"]
+
+
+def test_curves_of_grids_stand_by_family_beside_the_plain_student(tmp_path: Path) -> None:
+    systems = [counts("hdnn128-kd", 40, split="dev", epochs=curve(38, 40)), counts("hdnn128-kd", 40),
+               *(counts(f"hdnn128-kd-{name}", 40, split="dev", epochs=curve(37, 39))
+                 for name in ("noisy-s0.1", "noisy-s0.3", "T2", "r0.1")),
+               counts("hdnn128-ce", 50, teacher=None), counts("hdnn128-ce-r0.1", 50, split="dev", teacher=None)]
+    families = grid_curves(judge(systems), "dev", "test")
+    assert {family: list(curves) for family, curves in families.items()} == {
+        "hdnn128-kd: T": ["hdnn128-kd", "hdnn128-kd-T2"],
+        "hdnn128-kd: noisy": ["hdnn128-kd", "hdnn128-kd-noisy-s0.1", "hdnn128-kd-noisy-s0.3"]}
+    assert families["hdnn128-kd: T"]["hdnn128-kd-T2"] == {1: 37.0, 2: 39.0}
+    draw_grid_curves(tmp_path / "grid.svg", families)
+    assert (tmp_path / "grid.svg").read_text().count("hdnn128-kd-noisy-s0.3") == 1
 
 
 def test_the_page_is_made_with_the_results_where_there_are_students_to_compare(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def hmm() -> HmmModel:
 
 @pytest.fixture
 def store(tmp_path: Path) -> FrameStore:
-    with FrameStoreWriter(tmp_path / "store", 4, "float32", {"kind": "fbank"}) as writer:
+    with FrameStoreWriter(tmp_path / "store", 4, "float32", {"kind": "fbank", "frame_shift": 10.0}) as writer:
         writer.add("u1", "s1", np.zeros((7, 4), np.float32))
         writer.add("u2", "s1", np.ones((5, 4), np.float32))
     return FrameStore.open(tmp_path / "store")
@@ -208,11 +208,15 @@ def test_a_full_disk_is_said_and_with_room_the_run_goes_on(
 
 
 def test_a_teacher_that_heard_other_audio_is_refused(store: FrameStore, tmp_path: Path) -> None:
-    with FrameStoreWriter(tmp_path / "heard/train", 3, "float32", {"kind": "fmllr"}) as writer:
-        writer.add("u1", "s1", np.zeros((6, 3), np.float32))
-        writer.add("u2", "s1", np.ones((5, 3), np.float32))
+    for name, frames, shift in (("other", 6, 10.0), ("slower", 5, 12.5)):
+        recipe = {"kind": "fmllr", "frame_shift": shift}
+        with FrameStoreWriter(tmp_path / name / "train", 3, "float32", recipe) as writer:
+            writer.add("u1", "s1", np.zeros((frames, 3), np.float32))
+            writer.add("u2", "s1", np.ones((5, 3), np.float32))
     with pytest.raises(InputError, match="not the same utterances and frames"):
-        heard_by_teacher({"teacher_features": tmp_path / "heard"}, "train", store)
+        heard_by_teacher({"teacher_features": tmp_path / "other"}, "train", store)
+    with pytest.raises(InputError, match="a frame every 12.5 ms, .* every 10 ms; give .* the same frame_shift"):
+        heard_by_teacher({"teacher_features": tmp_path / "slower"}, "train", store)
     assert heard_by_teacher({}, "train", store) is store
 
 

@@ -40,7 +40,7 @@ def objective_of(taught: str, model: HighwayDNN, targets: SoftTargets | None) ->
     """Cross-entropy, distillation, from a cache too, or distillation with a weight that follows the gradients."""
     if taught == "cross_entropy":
         return CrossEntropy()
-    teacher = LiveTeacher(make_teacher(), "teacher") if targets is None else CachedTeacher(targets.digest)
+    teacher = LiveTeacher(make_teacher(), "teacher") if targets is None else CachedTeacher.of(targets)
     schedule = WeightScheduleConfig(schedule="dynamic", every=3) if taught == "dynamic" else WeightScheduleConfig()
     config = DistillationConfig(cross_entropy_weight=0.5, weight_schedule=schedule)
     return DistillationObjective(config, teacher, parameters=list(model.output_layer.parameters()))
