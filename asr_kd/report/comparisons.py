@@ -145,10 +145,10 @@ def _judge_system(
     )
     present = {name: _speakers(systems[name]) for name in others if name in systems}
     shares = []
-    if own.teacher is not None:
+    if own.teacher is not None and own.baseline is not None:
         teachers = [name for name in dict.fromkeys((own.teacher, HEADLINE_TEACHER)) if name in systems]
-        untaught = [name for name in own.versus if name in systems and systems[name][0].teacher is None]
-        baselines = dict.fromkeys([own.baseline, *untaught] if own.baseline else untaught)
+        untaught = [name for name in own.versus if name in systems and systems[name][0].baseline is None]
+        baselines = dict.fromkeys((own.baseline, *untaught))
         for baseline in (name for name in baselines if name in present and name not in teachers):
             for teacher in teachers:
                 found = share_of_gap_closed(system, present[baseline], _speakers(systems[teacher]), draws)

@@ -95,7 +95,7 @@ def test_shares_are_told_from_other_networks_without_a_teacher_too() -> None:
 
     systems = [replace(one, versus=("dnn128-ce", "hdnn128-kd")) if one.id == "hdnn128-kd-best" else one
                for one in SYSTEMS]
-    rows = judge([*systems, counts("dnn128-ce", 48, teacher=None)])
+    rows = judge([*systems, replace(counts("dnn128-ce", 48, teacher=None), teacher="teacher-ce")])
     page = render_distillation("x", rows)
     line = next(line for line in page.splitlines() if line.startswith("| `hdnn128-kd-best` | `dnn128-ce` |"))
     assert line.split("|")[3].strip() == "50"  # of 48 to 20
