@@ -11,6 +11,7 @@ the cache must hold for a projector is `hidden`. How a loss spreads the tail's m
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -27,6 +28,7 @@ from asr_kd.core.files import fsync_tree, hash_json, in_turn, read_json, remove,
 from asr_kd.core.log import get_logger
 from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.progress import ProgressBar
+from asr_kd.distillation.best_pdfs import best_pdfs
 from asr_kd.distillation.config import Temperature
 from asr_kd.distillation.sharded_arrays import Column, ShardedArrays
 from asr_kd.distillation.teachers import TeacherEnsemble
@@ -199,19 +201,22 @@ def _build(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargets
     card = _Card(key=key, num_frames=store.num_frames, num_pdfs=num_pdfs, precision=precision, block=_BLOCK,
                  hidden_dim=None if hidden is None else hidden.shape[-1], shard=_SHARD, checksums=[], tail_mass=[])
     _take_choices(teacher)
+
+    def columns_of(rows: NDArray[np.int64]) -> list[NDArray[Any]]:
+        logits, hidden = _forward(teacher, spliced.gather(rows), precision, key.hidden)
+        return _columns_of(logits / key.temperature, min(key.top_k, num_pdfs), hidden)
+
     try:
         card = _resume(partial, begun, card)
         arrays = _arrays(partial, card, "r+" if card.checksums else "w+")
-        with ProgressBar(store.num_frames, "soft targets", "frames") as bar:
+        with _workers(teacher) as pool, ProgressBar(store.num_frames, "soft targets", "frames") as bar:
             bar.update(min(len(card.checksums) * _BLOCK, store.num_frames))
             for begin in range(len(card.checksums) * _BLOCK, store.num_frames, _BLOCK):
                 end, tail_mass = min(begin + _BLOCK, store.num_frames), 0.0
-                for first in range(begin, end, _CHUNK):
-                    rows = np.arange(first, min(first + _CHUNK, end))
-                    logits, hidden = _forward(teacher, spliced.gather(rows), precision, key.hidden)
-                    values = _columns_of(logits / key.temperature, min(key.top_k, num_pdfs), hidden)
-                    _check_finite(folder, logits, values, store, rows)
-                    arrays.write(first, values)
+                chunks = [np.arange(first, min(first + _CHUNK, end)) for first in range(begin, end, _CHUNK)]
+                for rows, values in zip(chunks, pool.map(columns_of, chunks), strict=True):
+                    _check_finite(folder, values, store, rows)
+                    arrays.write(int(rows[0]), values)
                     tail_mass += float(np.exp(values[2], dtype=np.float64).sum())
                 arrays.flush(begin)
                 card = card.model_copy(update={"checksums": [*card.checksums, arrays.checksum(begin, end)],
@@ -228,15 +233,30 @@ def _build(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargets
     return SoftTargets.open(folder, **key.model_dump())
 
 
+def _workers(teacher: nn.Module) -> ThreadPoolExecutor:
+    """On a CPU a thread for each core that PyTorch may use, each of which does all of its own chunks alone: what comes
+    out does not depend on their number, and much of the work is not PyTorch's."""
+    if next(teacher.parameters()).device.type != "cpu":
+        return ThreadPoolExecutor(1)
+    return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
+
+
 def sparse_posteriors(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
     """The k best pdfs of softmax(logits): pdf-ids (frames, k), best first, their natural log-probabilities, and the
     logarithm of the mass of all others (frames,), minus infinity where there are none."""
-    log_probs = torch.log_softmax(logits.float(), dim=-1)
-    best, pdf_ids = log_probs.topk(min(top_k, log_probs.shape[-1]), dim=-1)
-    if best.shape[-1] == log_probs.shape[-1]:
-        return pdf_ids, best, best.new_full(best.shape[:1], -torch.inf)
-    tail = log_probs.exp_().scatter_(-1, pdf_ids, 0.0).sum(-1).log_()
-    return pdf_ids, best, tail
+    pdf_ids, log_probs, log_tail, _ = _sparse_with_norm(logits, top_k)
+    return pdf_ids, log_probs, log_tail
+
+
+def _sparse_with_norm(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same, and what turns the log-probabilities into logits."""
+    logits = logits.detach().float()
+    best, pdf_ids = best_pdfs(logits, min(top_k, logits.shape[-1]))
+    relative = (logits - best[:, :1]).exp_()
+    total = relative.sum(-1)
+    log_norm = best[:, 0] + total.log()
+    log_tail = (relative.scatter_(-1, pdf_ids, 0.0).sum(-1) / total).log_()
+    return pdf_ids, best - log_norm[:, None], log_tail, log_norm
 
 
 def _made_before(folder: Path, key: SoftTargetsKey, precision: str) -> SoftTargets:
@@ -247,9 +267,8 @@ def _made_before(folder: Path, key: SoftTargetsKey, precision: str) -> SoftTarge
     return made
 
 
-def _check_finite(folder: Path, logits: Tensor, values: Sequence[NDArray[Any]], store: FrameStore,
-                  rows: NDArray[np.int64]) -> None:
-    damaged = ~torch.isfinite(logits).all(-1).cpu().numpy()
+def _check_finite(folder: Path, values: Sequence[NDArray[Any]], store: FrameStore, rows: NDArray[np.int64]) -> None:
+    damaged = np.zeros(len(rows), bool)
     for name, column in zip(_GATHERED, values, strict=False):
         if name != "soft_log_tail":  # minus infinity where all pdfs are kept
             damaged |= ~np.isfinite(column.reshape(len(rows), -1)).all(-1)
@@ -268,7 +287,7 @@ def _take_choices(teacher: nn.Module) -> list[list[int]]:
 
 
 def _columns_of(logits: Tensor, top_k: int, hidden: Tensor | None) -> list[NDArray[Any]]:
-    columns = [*sparse_posteriors(logits, top_k), logits.logsumexp(-1), *([] if hidden is None else [hidden])]
+    columns = [*_sparse_with_norm(logits, top_k), *([] if hidden is None else [hidden])]
     with np.errstate(over="ignore"):  # what is too large for 16 bits is refused
         return [values.cpu().numpy().astype(dtype) for values, dtype in zip(columns, _DTYPES, strict=False)]
 

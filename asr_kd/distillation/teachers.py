@@ -1,6 +1,7 @@
 """What a teacher says of a minibatch: forwarded on the spot, or from a cache; and several teachers as one."""
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -137,6 +138,7 @@ class TeacherEnsemble(nn.Module):
         self.teachers, self.combination = nn.ModuleList(teachers), combination
         self.left, self.right = (max(of_one) for of_one in zip(*splices, strict=True))
         self._chosen = torch.zeros(len(teachers), dtype=torch.int64)
+        self._counting = threading.Lock()
         self._parts = [slice((self.left - left) * dim, (self.left + 1 + right) * dim) for left, right in splices]
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -148,7 +150,8 @@ class TeacherEnsemble(nn.Module):
         if self.combination == "posteriors":
             return log_probs.logsumexp(0) - math.log(len(log_probs))
         surest = (log_probs.exp() * log_probs).sum(-1).argmax(0)
-        self._chosen += surest.bincount(minlength=len(log_probs)).cpu()
+        with self._counting:
+            self._chosen += surest.bincount(minlength=len(log_probs)).cpu()
         return log_probs[surest, torch.arange(len(inputs), device=inputs.device)]
 
     def take_choices(self) -> list[int] | None:

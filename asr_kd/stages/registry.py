@@ -39,7 +39,7 @@ STAGE_KINDS: dict[str, StageKind] = {
                   may_read=("teacher", "teacher_features", "soft_targets"), seeded=True, version=2),
         StageKind("soft-targets", networks.SoftTargetsStageConfig, networks.cache_soft_targets,
                   reads=("features", "hmm", "teacher"),
-                  may_read=tuple(f"teacher_{number}" for number in range(2, 10)), version=4),
+                  may_read=tuple(f"teacher_{number}" for number in range(2, 10)), version=5),
         StageKind("language-model", language_model.LanguageModelStageConfig, language_model.train,
                   reads=("manifests",)),
         StageKind("graph", GraphConfig, decoding.build, reads=("manifests", "hmm"),

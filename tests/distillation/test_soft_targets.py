@@ -93,6 +93,19 @@ def test_shards_hold_what_one_file_holds(tmp_path: Path, monkeypatch: pytest.Mon
     assert SoftTargets.open(tmp_path / "parted", top_k=3).lost_mass == pytest.approx(whole.lost_mass, rel=1e-9)
 
 
+def test_how_many_threads_build_a_cache_does_not_change_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    monkeypatch.setattr(soft_targets, "_CHUNK", 50)
+    before, digests = torch.get_num_threads(), set()
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        built = build_soft_targets(tmp_path / f"soft-{threads}", make_teacher(), store, make_key(store))
+        assert torch.get_num_threads() == threads
+        digests.add(built.digest)
+    torch.set_num_threads(before)
+    assert len(digests) == 1
+
+
 def test_the_teachers_last_hidden_layer_is_kept_on_demand(tmp_path: Path) -> None:
     store, pdf_ids = write_corpus(tmp_path / "store")
     teacher = make_teacher()

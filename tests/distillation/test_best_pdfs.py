@@ -1,0 +1,22 @@
+"""The k likeliest pdfs."""
+
+import pytest
+import torch
+
+from asr_kd.distillation.best_pdfs import best_pdfs
+
+
+@pytest.mark.parametrize(("frames", "pdfs", "top_k"), [(1, 1, 1), (3, 7, 7), (50, 40, 5), (5, 900, 32), (0, 4, 2)])
+def test_the_best_are_those_of_a_sort_and_of_equal_ones_the_first(frames: int, pdfs: int, top_k: int) -> None:
+    torch.manual_seed(0)
+    for logits in (torch.randn(frames, pdfs), torch.randint(4, (frames, pdfs)).float()):
+        values, pdf_ids = best_pdfs(logits, top_k)
+        expected = logits.sort(dim=-1, descending=True, stable=True)
+        assert torch.equal(values, expected.values[:, :top_k])
+        assert torch.equal(pdf_ids, expected.indices[:, :top_k])
+
+
+def test_what_is_not_in_order_in_memory_is_read_right() -> None:
+    logits = torch.randn(9, 5).T
+    values, pdf_ids = best_pdfs(logits, 2)
+    assert torch.equal(values, logits.topk(2).values) and torch.equal(logits.gather(1, pdf_ids), values)
