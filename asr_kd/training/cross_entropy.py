@@ -26,7 +26,7 @@ def cross_entropy(logits: Tensor, pdf_ids: Tensor) -> Tensor:
 def check_frames(logits: Tensor, others: Tensor, what: str) -> None:
     """InputError where `others`, said to be `what`, are not of as many frames as the logits."""
     if len(others) != len(logits):
-        raise InputError(f"{len(logits)} frames of the student's logits, {len(others)} of {what}; give the same frames")
+        raise InputError(f"{len(logits)} frames of the network's logits, {len(others)} of {what}; give the same frames")
 
 
 def cache_sized_blocks(logits: Tensor) -> list[slice]:

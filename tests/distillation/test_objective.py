@@ -200,7 +200,7 @@ def test_frames_that_do_not_match_are_refused(part: str, config: dict[str, Any],
     live = LiveTeacher(HighwayDNN(4, 6, 2, 4), "digest")
     objective = DistillationObjective(DistillationConfig.model_validate(config),
                                       CachedTeacher("digest") if part == "targets" else live, student_dim=6)
-    with pytest.raises(InputError, match=f"8 frames of the student's logits, {others} of"):
+    with pytest.raises(InputError, match=f"8 frames of the network's logits, {others} of"):
         objective(torch.randn(8, 4), minibatch, torch.randn(frames["hidden"], 6))
 
 
