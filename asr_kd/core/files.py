@@ -183,12 +183,17 @@ def fsync_tree(folder: Path) -> None:
     """Flush every file below `folder`, and the folders, to disk."""
     for base, _, names in os.walk(folder):
         for name in names:
-            descriptor = os.open(os.path.join(base, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            fsync_file(Path(base, name))
         _fsync_folder(Path(base))
+
+
+def fsync_file(path: Path) -> None:
+    """Flush a file to disk, what was written to it through a memory map too; other threads go on meanwhile."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _make_parents(path: Path) -> None:

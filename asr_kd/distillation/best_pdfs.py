@@ -27,14 +27,24 @@ def best_pdfs(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
 
 @njit(nogil=True, cache=True)
 def _find_best(values: NDArray[np.float32], best: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
-    """best, ids (rows, k): the largest so far are kept in order, and most values are below the least of them."""
-    top_k = best.shape[1]
+    """best, ids (rows, k): begun as minus infinity and 0. A frame's k-th largest value is no less than the least of the
+    pdfs that were the frame before's best; few others reach that, and only these are sorted."""
+    num_pdfs, top_k = values.shape[1], best.shape[1]
+    candidates = np.empty(num_pdfs, np.int64)
     for row in range(values.shape[0]):
         of_row, kept, kept_ids = values[row], best[row], ids[row]
-        least = kept[top_k - 1]
-        for pdf_id in range(of_row.shape[0]):
+        bound = np.float32(-np.inf)
+        if row > 0 and best[row - 1, top_k - 1] > -np.inf:
+            bound = of_row[ids[row - 1, 0]]
+            for place in range(1, top_k):
+                bound = min(bound, of_row[ids[row - 1, place]])
+        num_candidates = 0
+        for pdf_id in range(num_pdfs):
+            candidates[num_candidates] = pdf_id
+            num_candidates += of_row[pdf_id] >= bound
+        for pdf_id in candidates[:num_candidates]:
             value = of_row[pdf_id]
-            if value > least:
+            if value > kept[top_k - 1]:
                 place = top_k - 1
                 while place > 0 and kept[place - 1] < value:
                     kept[place] = kept[place - 1]
@@ -42,4 +52,3 @@ def _find_best(values: NDArray[np.float32], best: NDArray[np.float32], ids: NDAr
                     place -= 1
                 kept[place] = value
                 kept_ids[place] = pdf_id
-                least = kept[top_k - 1]

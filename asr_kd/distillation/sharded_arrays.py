@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_kd.core.errors import InputError
+from asr_kd.core.files import fsync_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,15 @@ class ShardedArrays:
         return found
 
     def write(self, begin: int, values: list[NDArray[Any]]) -> None:
-        """Write rows from `begin` on, which lie in one shard."""
+        """Write rows from `begin` on, which lie in one shard; several threads may write rows of their own."""
         place, first = divmod(begin, self.shard_rows)
         for array, rows in zip(self._shards[place], values, strict=True):
             array[first:first + len(rows)] = rows
 
     def flush(self, row: int) -> None:
-        """Bring the shard of a row to disk."""
+        """Bring the shard of a row to disk; other threads go on meanwhile."""
         for array in self._shards[row // self.shard_rows]:
-            array.flush()
+            fsync_file(Path(str(array.filename)))
 
     def checksum(self, begin: int, end: int) -> int:
         """CRC-32 of the rows from begin to end, which lie in one shard, column by column."""

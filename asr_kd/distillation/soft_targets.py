@@ -11,7 +11,7 @@ the cache must hold for a projector is `hidden`. How a loss spreads the tail's m
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -202,35 +202,45 @@ def _build(folder: Path, teacher: nn.Module, store: FrameStore, key: SoftTargets
                  hidden_dim=None if hidden is None else hidden.shape[-1], shard=_SHARD, checksums=[], tail_mass=[])
     _take_choices(teacher)
 
-    def columns_of(rows: NDArray[np.int64]) -> list[NDArray[Any]]:
-        logits, hidden = _forward(teacher, spliced.gather(rows), precision, key.hidden)
-        return _columns_of(logits / key.temperature, min(key.top_k, num_pdfs), hidden)
-
     try:
         card = _resume(partial, begun, card)
         arrays = _arrays(partial, card, "r+" if card.checksums else "w+")
-        with _workers(teacher) as pool, ProgressBar(store.num_frames, "soft targets", "frames") as bar:
+
+        def write_chunk(rows: NDArray[np.int64]) -> float:
+            logits, hidden = _forward(teacher, spliced.gather(rows), precision, key.hidden)
+            values = _columns_of(logits / key.temperature, min(key.top_k, num_pdfs), hidden)
+            _check_finite(folder, values, store, rows)
+            arrays.write(int(rows[0]), values)
+            return float(np.exp(values[2], dtype=np.float64).sum())
+
+        with (_workers(teacher) as pool, ThreadPoolExecutor(1) as disk,
+              ProgressBar(store.num_frames, "soft targets", "frames") as bar):
             bar.update(min(len(card.checksums) * _BLOCK, store.num_frames))
+            kept: Future[_Card] | None = None
             for begin in range(len(card.checksums) * _BLOCK, store.num_frames, _BLOCK):
-                end, tail_mass = min(begin + _BLOCK, store.num_frames), 0.0
-                chunks = [np.arange(first, min(first + _CHUNK, end)) for first in range(begin, end, _CHUNK)]
-                for rows, values in zip(chunks, pool.map(columns_of, chunks), strict=True):
-                    _check_finite(folder, values, store, rows)
-                    arrays.write(int(rows[0]), values)
-                    tail_mass += float(np.exp(values[2], dtype=np.float64).sum())
-                arrays.flush(begin)
-                card = card.model_copy(update={"checksums": [*card.checksums, arrays.checksum(begin, end)],
-                                               "tail_mass": [*card.tail_mass, tail_mass],
-                                               "choices": [*card.choices, *_take_choices(teacher)]})
-                write_json(partial / _CARD, card.model_dump())
+                end = min(begin + _BLOCK, store.num_frames)
+                tail_mass = sum(pool.map(write_chunk, [np.arange(first, min(first + _CHUNK, end))
+                                                       for first in range(begin, end, _CHUNK)]))
+                card = kept.result() if kept else card
+                kept = disk.submit(_keep, partial, arrays, card, begin, end, tail_mass, _take_choices(teacher))
                 bar.update(end - begin)
-        del arrays
+            card = kept.result() if kept else card
         fsync_tree(partial)
         partial.replace(folder)
     except OSError as error:
         raise WorkError(f"{folder}: soft targets cannot be written ({error}); make room and run again, it goes on "
                         "where it stopped") from error
-    return SoftTargets.open(folder, **key.model_dump())
+    return SoftTargets(folder, card)
+
+
+def _keep(partial: Path, arrays: ShardedArrays, card: _Card, begin: int, end: int, tail_mass: float,
+          choices: list[list[int]]) -> _Card:
+    """Bring a block of frames to disk, then the card that vouches for it."""
+    arrays.flush(begin)
+    card = card.model_copy(update={"checksums": [*card.checksums, arrays.checksum(begin, end)],
+                                   "tail_mass": [*card.tail_mass, tail_mass], "choices": [*card.choices, *choices]})
+    write_json(partial / _CARD, card.model_dump())
+    return card
 
 
 def _workers(teacher: nn.Module) -> ThreadPoolExecutor:
@@ -270,8 +280,9 @@ def _made_before(folder: Path, key: SoftTargetsKey, precision: str) -> SoftTarge
 def _check_finite(folder: Path, values: Sequence[NDArray[Any]], store: FrameStore, rows: NDArray[np.int64]) -> None:
     damaged = np.zeros(len(rows), bool)
     for name, column in zip(_GATHERED, values, strict=False):
-        if name != "soft_log_tail":  # minus infinity where all pdfs are kept
-            damaged |= ~np.isfinite(column.reshape(len(rows), -1)).all(-1)
+        if name not in ("soft_pdf_ids", "soft_log_tail"):  # minus infinity where all pdfs are kept
+            largest = torch.from_numpy(column.reshape(len(rows), -1)).abs().amax(-1)
+            damaged |= ~largest.isfinite().numpy()
     if damaged.any():
         first = int(rows[damaged.argmax()])
         utterance_id = store.ids[int(np.searchsorted(store.offsets, first, side="right")) - 1]
@@ -287,9 +298,10 @@ def _take_choices(teacher: nn.Module) -> list[list[int]]:
 
 
 def _columns_of(logits: Tensor, top_k: int, hidden: Tensor | None) -> list[NDArray[Any]]:
-    columns = [*_sparse_with_norm(logits, top_k), *([] if hidden is None else [hidden])]
+    columns = [*_sparse_with_norm(logits, top_k), *([] if hidden is None else [hidden.half()])]
     with np.errstate(over="ignore"):  # what is too large for 16 bits is refused
-        return [values.cpu().numpy().astype(dtype) for values, dtype in zip(columns, _DTYPES, strict=False)]
+        return [values.cpu().numpy().astype(dtype, copy=False)
+                for values, dtype in zip(columns, _DTYPES, strict=False)]
 
 
 def _forward(teacher: nn.Module, inputs: Tensor, precision: str, with_hidden: bool) -> tuple[Tensor, Tensor | None]:
@@ -299,7 +311,7 @@ def _forward(teacher: nn.Module, inputs: Tensor, precision: str, with_hidden: bo
         if not with_hidden:
             return teacher(inputs.to(device)).float(), None
         hidden = teacher.hidden(inputs.to(device))  # type: ignore[operator]
-        return teacher.output_layer(hidden).float(), hidden.float()  # type: ignore[operator]
+        return teacher.output_layer(hidden).float(), hidden  # type: ignore[operator]
 
 
 def _begun(partial: Path, key: SoftTargetsKey) -> _Card | None:
