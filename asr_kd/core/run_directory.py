@@ -147,7 +147,7 @@ class RunDirectory:
             return StageState(False, "settings, code or outside files changed", record)
         for name, input_stage in stage.inputs.items():
             if record["inputs"].get(name) != self.build(input_stage):
-                return StageState(False, f"its input {input_stage.folder} was rebuilt", record)
+                return StageState(False, f"its input {input_stage.folder} was rebuilt or is gone", record)
         change = _first_change(folder, record)
         return StageState(change is None, change or "", record)
 

@@ -15,6 +15,7 @@ from asr_kd.distillation.projector import Projector
 from asr_kd.distillation.teachers import Taught, Teacher
 from asr_kd.training.cross_entropy import check_frames, cross_entropy
 from asr_kd.training.data import Minibatch
+from asr_kd.training.distributed import num_processes
 from asr_kd.training.objective import Objective
 
 
@@ -52,7 +53,8 @@ class DistillationObjective(Objective):
                         if schedule.schedule == "dynamic" and schedule.strength else None)
         self.reads_hidden = self.projector is not None
         self.reads_pdf_ids = config.cross_entropy_weight > 0
-        self.collective = self.takes_gradients = self.dynamic is not None
+        self.takes_gradients = self.dynamic is not None
+        self.collective = self.dynamic is not None or self.projector is not None
         self._progress = 0.0
         self._sums: dict[str, Tensor | float] = {}  # tensors stay where they are: reading one waits for a GPU
         self._frames = 0
@@ -76,7 +78,7 @@ class DistillationObjective(Objective):
             weight = self._weight(task, divergence, len(logits))
             terms.append(weight * divergence)
             measured |= {"distillation": divergence.detach(), "distillation_weight": weight}
-        if self.projector is not None and len(logits) > 1:
+        if self.projector is not None and (len(logits) > 1 or (self.training and num_processes() > 1)):
             if hidden is None:
                 raise InputError("a projector wants the student's last hidden layer: give the objective hidden, "
                                  "student.hidden(inputs), beside the logits")

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr_kd.distillation.config import ProjectorConfig
+from asr_kd.training.batch_statistics import frame_mean, normalise_frames, sum_of_parts
 
 _DIFFERENCE_EPS, _CORRELATION_EPS, _LOG_EPS = 1e-4, 1e-8, 1e-5
 
@@ -35,20 +36,22 @@ class Projector(nn.Module):
                                         nn.Linear(teacher_dim, teacher_dim))
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """student (frames, student_dim), teacher (frames, teacher_dim) -> scalar; at least two frames."""
-        config = self.config
+        """student (frames, student_dim), teacher (frames, teacher_dim) -> scalar; at least two frames, of all processes
+        that train together."""
+        config, alone = self.config, not self.training
         projected, followed = self.layers(student.float()), teacher.detach().float()
         if config.distance == "correlation":
-            projected, followed = (F.batch_norm(side, None, None, training=True, eps=_CORRELATION_EPS)
-                                   for side in (projected, followed))
-            delta = (projected * followed).mean(0) - 1
+            projected, followed = (normalise_frames(side, _CORRELATION_EPS, alone) for side in (projected, followed))
+            delta = frame_mean(projected * followed, alone) - 1
+            total = (delta.abs() ** config.exponent).sum()
         else:
             delta = self._normalised(projected) - self._normalised(followed)
-        return (delta.abs() ** config.exponent).sum().add(_LOG_EPS).log()
+            total = sum_of_parts((delta.abs() ** config.exponent).sum(), alone)
+        return total.add(_LOG_EPS).log()
 
     def _normalised(self, side: Tensor) -> Tensor:
         if self.config.normalisation == "batch_norm":
-            return F.batch_norm(side, None, None, training=True, eps=_DIFFERENCE_EPS)
+            return normalise_frames(side, _DIFFERENCE_EPS, alone=not self.training)
         return F.normalize(side, dim=-1) if self.config.normalisation == "l2" else side
 
     @torch.no_grad()

@@ -63,10 +63,3 @@ def told_by_first(find: Callable[[], Found]) -> Found:
     found = [find() if rank() == 0 else None]
     distributed.broadcast_object_list(found)
     return found[0]  # type: ignore[return-value]
-
-
-def share_buffers(model: nn.Module) -> None:
-    """Statistics of batch normalisation, which every process has of its own part: those of the first in all."""
-    if num_processes() > 1:
-        for buffer in model.buffers():
-            distributed.broadcast(buffer, 0)

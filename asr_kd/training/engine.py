@@ -17,6 +17,7 @@ from asr_kd.core.files import hash_bytes, hash_json
 from asr_kd.core.log import get_logger
 from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.progress import ProgressBar
+from asr_kd.training.batch_statistics import normalises_batches, shared_batch_norm
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.cross_validation import CrossValidation, cross_validate, fault_of
@@ -27,7 +28,6 @@ from asr_kd.training.distributed import (
     num_processes,
     own_part,
     rank,
-    share_buffers,
     told_by_first,
     wait_for_all,
 )
@@ -78,9 +78,8 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
 
     Where a process group is initialised (`torchrun`), every process calls this with the same arguments and takes its
     part of each minibatch, on the GPU of its LOCAL_RANK where there are any; the first one writes, what its objective
-    measured is of its own part. The result is that of one process, but for the order of sums, for what is drawn at
-    random (dropout, noise), and for what is normalised over a minibatch (batch normalisation, the distance of a
-    projector), which is of a part.
+    measured is of its own part. The result is that of one process, but for the order of sums and for what is drawn at
+    random (dropout, noise).
     """
     threads_before = torch.get_num_threads()
     with torch.random.fork_rng(), freed_memory_kept():
@@ -124,7 +123,8 @@ class _Run:
             raise InputError(f"{description}: cross-entropy wants the pdf-id of every frame, and some to train on have "
                              "none; leave them out, or learn from soft targets alone")
         first_epoch = data.batches(config.batch_size, seed, 0)
-        if objective.collective and min(map(len, first_epoch)) < num_processes():
+        collective = objective.collective or (normalises_batches(model) and not config.evaluation_mode)
+        if collective and min(map(len, first_epoch)) < num_processes():
             raise InputError(f"{description}: {num_processes()} processes cannot share a minibatch of "
                              f"{min(map(len, first_epoch))}; set batch_size higher")
         self.steps_per_epoch = len(first_epoch)
@@ -172,9 +172,10 @@ class _Run:
             bar.update(state.epoch * self.steps_per_epoch + state.step)
             if config.judge_start and not state.records:
                 self._judge_start()
-            while not state.finished:
-                self._train_epoch(bar)
-                self._end_epoch()
+            with shared_batch_norm(self.model):
+                while not state.finished:
+                    self._train_epoch(bar)
+                    self._end_epoch()
         self.model.load_state_dict(self.best)
         self.model.eval()
         best = next(record for record in state.records
@@ -289,7 +290,6 @@ class _Run:
         rate = self.schedule.learning_rate(state.global_step - 1)
         self._read_measures()
         measures = {f"train_{name}": total / state.epoch_frames for name, total in state.measures.items()}
-        share_buffers(self.model)
         cv = self._cross_validate()
         if not math.isfinite(cv.loss):
             raise WorkError(f"{self.description}: the CV loss became {cv.loss} in epoch {state.epoch + 1} (learning "

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from asr_kd.distillation.config import DistillationConfig, WeightScheduleConfig
+from asr_kd.distillation.config import DistillationConfig, ProjectorConfig, WeightScheduleConfig
 from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
 from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
@@ -36,14 +36,16 @@ def cached(folder: Path, store: FrameStore) -> SoftTargets:
     return build_soft_targets(folder, make_teacher(), store, key, "float32")
 
 
-def objective_of(taught: str, model: HighwayDNN, targets: SoftTargets | None) -> Objective:
-    """Cross-entropy, distillation, from a cache too, or distillation with a weight that follows the gradients."""
+def objective_of(taught: str, model: HighwayDNN | DNN, targets: SoftTargets | None) -> Objective:
+    """Cross-entropy, distillation, from a cache too, with a weight that follows the gradients or with a projector."""
     if taught == "cross_entropy":
         return CrossEntropy()
     teacher = LiveTeacher(make_teacher(), "teacher") if targets is None else CachedTeacher.of(targets)
     schedule = WeightScheduleConfig(schedule="dynamic", every=3) if taught == "dynamic" else WeightScheduleConfig()
-    config = DistillationConfig(cross_entropy_weight=0.5, weight_schedule=schedule)
-    return DistillationObjective(config, teacher, parameters=list(model.output_layer.parameters()))
+    projector = ProjectorConfig(weight=0.5 if taught in ("difference", "correlation") else 0.0,
+                                distance="correlation" if taught == "correlation" else "difference")
+    config = DistillationConfig(cross_entropy_weight=0.5, weight_schedule=schedule, projector=projector)
+    return DistillationObjective(config, teacher, student_dim=16, parameters=list(model.output_layer.parameters()))
 
 
 def main(store_folder: Path, work: Path, optimiser: str, gradient: str, taught: str) -> None:
@@ -54,7 +56,8 @@ def main(store_folder: Path, work: Path, optimiser: str, gradient: str, taught: 
     targets = cached(store_folder / "soft_targets", store) if taught == "cached" else None
     data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=2, targets=targets)
     torch.manual_seed(0)
-    model = HighwayDNN(3 * DIM, 16, 3, PDFS)
+    model = (DNN(3 * DIM, 16, 2, PDFS, batch_norm=True) if taught == "correlation"
+             else HighwayDNN(3 * DIM, 16, 3, PDFS))
     config = TrainingConfig(
         epochs=3, batch_size=65, precision="float32", threads=1, tensorboard=False, held_out_speakers=2,
         optimiser=optimiser, gradient=gradient,  # type: ignore[arg-type]

@@ -30,7 +30,8 @@ def losses(arguments: list[str], store: Path, work: Path, *settings: str) -> lis
 
 @pytest.mark.parametrize("settings", [
     ("adam", "mean", "cross_entropy"), ("sgd", "sum", "cross_entropy"), ("adam", "mean", "distillation"),
-    ("adam", "mean", "dynamic"), ("adam", "mean", "cached")], ids=str)
+    ("adam", "mean", "dynamic"), ("adam", "mean", "cached"), ("adam", "mean", "difference"),
+    ("sgd", "mean", "correlation")], ids=str)
 def test_two_processes_end_where_one_ends_and_have_the_same_weights(tmp_path: Path, settings: tuple[str, ...]) -> None:
     alone = losses(["-m", SCRIPT], tmp_path, tmp_path / "alone", *settings)
     together = losses(TOGETHER, tmp_path, tmp_path / "together", *settings)
