@@ -108,6 +108,8 @@ def make_cases(folder: Path, store: FrameStore) -> list[Case]:
         distilled(", dynamic", cross_entropy_weight=0.5, weight_schedule={"schedule": "dynamic", "every": 10}),
         Case("teacher DNN 4x768, 3,980 pdfs, CE", DNN(600, 768, 4, 3980), cross_entropy, data(3980), 1024,
              6_700, 1.5, 0.75),
+        Case("teacher DNN 4x768, 3,980 pdfs, minibatches twice as large, CE", DNN(600, 768, 4, 3980), cross_entropy,
+             data(3980), 2048, share=0.75),
         Case("teacher DNN 6x2048, 3,980 pdfs, CE", DNN(600, 2048, 6, 3980), cross_entropy, data(3980), 1024,
              share=0.75),
         Case("teacher DNN 4x1024, 912 pdfs, batch norm, dropout, CE",
