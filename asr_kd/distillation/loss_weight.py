@@ -93,8 +93,8 @@ class DynamicWeight(nn.Module):
 
     def _look(self, task: Tensor, distillation: Tensor, frames: int) -> None:
         gradients = [torch.cat([part.flatten().double() for part in torch.autograd.grad(
-            loss, self._parameters_looked_at, retain_graph=True)]) for loss in (task, distillation)]
-        counted = torch.cat([frames * torch.stack(gradients).flatten(), gradients[0].new_tensor([frames])])
+            frames * loss, self._parameters_looked_at, retain_graph=True)]) for loss in (task, distillation)]
+        counted = torch.cat([*gradients, gradients[0].new_tensor([frames])])
         add_up(counted)
         task_gradient, kd_gradient = (counted[:-1] / counted[-1]).view(2, -1)
         norms = task_gradient.norm(), kd_gradient.norm()

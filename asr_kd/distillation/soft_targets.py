@@ -245,9 +245,9 @@ def _keep(partial: Path, arrays: ShardedArrays, card: _Card, begin: int, end: in
 
 def _workers(teacher: nn.Module) -> ThreadPoolExecutor:
     """On a CPU a thread for each core that PyTorch may use, each of which does all of its own chunks alone: what comes
-    out does not depend on their number, and much of the work is not PyTorch's."""
+    out does not depend on their number, and much of the work is not PyTorch's. For a GPU two: one writes meanwhile."""
     if next(teacher.parameters()).device.type != "cpu":
-        return ThreadPoolExecutor(1)
+        return ThreadPoolExecutor(2)
     return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
 
 

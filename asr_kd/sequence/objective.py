@@ -37,11 +37,12 @@ class SequenceObjective(Objective):
         """logits (frames, pdfs) of an UtteranceBatch -> the mean loss of a frame, a scalar; NaN where a logit is not
         finite, since no path of the lattices has a score then."""
         assert isinstance(minibatch, UtteranceBatch)
-        if not bool(torch.isfinite(logits).all()):
-            return logits.float().sum() * math.nan
         log_priors = self.log_priors
         assert isinstance(log_priors, Tensor)
-        criterion = self._criterion(logits.float() - log_priors, minibatch).sum() / len(logits)
+        if bool(torch.isfinite(logits).all()):
+            criterion = self._criterion(logits.float() - log_priors, minibatch).sum() / len(logits)
+        else:
+            criterion = logits.float().sum() * math.nan
         loss = -criterion.float() / self.config.acoustic_scale
         measured: dict[str, Tensor] = {self.config.criterion: criterion}
         if self.config.smoothing:

@@ -17,7 +17,7 @@ from asr_kd.core.files import hash_bytes, hash_json
 from asr_kd.core.log import get_logger
 from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.progress import ProgressBar
-from asr_kd.training.batch_statistics import normalises_batches, shared_batch_norm
+from asr_kd.training.batch_statistics import batch_norm_layers, shared_batch_norm
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.cross_validation import CrossValidation, cross_validate, fault_of
@@ -123,10 +123,10 @@ class _Run:
             raise InputError(f"{description}: cross-entropy wants the pdf-id of every frame, and some to train on have "
                              "none; leave them out, or learn from soft targets alone")
         first_epoch = data.batches(config.batch_size, seed, 0)
-        collective = objective.collective or (normalises_batches(model) and not config.evaluation_mode)
+        collective = objective.collective or (bool(batch_norm_layers(model)) and not config.evaluation_mode)
         if collective and min(map(len, first_epoch)) < num_processes():
             raise InputError(f"{description}: {num_processes()} processes cannot share a minibatch of "
-                             f"{min(map(len, first_epoch))}; set batch_size higher")
+                             f"{min(map(len, first_epoch))}; set another batch_size, or start fewer")
         self.steps_per_epoch = len(first_epoch)
         self.schedule: Schedule = make_schedule(config, self.steps_per_epoch)
         self.optimiser = _optimiser(nn.ModuleList([model, objective]), config)

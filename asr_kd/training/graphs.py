@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from asr_kd.core.log import get_logger
+from asr_kd.training.batch_statistics import batch_norm_layers
 from asr_kd.training.objective import NetworkOutputs, Objective, autocast
 
 logger = get_logger(__name__)
@@ -18,9 +19,8 @@ def graphed(model: nn.Module, objective: Objective, inputs: Tensor, precision: s
     normalisation, dropout), where the objective takes gradients of its own, which the next replay would write over,
     where the capture fails, or where the graphs' gradients are not those of the network.
     """
-    changes = any(isinstance(module, nn.modules.batchnorm._BatchNorm) or getattr(module, "probability", 0) > 0
-                  for module in model.modules())
-    if inputs.device.type != "cuda" or changes or objective.takes_gradients:
+    draws = any(getattr(module, "probability", 0) > 0 for module in model.modules())
+    if inputs.device.type != "cuda" or draws or batch_norm_layers(model) or objective.takes_gradients:
         return None
     outputs = NetworkOutputs(model, objective.reads_hidden).train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

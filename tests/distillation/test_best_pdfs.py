@@ -20,3 +20,18 @@ def test_what_is_not_in_order_in_memory_is_read_right() -> None:
     logits = torch.randn(9, 5).T
     values, pdf_ids = best_pdfs(logits, 2)
     assert torch.equal(values, logits.topk(2).values) and torch.equal(logits.gather(1, pdf_ids), values)
+
+
+def test_frames_that_are_not_finite_do_not_spoil_those_after_them() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(40, 30)
+    logits[3] = torch.nan
+    logits[7, ::2] = torch.nan
+    logits[11] = -torch.inf
+    logits[15, 5:] = -torch.inf
+    values, pdf_ids = best_pdfs(logits, 8)
+    expected = logits.sort(dim=-1, descending=True, stable=True)
+    finite = [row for row in range(40) if row not in (3, 7, 11, 15)]
+    assert torch.equal(values[finite], expected.values[finite, :8])
+    assert torch.equal(pdf_ids[finite], expected.indices[finite, :8])
+    assert not values[[3, 11, 15]].isfinite().all(-1).any()

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_lines
-from asr_kd.training import tuning
+from asr_kd.training import batch_statistics, tuning
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import Minibatch
 from asr_kd.training.objective import CrossEntropy
@@ -59,3 +59,16 @@ def test_each_of_several_processes_has_its_share_of_cores_and_its_own_gpu(monkey
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(InputError, match="3 GPUs are asked for, PyTorch finds 2; .* or start fewer processes"):
         training_device("cuda")
+
+
+def test_layers_whose_statistics_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm2d(2))
+    with batch_statistics.shared_batch_norm(model):
+        assert [type(layer) for layer in model] == [torch.nn.BatchNorm1d, torch.nn.BatchNorm2d]  # one process
+    monkeypatch.setattr(batch_statistics, "num_processes", lambda: 2)
+    with (pytest.raises(InputError, match="2 processes cannot share the statistics of a BatchNorm2d"),
+          batch_statistics.shared_batch_norm(model)):
+        pass
+    with batch_statistics.shared_batch_norm(model[:1]):
+        assert type(model[0]) is not torch.nn.BatchNorm1d
+    assert type(model[0]) is torch.nn.BatchNorm1d
