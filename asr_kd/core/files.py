@@ -40,7 +40,7 @@ def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    _fsync_folder(path.parent)
+    fsync(path.parent)
 
 
 @contextlib.contextmanager
@@ -63,7 +63,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _fsync_folder(path.parent)
+    fsync(path.parent)
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
@@ -183,12 +183,12 @@ def fsync_tree(folder: Path) -> None:
     """Flush every file below `folder`, and the folders, to disk."""
     for base, _, names in os.walk(folder):
         for name in names:
-            fsync_file(Path(base, name))
-        _fsync_folder(Path(base))
+            fsync(Path(base, name))
+        fsync(Path(base))
 
 
-def fsync_file(path: Path) -> None:
-    """Flush a file to disk, what was written to it through a memory map too; other threads go on meanwhile."""
+def fsync(path: Path) -> None:
+    """Flush a file, what was written to it through a memory map too, or a folder; other threads go on meanwhile."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -201,14 +201,6 @@ def _make_parents(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{path.parent}: is no folder, so that {path.name} cannot be written there") from error
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _umask() -> int:

@@ -1,7 +1,7 @@
 """The k likeliest pdfs of every frame.
 
-Of k values among many `torch.topk` takes twice as long on a CPU, a third of the time of a small teacher's forward pass;
-and which of equal ones it takes is left open.
+Of k values among many `torch.topk` takes twice as long or more on a CPU, a third of the time of a small teacher's
+forward pass; and which of equal ones it takes is left open.
 """
 
 import numpy as np

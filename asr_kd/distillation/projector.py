@@ -42,12 +42,10 @@ class Projector(nn.Module):
         projected, followed = self.layers(student.float()), teacher.detach().float()
         if config.distance == "correlation":
             projected, followed = (normalise_frames(side, _CORRELATION_EPS, alone) for side in (projected, followed))
-            delta = frame_mean(projected * followed, alone) - 1
-            total = (delta.abs() ** config.exponent).sum()
+            delta, is_whole = frame_mean(projected * followed, alone) - 1, True
         else:
-            delta = self._normalised(projected) - self._normalised(followed)
-            total = sum_of_parts((delta.abs() ** config.exponent).sum(), alone)
-        return total.add(_LOG_EPS).log()
+            delta, is_whole = self._normalised(projected) - self._normalised(followed), alone
+        return sum_of_parts((delta.abs() ** config.exponent).sum(), is_whole).add(_LOG_EPS).log()
 
     def _normalised(self, side: Tensor) -> Tensor:
         if self.config.normalisation == "batch_norm":

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import fsync_file
+from asr_kd.core.files import fsync
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class ShardedArrays:
     def flush(self, row: int) -> None:
         """Bring the shard of a row to disk; other threads go on meanwhile."""
         for array in self._shards[row // self.shard_rows]:
-            fsync_file(Path(str(array.filename)))
+            fsync(Path(str(array.filename)))
 
     def checksum(self, begin: int, end: int) -> int:
         """CRC-32 of the rows from begin to end, which lie in one shard, column by column."""
