@@ -223,21 +223,20 @@ def _references_table(references: Sequence[ResultRow]) -> str:
 
 
 def _verdicts(judged: Mapping[str, ResultRow], known: Mapping[str, ResultRow] | None = None) -> str:
-    """A list by the sign of the difference to plain distillation and its p-value; known: where the plain students are,
-    if not among those judged."""
+    """Lists by the sign of the difference to plain distillation and its p-value, the best first; known: where the plain
+    students are, if not among those judged."""
     verdicts: list[tuple[str, Callable[[Comparison], bool]]] = [
         ("Fewer errors than plain distillation, p < 0.05", lambda c: c.p_value < _SIGNIFICANT and c.difference < 0),
         ("No difference shown", lambda c: c.p_value >= _SIGNIFICANT),
         ("More errors, p < 0.05", lambda c: c.p_value < _SIGNIFICANT and c.difference > 0)]
+    compared = [(row, against) for row in judged.values() if (against := _against_plain(row)) is not None]
     lines = []
     for title, fits in verdicts:
-        names = []
-        for row in judged.values():
-            against = _against_plain(row)
-            if against is not None and fits(against):
-                plain = (known or judged).get(_plain_of(row) or "")
-                minutes, before = row.mean("train_minutes"), None if plain is None else plain.mean("train_minutes")
-                cost = f", {minutes / before:.1f} times the training time" if minutes and before else ""
-                names.append(f"`{row.id}` ({number(against.difference, 2, sign=True)}{cost})")
-        lines.append(f"- {title}: {', '.join(names) or 'none'}.")
+        found = sorted((pair for pair in compared if fits(pair[1])), key=lambda pair: pair[1].difference)
+        lines.append(f"- {title}:{'' if found else ' none.'}")
+        for row, against in found:
+            plain = (known or judged).get(_plain_of(row) or "")
+            minutes, before = row.mean("train_minutes"), None if plain is None else plain.mean("train_minutes")
+            cost = f", {minutes / before:.1f} times the training time" if minutes and before else ""
+            lines.append(f"  - `{row.id}`: {number(against.difference, 2, sign=True)}{cost}")
     return "\n".join(lines)
