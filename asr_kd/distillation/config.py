@@ -8,6 +8,7 @@ from pydantic import Field
 from asr_kd.core.config import Config
 
 LEAST_SIGMA = 0.01
+LARGEST_WEIGHT = 1e6  # of any term of the loss
 LEAST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.1, 100.0  # beyond them float32 has no digits left for posteriors, or for T²
 
 Temperature = Annotated[float, Field(ge=LEAST_TEMPERATURE, le=HIGHEST_TEMPERATURE)]
@@ -21,9 +22,12 @@ def check_temperature(temperature: float) -> float:
 
 
 class NoiseConfig(Config):
-    """Noise on the teacher's logits (Sau & Balasubramanian, arXiv 1610.09650, eq. 2): z' = (1 + ξ) z, ξ ~ N(0, σ²)."""
+    """Noise on the teacher's logits (Sau & Balasubramanian, arXiv 1610.09650, eq. 2): z' = (1 + ξ) z, ξ ~ N(0, σ²).
 
-    sigma: float = Field(0.0, ge=0, description="σ; random: the largest; annealed: the first")
+    From a cache it is on the pdfs that are kept: for a strong σ make one of all pdfs (soft-targets: top_k).
+    """
+
+    sigma: float = Field(0.0, ge=0, le=10, description="σ; random: the largest; annealed: the first")
     share: float = Field(0.5, ge=0, le=1, description="α, the share of frames whose teacher is perturbed")
     schedule: Literal["fixed", "random", "annealed"] = Field(
         "fixed", description="random: σ uniform from 0.01 to sigma in each step (section 5.4); annealed: linearly down "
@@ -43,13 +47,13 @@ class NoiseConfig(Config):
 class ProjectorConfig(Config):
     """The student's last hidden layer, projected, follows the teacher's (Miles & Mikolajczyk, arXiv 2303.11098)."""
 
-    weight: float = Field(0.0, ge=0, description="of the distance in the loss")
+    weight: float = Field(0.0, ge=0, le=LARGEST_WEIGHT, description="of the distance in the loss")
     projector: Literal["linear", "mlp", "none"] = "linear"
     normalisation: Literal["batch_norm", "l2", "none"] = Field("batch_norm", description="of both sides, not affine")
     distance: Literal["difference", "correlation"] = Field(
         "difference", description="log Σ |Δ|^α over the differences (the paper's ImageNet code), or over how far the "
         "correlation of each dimension with the teacher's is from 1 (its DeiT code)")
-    exponent: float = Field(4.0, ge=1, description="α")
+    exponent: float = Field(4.0, ge=1, le=16, description="α; float32 does not hold higher powers of large differences")
 
     @pydantic.model_validator(mode="after")
     def _correlation_is_of_normalised_values(self) -> "ProjectorConfig":
@@ -67,14 +71,15 @@ class WeightScheduleConfig(Config):
     """
 
     schedule: Literal["fixed", "linear", "cosine", "dynamic"] = "fixed"
-    last: float = Field(0.0, ge=0, description="linear, cosine: λ at the end; with 0 the task is all that is left")
+    last: float = Field(0.0, ge=0, le=LARGEST_WEIGHT, description="linear, cosine: λ at the end; with 0 the task is "
+                        "all that is left")
     strength: float = Field(1.0, ge=0, le=1, description="dynamic: 0 keeps distillation_weight, 1 takes the rule's λ")
     every: int = Field(10, gt=0, description="dynamic: minibatches between two looks at the gradients")
     parameters: list[str] = Field(["output"], min_length=1, description="dynamic: the group of the student whose "
                                   "gradients are looked at")
     smoothing: float = Field(0.9, ge=0, lt=1, description="dynamic: of norms and angle over the looks")
     lowest: float = Field(0.1, ge=0, description="dynamic: bounds of λ")
-    highest: float = Field(10.0, gt=0)
+    highest: float = Field(10.0, gt=0, le=LARGEST_WEIGHT)
 
     @pydantic.model_validator(mode="after")
     def _bounds_are_in_order(self) -> "WeightScheduleConfig":
@@ -95,8 +100,8 @@ class WeightScheduleConfig(Config):
 class DistillationConfig(Config):
     """`q · CE + λ · KD(T)` and its switches; the defaults are the best of arXiv 1608.00892, table 2."""
 
-    cross_entropy_weight: float = Field(0.0, ge=0, description="q")
-    distillation_weight: float = Field(1.0, ge=0, description="λ")
+    cross_entropy_weight: float = Field(0.0, ge=0, le=LARGEST_WEIGHT, description="q")
+    distillation_weight: float = Field(1.0, ge=0, le=LARGEST_WEIGHT, description="λ")
     temperature: Temperature = Field(1.0, description="T, of both networks")
     distance: Literal["kl", "logits"] = Field(
         "kl", description="logits: half the squared difference of logits (arXiv 1610.09650, eq. 1), T unused; of "

@@ -93,7 +93,8 @@ class DynamicWeight(nn.Module):
 
     def _look(self, task: Tensor, distillation: Tensor, frames: int) -> None:
         gradients = [torch.cat([part.flatten().double() for part in torch.autograd.grad(
-            frames * loss, self._parameters_looked_at, retain_graph=True)]) for loss in (task, distillation)]
+            frames * loss, self._parameters_looked_at, retain_graph=True, allow_unused=True, materialize_grads=True)])
+            for loss in (task, distillation)]
         counted = torch.cat([*gradients, gradients[0].new_tensor([frames])])
         add_up(counted)
         task_gradient, kd_gradient = (counted[:-1] / counted[-1]).view(2, -1)
@@ -104,8 +105,10 @@ class DynamicWeight(nn.Module):
         self.moments.mul_(kept).add_((1 - kept) * seen)
         self.looks += 1
         task_norm, distillation_norm, smoothed_cosine = self.moments.tolist()
-        rule = balanced_weight(task_norm, distillation_norm, smoothed_cosine, self.config.lowest, self.config.highest)
-        self.weight.fill_(self._first + self.config.strength * (rule - self._first))
+        config = self.config
+        rule = balanced_weight(task_norm, distillation_norm, smoothed_cosine, config.lowest, config.highest)
+        mixed = self._first + config.strength * (rule - self._first)
+        self.weight.fill_(min(max(mixed, config.lowest), config.highest))
 
 
 def balanced_weight(task_norm: float, distillation_norm: float, cosine: float, lowest: float, highest: float) -> float:

@@ -39,8 +39,9 @@ class NoisyTeacher:
     ) -> tuple[Tensor, Tensor]:
         """The same of the k best pdfs of a cache: log_probs (frames, k) and log_tail (frames,), normalised anew.
 
-        Logits are log_probs + log_norm. The other pdfs are one class there, whose mass before normalisation stays:
-        with k pdfs of many this leaves the noise of the least likely out.
+        Logits are log_probs + log_norm. The other pdfs are one class there, whose mass before normalisation stays, so
+        that only with all pdfs kept this is the noise of eq. 2; with fewer it is ours. The two are close while noise is
+        too weak to lift pdfs that are not kept among the likely ones.
         """
         logits = (log_probs + log_norm[:, None]) * self.factors(log_probs, progress)
         tail = log_tail + log_norm

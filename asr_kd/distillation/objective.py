@@ -51,6 +51,7 @@ class DistillationObjective(Objective):
         schedule = config.weight_schedule
         self.dynamic = (DynamicWeight(schedule, config.distillation_weight, parameters)
                         if schedule.schedule == "dynamic" and schedule.strength else None)
+        self.targets_digest = teacher.targets_digest
         self.reads_hidden = self.projector is not None
         self.reads_pdf_ids = config.cross_entropy_weight > 0
         self.takes_gradients = self.dynamic is not None
@@ -82,7 +83,9 @@ class DistillationObjective(Objective):
             if hidden is None:
                 raise InputError("a projector wants the student's last hidden layer: give the objective hidden, "
                                  "student.hidden(inputs), beside the logits")
-            assert taught.hidden is not None
+            if taught.hidden is None:
+                raise InputError("a projector wants soft_hidden, the teacher's last hidden layer, beside the soft "
+                                 "targets; cache it (soft-targets: hidden)")
             check_frames(logits, hidden, "its last hidden layer")
             check_frames(logits, taught.hidden, "the teacher's last hidden layer")
             distance = self.projector(hidden, taught.hidden)

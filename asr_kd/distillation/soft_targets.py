@@ -97,7 +97,8 @@ class SoftTargets:
         """A bound on what the cached divergence, T² KL, lacks of the true one, in nats a frame, from a student whose
         logits of the pdfs that are not kept differ by at most `spread` within a frame: lost mass · (T² log(pdfs not
         kept) + T spread). With 0 it is that of a student that has not learnt anything of these pdfs. What is lacking
-        is never negative; to it comes what 16 bits round off, at most 1/2048 of a log-probability."""
+        is never negative; to it comes what 16 bits round off, at most 1/2048 of a log-probability, and what a teacher
+        forwarded in bfloat16 says otherwise than in float32 (`precision`)."""
         temperature = self.key.temperature
         left_out = max(self.num_pdfs - self.top_k, 1)
         return self.lost_mass * (temperature ** 2 * math.log(left_out) + temperature * spread)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from asr_kd.core.errors import InputError
-from asr_kd.models.architecture import hidden_dim
+from asr_kd.models.architecture import hidden_dim, input_dim
 from asr_kd.training.data import Minibatch
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Taught:
 class Teacher(Protocol):
     """A source of `Taught`. What it has to tell of itself is None where nothing limits it: `hidden_dim` where it cannot
     give its last hidden layer, `num_pdfs` where its logits say it, `temperature` and `top_k` where it gives the logits
-    of all pdfs."""
+    of all pdfs, `targets_digest` where it does not speak through the data's targets."""
 
     @property
     def hidden_dim(self) -> int | None: ...
@@ -51,6 +51,9 @@ class Teacher(Protocol):
     @property
     def top_k(self) -> int | None: ...
 
+    @property
+    def targets_digest(self) -> str | None: ...
+
     def __call__(self, minibatch: Minibatch) -> Taught: ...
 
     def describe(self) -> dict[str, Any]:
@@ -62,13 +65,13 @@ class LiveTeacher:
     evaluation mode.
 
     Exact, and nothing to keep on disk; but a forward pass of a large teacher costs more than the student's whole step,
-    in every epoch, so prefer the cache. RuntimeError: inputs of another width than the network's.
+    in every epoch, so prefer the cache. InputError: inputs of another width than the network's.
     """
 
     def __init__(self, network: nn.Module, digest: str, precision: str = "float32") -> None:
         self.network = network.eval().requires_grad_(False)
         self.digest, self.precision = digest, precision
-        self.num_pdfs = self.temperature = self.top_k = None
+        self.num_pdfs = self.temperature = self.top_k = self.targets_digest = None
 
     @property
     def hidden_dim(self) -> int | None:
@@ -76,6 +79,10 @@ class LiveTeacher:
 
     @torch.no_grad()
     def __call__(self, minibatch: Minibatch) -> Taught:
+        heard, wanted = minibatch.inputs.shape[-1], input_dim(self.network)
+        if wanted not in (None, heard):
+            raise InputError(f"the teacher hears {wanted} values a frame, its student {heard}; one that is spliced "
+                             "otherwise, or hears other features, teaches from a cache")
         self.network.to(minibatch.inputs.device)
         with torch.autocast(minibatch.inputs.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             if self.hidden_dim is None:
@@ -94,7 +101,7 @@ class CachedTeacher:
     What is None is not known, and not checked. InputError: a minibatch of data without soft targets.
     """
 
-    soft_targets_digest: str
+    targets_digest: str | None
     hidden_dim: int | None = None
     num_pdfs: int | None = None
     temperature: float | None = None
@@ -114,7 +121,7 @@ class CachedTeacher:
                       hidden=targets.get("soft_hidden"))
 
     def describe(self) -> dict[str, Any]:
-        return {"soft_targets": self.soft_targets_digest}
+        return {"soft_targets": self.targets_digest}
 
 
 Combination = Literal["posteriors", "logits", "surest"]
@@ -142,8 +149,11 @@ class TeacherEnsemble(nn.Module):
         self._parts = [slice((self.left - left) * dim, (self.left + 1 + right) * dim) for left, right in splices]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        logits = torch.stack([teacher(inputs[:, part]).float()
-                              for teacher, part in zip(self.teachers, self._parts, strict=True)])
+        of_each = [teacher(inputs[:, part]).float() for teacher, part in zip(self.teachers, self._parts, strict=True)]
+        if len({logits.shape for logits in of_each}) > 1:
+            raise InputError(f"the teachers have {', '.join(str(logits.shape[-1]) for logits in of_each)} pdfs: they "
+                             "belong to different trees")
+        logits = torch.stack(of_each)
         if self.combination == "logits":
             return logits.mean(0)
         log_probs = logits.log_softmax(-1)

@@ -70,6 +70,12 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def input_dim(model: nn.Module) -> int | None:
+    """Values of a frame that a network of ours hears, else None."""
+    known = getattr(model, "hyperparameters", {})
+    return int(known["input_dim"]) if "input_dim" in known else None
+
+
 def hidden_dim(model: nn.Module) -> int | None:
     """Width of the last hidden layer of a network that can give it (`hidden`), else None."""
     known = getattr(model, "hyperparameters", {})

@@ -64,9 +64,11 @@ class UtteranceData:
         self.splice = left + 1 + right
         self.input_dim = store.dim * self.splice
         self.num_pdfs_needed = int(table.pdfs.max()) + 1
-        self.held_out_speakers = choose_held_out(store, held_out_speakers)
+        self.held_out_speakers = choose_held_out(
+            store, held_out_speakers, [name for name in store.ids if name in alignments] or store.ids)
         self._store, self._lattices, self._table, self._alignments = store, lattices, table, alignments
         self._criterion, self._targets, self._teacher_paths = criterion, targets, teacher_paths
+        self.targets_digest = targets.digest if targets else None
         stored = torch.float16 if store.dtype == "float16" else torch.float32
         self._spliced = SplicedFrames.of(store, left, right, dtype=stored)
         self._lengths, self._max_frames, self._max_arcs = np.diff(store.offsets), max_frames, max_arcs

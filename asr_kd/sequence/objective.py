@@ -25,6 +25,7 @@ class SequenceObjective(Objective):
     def __init__(self, config: CriterionConfig, log_priors: NDArray[np.float32], frame_objective: Objective) -> None:
         super().__init__()
         self.config, self.frame_objective = config, frame_objective
+        self.targets_digest = frame_objective.targets_digest if config.smoothing else None
         self.reads_hidden = bool(config.smoothing) and frame_objective.reads_hidden
         self.reads_pdf_ids = bool(config.smoothing) and frame_objective.reads_pdf_ids
         self.collective = bool(config.smoothing) and frame_objective.collective

@@ -46,7 +46,7 @@ def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objectiv
             count = len(logits)
             loss += of_batch.item() * count
             if fault is None and not math.isfinite(loss):
-                fault = fault_of(data, objective, batch, minibatch)
+                fault = describe_fault(damaged_utterances(data, objective, batch, minibatch), data.utterances(batch))
             cross_entropy += F.cross_entropy(logits, minibatch.pdf_ids, ignore_index=-1, reduction="sum").item()
             correct += int((logits.argmax(-1) == minibatch.pdf_ids).sum())
             labelled += int((minibatch.pdf_ids >= 0).sum())
@@ -55,15 +55,21 @@ def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objectiv
                            correct / labelled if labelled else None, objective.take_measures(), fault)
 
 
-def fault_of(data: TrainingExamples, objective: Objective, batch: NDArray[np.int64],
-             minibatch: Minibatch | None) -> str:
-    """Whose frames a loss that is not finite comes from, and what can be done."""
-    if minibatch is not None and len(minibatch.inputs) == len(batch):
-        damaged = objective.damaged(minibatch.to(minibatch.inputs.device))
-        if damaged.any():
-            damaged_ids = data.utterances(batch[damaged.cpu().numpy()])
-            return f"features or targets of {_some(damaged_ids)} are not finite; make them again"
-    return f"with frames of {_some(data.utterances(batch))}; lower learning_rate or set gradient_clip"
+def damaged_utterances(data: TrainingExamples, objective: Objective, batch: NDArray[np.int64],
+                       minibatch: Minibatch | None) -> list[str]:
+    """Ids of the utterances whose features or targets are to blame for a loss that is not finite; none where that
+    cannot be told. minibatch: what `batch` names, None where it is empty."""
+    if minibatch is None or len(minibatch.inputs) != len(batch):
+        return []
+    damaged = objective.damaged(minibatch.to(minibatch.inputs.device))
+    return data.utterances(batch[damaged.cpu().numpy()])
+
+
+def describe_fault(damaged: list[str], heard: list[str]) -> str:
+    """Whose frames a loss that is not finite comes from, and what can be done; heard: all utterances of the batch."""
+    if damaged:
+        return f"features or targets of {_some(damaged)} are not finite; make them again"
+    return f"with frames of {_some(heard)}; lower learning_rate or set gradient_clip"
 
 
 def _some(names: list[str], shown: int = 5) -> str:

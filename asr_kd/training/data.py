@@ -39,7 +39,8 @@ class TrainingExamples(Protocol):
     """What the training engine draws minibatches from: frames here, utterances in asr_kd/sequence.
 
     input_dim: spliced values a frame; splice: frames spliced; num_pdfs_needed: pdfs that a network must have;
-    has_unlabelled: whether some frames to train on have no pdf-id; digest: identifies the content.
+    has_unlabelled: whether some frames to train on have no pdf-id; digest: identifies the content; targets_digest: of
+    what there is beside pdf-ids, if anything.
     Batches are index arrays that only the examples themselves can read.
     """
 
@@ -57,6 +58,9 @@ class TrainingExamples(Protocol):
 
     @property
     def digest(self) -> str: ...
+
+    @property
+    def targets_digest(self) -> str | None: ...
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> Sequence[NDArray[np.int64]]:
         """The minibatches of one epoch, of at most `batch_size` frames; equally many in every epoch."""
@@ -100,11 +104,12 @@ class TrainingData:
     """Spliced frames with their pdf-ids, parted by speaker into training and held-out (CV) frames.
 
     pdf_ids (store.num_frames,): aligned with the store's rows, -1 where a frame has no alignment; such frames are
-    drawn only if `unlabelled`, for an objective that learns from targets alone, and never held out. The held-out
-    speakers are those named, or `held_out_speakers` many, chosen by the hash of their ids: the same in every run,
-    whatever the seed. Of perturbed speech no held-out speaker is in training at any speed, and CV hears the speech as
-    it was spoken, so that it is the same with and without. At utterance ends the edge frame is repeated.
-    Arrays that do not fit together, unknown speakers and empty parts raise InputError.
+    drawn only if `unlabelled`, for an objective that learns from targets alone, and never judged. The held-out
+    speakers are those named, or `held_out_speakers` many of those with alignments, chosen by the hash of their ids: the
+    same in every run, whatever the seed and whatever unlabelled speech there is. Of perturbed speech no held-out
+    speaker is in training at any speed, and CV hears the speech as it was spoken, so that it is the same with and
+    without. At utterance ends the edge frame is repeated. Arrays that do not fit together, unknown speakers and empty
+    parts raise InputError.
     """
 
     def __init__(self, store: FrameStore, pdf_ids: NDArray[np.integer[Any]], *, left: int = 7, right: int = 7,
@@ -118,10 +123,13 @@ class TrainingData:
                              "not of the same frames; make the soft targets again")
         self.splice = left + 1 + right
         self.input_dim = store.dim * self.splice
-        self.held_out_speakers = choose_held_out(store, held_out_speakers)
+        labelled = pdf_ids >= 0
+        self.held_out_speakers = choose_held_out(
+            store, held_out_speakers, [name for name in store.ids if labelled[slice(*store.bounds(name))].any()])
         self.num_pdfs_needed = int(pdf_ids.max(initial=-1)) + 1
         self._pdf_ids = pdf_ids
         self._targets = targets
+        self.targets_digest = targets.digest if targets else None
         # As stored: converting in the gathering thread would set its own pool of cores against the trainer's.
         stored = torch.float16 if store.dtype == "float16" else torch.float32
         self._spliced = SplicedFrames.of(store, left, right, dtype=stored)
@@ -131,7 +139,6 @@ class TrainingData:
             speaker, (begin, end) = store.speakers[utterance_id], store.bounds(utterance_id)
             held_out[begin:end] = speaker in chosen
             as_spoken[begin:end] = speaker == unperturbed(speaker)
-        labelled = pdf_ids >= 0
         self.train_frames: NDArray[np.int64] = np.flatnonzero((labelled | unlabelled) & ~held_out)
         self.cv_frames: NDArray[np.int64] = np.flatnonzero(labelled & held_out & as_spoken)
         for what, frames in (("training", self.train_frames), ("held-out", self.cv_frames)):
@@ -214,14 +221,14 @@ def frames_digest(store: FrameStore) -> str:
     return hash_json([store.digest, store.ids, store.offsets.tolist(), crc])
 
 
-def choose_held_out(store: FrameStore, wanted: int | list[str]) -> list[str]:
-    """The held-out speakers: those named, or so many, chosen by the hash of their ids; sorted. One that is chosen is
-    held out at all speeds."""
+def choose_held_out(store: FrameStore, wanted: int | list[str], labelled: Iterable[str]) -> list[str]:
+    """The held-out speakers: those named, or so many, chosen by the hash of their ids from those who said some of the
+    `labelled` utterances; sorted. One that is chosen is held out at all speeds."""
     speakers = sorted(set(store.speakers.values()))
-    people = {unperturbed(speaker) for speaker in speakers}
     if isinstance(wanted, int):
-        if wanted >= len(people):
-            raise InputError(f"held_out_speakers is {wanted}, but train has {len(people)} speakers")
+        people = {unperturbed(store.speakers[utterance_id]) for utterance_id in labelled}
+        if 0 < len(people) <= wanted:
+            raise InputError(f"held_out_speakers is {wanted}, but train has {len(people)} speakers with alignments")
         chosen = set(sorted(people, key=lambda s: hashlib.sha256(s.encode()).digest())[:wanted])
         return [speaker for speaker in speakers if unperturbed(speaker) in chosen]
     unknown = sorted(set(wanted) - set(speakers))

@@ -56,6 +56,15 @@ def add_up_gradients(parameters: Iterable[nn.Parameter]) -> None:
         parameter.grad = gradient.view_as(parameter)
 
 
+def joined(names: list[str]) -> list[str]:
+    """The names that any process has, in all of them, sorted."""
+    if num_processes() == 1:
+        return names
+    of_each: list[list[str]] = [[] for _ in range(num_processes())]
+    distributed.all_gather_object(of_each, names)
+    return sorted(set().union(*of_each))
+
+
 def told_by_first(find: Callable[[], Found]) -> Found:
     """What the first process finds, in all of them; the others wait."""
     if num_processes() == 1:

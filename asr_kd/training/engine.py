@@ -20,11 +20,12 @@ from asr_kd.core.progress import ProgressBar
 from asr_kd.training.batch_statistics import batch_norm_layers, shared_batch_norm
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.config import TrainingConfig
-from asr_kd.training.cross_validation import CrossValidation, cross_validate, fault_of
+from asr_kd.training.cross_validation import CrossValidation, cross_validate, damaged_utterances, describe_fault
 from asr_kd.training.data import Minibatch, TrainingExamples, prefetch
 from asr_kd.training.distributed import (
     add_up,
     add_up_gradients,
+    joined,
     num_processes,
     own_part,
     rank,
@@ -99,8 +100,8 @@ class _Step:
 
     number: int  # in its epoch, from 1
     rate: float
-    batch: NDArray[np.int64]
-    minibatch: Minibatch | None
+    batch: NDArray[np.int64]  # of all processes
+    minibatch: Minibatch | None  # this one's part
     loss: Tensor
     frames: int
 
@@ -119,6 +120,9 @@ class _Run:
         model.to(self.device)
         objective.to(self.device)
         data.hold_on(self.device)
+        if objective.targets_digest not in (None, data.targets_digest):
+            raise InputError(f"{description}: the objective learns from soft targets {objective.targets_digest[:12]}, "
+                             f"the data have {(data.targets_digest or 'none')[:12]}; give both the same")
         if objective.reads_pdf_ids and data.has_unlabelled:
             raise InputError(f"{description}: cross-entropy wants the pdf-id of every frame, and some to train on have "
                              "none; leave them out, or learn from soft targets alone")
@@ -244,10 +248,11 @@ class _Run:
         for step in self._unread:
             self._last_loss = step.loss.item()
             if not math.isfinite(self._last_loss):
+                damaged = joined(damaged_utterances(self.data, self.objective, own_part(step.batch), step.minibatch))
                 raise WorkError(f"{self.description}: the loss became {self._last_loss} in epoch "
                                 f"{self.state.epoch + 1}, step {step.number} of {self.steps_per_epoch} (learning rate "
-                                f"{step.rate:g}): {fault_of(self.data, self.objective, step.batch, step.minibatch)}, "
-                                f"and remove {self.folder}")
+                                f"{step.rate:g}): {describe_fault(damaged, self.data.utterances(step.batch))}, and "
+                                f"remove {self.folder}")
             self.state.loss_sum += self._last_loss * step.frames
         self._unread = []
 

@@ -23,6 +23,9 @@ class Objective(nn.Module):
     reads_pdf_ids = False
     """Whether every frame must have its pdf-id."""
 
+    targets_digest: str | None = None
+    """Of the targets beside pdf-ids that it learns from, which the data must have; None where it is not known."""
+
     collective = False
     """Whether it asks the other processes that train with this one: each must have a part of every minibatch then."""
 

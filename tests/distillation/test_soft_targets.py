@@ -185,7 +185,8 @@ def test_training_from_a_cache_that_leaves_pdfs_out_follows_the_teacher_within_i
     truth = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1)
     on_the_fly, losses = DistillationObjective(DistillationConfig(), LiveTeacher(teacher, "t")), []
     for name, taught, source in (("live", on_the_fly, None),
-                                 ("cached", DistillationObjective(DistillationConfig(), CachedTeacher("c")), targets)):
+                                 ("cached", DistillationObjective(DistillationConfig(), CachedTeacher.of(targets)),
+                                  targets)):
         data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=source)
         torch.manual_seed(0)
         student = HighwayDNN(3 * DIM, 12, 3, PDFS)
@@ -406,6 +407,43 @@ def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path: Path, monkeypat
     whole = build_soft_targets(tmp_path / "whole", teacher, store, key, precision="float32")
     assert resumed.digest == whole.digest
     assert not (tmp_path / "soft.partial").exists()
+
+
+def test_a_build_of_several_shards_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soft_targets, "_BLOCK", 100)
+    monkeypatch.setattr(soft_targets, "_SHARD", 3)
+    store, _ = write_corpus(tmp_path / "store")
+    key = make_key(store, hidden=True)
+    whole = build_soft_targets(tmp_path / "whole", make_teacher(), store, key, precision="float32")
+    for stopped_after in (1, 3, 4, 7):
+        kept = 0
+        keep = soft_targets._keep
+
+        def stop(*arguments: Any, last: int = stopped_after) -> Any:
+            nonlocal kept
+            if kept == last:
+                raise KeyboardInterrupt
+            kept += 1
+            return keep(*arguments)  # noqa: B023
+
+        folder = tmp_path / f"stopped-{stopped_after}"
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(soft_targets, "_keep", stop)
+            build_soft_targets(folder, make_teacher(), store, key, precision="float32")
+        assert not folder.exists()
+        assert build_soft_targets(folder, make_teacher(), store, key, precision="float32").digest == whole.digest
+
+
+def test_soft_targets_other_than_the_datas_are_refused(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    of_one, of_other = (build_soft_targets(tmp_path / str(top_k), make_teacher(), store, make_key(store, top_k=top_k))
+                        for top_k in (2, 3))
+    objective = DistillationObjective(DistillationConfig(), CachedTeacher.of(of_one))
+    settings = TrainingConfig(epochs=1, batch_size=64, precision="float32", threads=1, tensorboard=False)
+    for targets, found in ((of_other, of_other.digest[:12]), (None, "none")):
+        data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=1, targets=targets)
+        with pytest.raises(InputError, match=f"learns from soft targets {of_one.digest[:12]}, the data have {found}"):
+            train(HighwayDNN(3 * DIM, 12, 3, PDFS), data, objective, settings, tmp_path / "work")
 
 
 def test_a_build_killed_by_sigkill_leaves_no_cache_and_is_taken_up_again(tmp_path: Path,

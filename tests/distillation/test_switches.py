@@ -1,6 +1,7 @@
 """The switches of distillation: each against its equation, each off without a trace."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from asr_kd.distillation.noisy_teacher import NoisyTeacher
 from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.projector import Projector
 from asr_kd.distillation.soft_targets import sparse_posteriors
-from asr_kd.distillation.teachers import LiveTeacher
+from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
 from asr_kd.training.config import TrainingConfig
@@ -84,6 +85,25 @@ def test_a_switch_of_strength_zero_is_plain_distillation_bit_for_bit(
     switched, _ = run(data, tmp_path / "switched", **config)
     for one, other in zip(plain.parameters(), switched.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("config", OFF, ids=str)
+def test_a_switch_of_strength_zero_is_plain_distillation_from_a_cache_too(config: dict[str, Any]) -> None:
+    minibatch = a_minibatch()
+    pdf_ids, log_probs, log_tail = sparse_posteriors(torch.randn(16, PDFS), 3)
+    targets = {"soft_pdf_ids": pdf_ids, "soft_log_probs": log_probs, "soft_log_tail": log_tail,
+               "soft_log_norm": torch.randn(16), "soft_hidden": torch.randn(16, TEACHER_HIDDEN)}
+    gradients = []
+    for switches in ({}, config):
+        network = student()
+        objective = DistillationObjective(
+            DistillationConfig(cross_entropy_weight=0.5, **switches), CachedTeacher(None, hidden_dim=TEACHER_HIDDEN),
+            student_dim=HIDDEN, parameters=list(network.output_layer.parameters()))
+        objective.set_progress(0.5)
+        hidden = network.hidden(minibatch.inputs)
+        objective(network.output_layer(hidden), replace(minibatch, targets=targets), hidden).backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("config", ON, ids=str)
@@ -255,7 +275,9 @@ def first_order_changes(task: np.ndarray, distillation: np.ndarray, weight: floa
 
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.floats(-0.999, 0.999), st.floats(0.01, 100), st.floats(0.01, 100))
-def test_the_rules_weight_lets_both_losses_fall(seed: int, cosine: float, task_norm: float, kd_norm: float) -> None:
+def test_the_rules_weight_lets_the_task_fall_and_distillation_not_rise(
+    seed: int, cosine: float, task_norm: float, kd_norm: float
+) -> None:
     rng = np.random.default_rng(seed)
     basis, _ = np.linalg.qr(rng.normal(size=(6, 2)))
     task = task_norm * basis[:, 0]
@@ -271,7 +293,7 @@ def test_the_rules_weight_lets_both_losses_fall(seed: int, cosine: float, task_n
 
 def test_norms_and_angle_are_those_of_the_gradients_and_looked_at_every_so_often() -> None:
     network, minibatch = student(), a_minibatch()
-    config = WeightScheduleConfig(schedule="dynamic", every=2, smoothing=0.0, lowest=0.0, highest=1e9)
+    config = WeightScheduleConfig(schedule="dynamic", every=2, smoothing=0.0, lowest=0.0, highest=1e6)
     parameters = list(network.output_layer.parameters())
     dynamic = DynamicWeight(config, 1.0, parameters)
     logits = network(minibatch.inputs)
@@ -284,14 +306,14 @@ def test_norms_and_angle_are_those_of_the_gradients_and_looked_at_every_so_often
     cosine = torch.nn.functional.cosine_similarity(*gradients, dim=0).item()
     *seen, milliseconds = dynamic.measures().values()
     assert seen == pytest.approx([*norms, cosine], rel=1e-4) and milliseconds > 0
-    assert weight == pytest.approx(balanced_weight(*norms, cosine, 0.0, 1e9), rel=1e-4)
+    assert weight == pytest.approx(balanced_weight(*norms, cosine, 0.0, 1e6), rel=1e-4)
     assert dynamic(task, 100 * divergence) == weight  # not looked at
     assert dynamic(task, 100 * divergence) == pytest.approx(weight / 100, rel=1e-4)
 
 
 def test_a_dynamic_weight_is_smoothed_over_its_looks_and_mixed_with_the_first() -> None:
     parameters = [nn.Parameter(torch.tensor([1.0, 2.0]))]
-    config = WeightScheduleConfig(schedule="dynamic", every=1, smoothing=0.75, strength=0.4, lowest=0.0, highest=1e9)
+    config = WeightScheduleConfig(schedule="dynamic", every=1, smoothing=0.75, strength=0.4, lowest=0.0, highest=1e6)
     dynamic = DynamicWeight(config, 3.0, parameters)
     moments = None
     for scale in (1.0, 5.0, 0.5):
@@ -301,8 +323,25 @@ def test_a_dynamic_weight_is_smoothed_over_its_looks_and_mixed_with_the_first() 
         kd_gradient = 2 * parameters[0].detach()
         seen = np.array([weights.norm(), kd_gradient.norm(), torch.cosine_similarity(weights, kd_gradient, dim=0)])
         moments = seen if moments is None else 0.75 * moments + 0.25 * seen
-        rule = balanced_weight(*moments.tolist(), 0.0, 1e9)
+        rule = balanced_weight(*moments.tolist(), 0.0, 1e6)
         assert found == pytest.approx(3.0 + 0.4 * (rule - 3.0), rel=1e-5)
+
+
+@pytest.mark.parametrize(("first", "lowest", "highest", "expected"), [(100.0, 0.1, 2.0, 2.0), (1.0, 50.0, 60.0, 50.0)])
+def test_a_dynamic_weight_is_within_its_bounds_whatever_the_first(
+    first: float, lowest: float, highest: float, expected: float
+) -> None:
+    parameter = nn.Parameter(torch.tensor([1.0, 2.0]))
+    config = WeightScheduleConfig(schedule="dynamic", strength=0.5, lowest=lowest, highest=highest)
+    assert DynamicWeight(config, first, [parameter])(parameter.sum(), parameter.square().sum()) == expected
+
+
+def test_parameters_that_have_no_part_in_the_losses_weigh_nothing() -> None:
+    used, idle = nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.ones(3))
+    config = WeightScheduleConfig(schedule="dynamic")
+    with_idle, without = (DynamicWeight(config, 1.0, parameters)(used.sum(), used.square().sum())
+                          for parameters in ([used, idle], [used]))
+    assert with_idle == without
 
 
 def test_where_a_dynamic_weight_is_free_the_weight_of_cross_entropy_scales_the_whole_loss() -> None:
@@ -311,24 +350,38 @@ def test_where_a_dynamic_weight_is_free_the_weight_of_cross_entropy_scales_the_w
     for weight in (0.5, 2.0):
         network, minibatch = student(), a_minibatch()
         objective = objective_of(network, cross_entropy_weight=weight, weight_schedule={
-            "schedule": "dynamic", "every": 1, "lowest": 0.0, "highest": 1e9})
+            "schedule": "dynamic", "every": 1, "lowest": 0.0, "highest": 1e6})
         losses.append(objective(network(minibatch.inputs), minibatch).item())
     assert losses[1] == pytest.approx(4 * losses[0], rel=1e-5)
 
 
-@pytest.mark.parametrize("config", [
-    {"noise": {"sigma": -0.1}}, {"noise": {"share": 1.5}}, {"projector": {"exponent": 0.5}}, {"temperature": 0.0},
-    {"projector": {"distance": "correlation", "normalisation": "l2"}}, {"distance": "logits", "temperature": 2.0},
-    {"weight_schedule": {"schedule": "dynamic"}}, {"weight_schedule": {"lowest": 2.0, "highest": 1.0}},
-    {"weight_schedule": {"schedule": "linear"}}, {"cross_entropy_weight": 0.0, "distillation_weight": 0.0},
-    {"distillation_weight": -1.0}, {"cross_entropy_weight": math.inf}, {"weight_schedule": {"last": 0.5}},
-    {"weight_schedule": {"schedule": "cosine", "last": 0.5, "every": 3}},
-    {"cross_entropy_weight": 1.0, "weight_schedule": {"schedule": "dynamic", "last": 0.5}},
-    {"cross_entropy_weight": 1.0, "distillation_weight": 0.0, "noise": {"sigma": 0.1}},
-    {"cross_entropy_weight": 1.0, "distillation_weight": 0.0, "distance": "logits"},
-    {"noise": {"sigma": 0.005, "schedule": "random"}}], ids=str)
-def test_settings_out_of_range_are_refused(config: dict[str, Any]) -> None:
-    with pytest.raises(ValueError):
+BOTH = {"cross_entropy_weight": 1.0, "distillation_weight": 1.0}
+TASK_ALONE = {"cross_entropy_weight": 1.0, "distillation_weight": 0.0}
+
+
+@pytest.mark.parametrize(("config", "message"), [
+    ({"noise": {"sigma": -0.1}}, "noise.sigma"), ({"noise": {"sigma": 1e30}}, "noise.sigma"),
+    ({"noise": {"share": 1.5}}, "noise.share"), ({"projector": {"exponent": 0.5}}, "projector.exponent"),
+    ({"projector": {"exponent": 40.0}}, "projector.exponent"), ({"projector": {"weight": -1.0}}, "projector.weight"),
+    ({"temperature": 0.0}, "temperature"), ({"temperature": 1e3}, "temperature"),
+    ({"distillation_weight": -1.0}, "distillation_weight"), ({"distillation_weight": 1e39}, "distillation_weight"),
+    ({"cross_entropy_weight": math.inf}, "cross_entropy_weight"),
+    ({"cross_entropy_weight": -0.5}, "cross_entropy_weight"),
+    ({"projector": {"distance": "correlation", "normalisation": "l2"}}, "set normalisation to batch_norm"),
+    ({"distance": "logits", "temperature": 2.0}, "the distance of logits has no temperature"),
+    ({"weight_schedule": {"schedule": "dynamic"}}, "a dynamic weight weighs two losses"),
+    ({**BOTH, "weight_schedule": {"schedule": "dynamic", "lowest": 2.0, "highest": 1.0}}, "lowest is above highest"),
+    ({"weight_schedule": {"lowest": 0.2}}, "lowest is nothing to the schedule fixed"),
+    ({"weight_schedule": {"schedule": "linear"}}, "there is nothing to learn in the end"),
+    ({"cross_entropy_weight": 0.0, "distillation_weight": 0.0}, "both 0: there is nothing to learn"),
+    ({"weight_schedule": {"last": 0.5}}, "last is nothing to the schedule fixed"),
+    ({"weight_schedule": {"schedule": "cosine", "last": 0.5, "every": 3}}, "every is nothing to the schedule cosine"),
+    ({**BOTH, "weight_schedule": {"schedule": "dynamic", "last": 0.5}}, "last is nothing to the schedule dynamic"),
+    ({**TASK_ALONE, "noise": {"sigma": 0.1}}, "nothing without distillation"),
+    ({**TASK_ALONE, "distance": "logits"}, "nothing without distillation"),
+    ({"noise": {"sigma": 0.005, "schedule": "random"}}, "sigma is drawn from 0.01 on")], ids=str)
+def test_settings_out_of_range_are_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         DistillationConfig(**config)
 
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from asr_kd.core.errors import InputError
 from asr_kd.distillation.teachers import Combination, LiveTeacher, TeacherEnsemble
 from asr_kd.models.dnn import DNN
+from asr_kd.training.data import Minibatch
 
 DIM = 3
 
@@ -52,6 +54,18 @@ def test_one_teacher_alone_is_itself() -> None:
 def test_teachers_without_their_splices_are_refused() -> None:
     with pytest.raises(ValueError, match="2 teachers with 1 splices"):
         TeacherEnsemble(teachers(), [(1, 1)], DIM)
+
+
+def test_teachers_of_different_trees_are_refused() -> None:
+    ensemble = TeacherEnsemble([DNN(4, 8, 1, 5), DNN(4, 8, 1, 6)], [(0, 0), (0, 0)], 4)
+    with pytest.raises(InputError, match="the teachers have 5, 6 pdfs: they belong to different trees"):
+        ensemble(torch.randn(3, 4))
+
+
+def test_a_live_teacher_that_hears_other_inputs_is_refused() -> None:
+    minibatch = Minibatch(torch.randn(3, 4), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(InputError, match="the teacher hears 12 values a frame, its student 4"):
+        LiveTeacher(DNN(12, 8, 1, 5), "digest")(minibatch)
 
 
 def test_a_live_teacher_of_foreign_make_gives_logits_only() -> None:

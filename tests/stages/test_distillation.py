@@ -198,6 +198,13 @@ def test_a_teacher_on_the_fly_teaches_what_its_cache_does_not_and_hears_what_its
                 features=run / "mfcc-speeds", teacher_features=run / "adapted", **teacher)
 
 
+def test_a_teacher_on_other_features_teaches_through_its_cache(run: Path, tmp_path: Path) -> None:
+    trained(run, tmp_path, {}, features=run / "mfcc-speeds", teacher_features=run / "adapted")
+    history = [json.loads(line) for line in (tmp_path / "out/log/train.jsonl").read_text().splitlines()]
+    assert history[-1]["cv_distillation"] < history[0]["train_distillation"]
+    assert load_bundle(tmp_path / "out/model")[1].feature_recipe == FrameStore.open(run / "mfcc-speeds/train").recipe
+
+
 def test_a_teacher_of_another_tree_is_refused(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "teacher-seed1", tmp_path / "teacher")
     card = tmp_path / "teacher/model/model.json"

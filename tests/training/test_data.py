@@ -106,11 +106,25 @@ def test_perturbed_speech_is_held_out_with_its_speaker_and_judged_as_it_was_spok
                 writer.add(f"{speaker}-1{mark}", speaker + mark, np.zeros((10, DIM), np.float32))
     store = FrameStore.open(tmp_path / "store")
     pdf_ids = np.zeros(store.num_frames, np.int32)
-    by_number = choose_held_out(store, 1)
+    by_number = choose_held_out(store, 1, store.ids)
     for wanted in (1, [by_number[0]], [by_number[1]]):
         data = TrainingData(store, pdf_ids, held_out_speakers=wanted)
         assert data.held_out_speakers == by_number and len(by_number) == 3
         assert len(data.train_frames) == 60 and data.utterances(data.cv_frames) == [f"{by_number[0]}-1"]
+
+
+def test_speakers_without_alignments_are_never_held_out(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store", speakers=12)
+    known = [name for name in store.ids if int(store.speakers[name][1:]) < 4]
+    unlabelled = np.full_like(pdf_ids, -1)
+    for name in known:
+        unlabelled[slice(*store.bounds(name))] = pdf_ids[slice(*store.bounds(name))]
+    held_out = {tuple(TrainingData(store, unlabelled, held_out_speakers=number, unlabelled=True).held_out_speakers)
+                for number in (1, 2, 3)}
+    assert held_out == {tuple(choose_held_out(store, number, known)) for number in (1, 2, 3)}
+    assert {speaker for of_one in held_out for speaker in of_one} <= {"s0", "s1", "s2", "s3"}
+    with pytest.raises(InputError, match="is 4, but train has 4 speakers with alignments"):
+        TrainingData(store, unlabelled, held_out_speakers=4, unlabelled=True)
 
 
 def test_frames_without_alignment_are_drawn_where_they_are_wanted_but_not_judged(tmp_path: Path) -> None:

@@ -44,6 +44,13 @@ def test_two_processes_end_where_one_ends_and_have_the_same_weights(tmp_path: Pa
     assert len(list(read_lines(tmp_path / "together/train.jsonl"))) == 3  # written by one of them
 
 
+def test_whichever_process_finds_a_damaged_utterance_all_name_it(tmp_path: Path) -> None:
+    assert losses(TOGETHER, tmp_path, tmp_path / "work", "adam", "mean", "distillation", "s1-1") == []
+    for number in (0, 1):
+        error = (tmp_path / f"work/error-{number}").read_text()
+        assert "features or targets of s1-1 are not finite; make them again" in error and "in epoch 1, step" in error
+
+
 def test_each_of_several_processes_has_its_share_of_cores_and_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_RANK", "2")
