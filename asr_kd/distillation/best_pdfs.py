@@ -14,8 +14,11 @@ from torch import Tensor
 def best_pdfs(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     """The `top_k` largest of float32 logits (frames, pdfs), and their pdf-ids, both (frames, top_k), largest first.
 
-    Of equal ones a CPU takes the lowest pdf-ids, a GPU any. One thread's work.
+    Of equal ones a CPU takes the lowest pdf-ids, a GPU any. One thread's work. ValueError: fewer than one, or more
+    than there are.
     """
+    if not 1 <= top_k <= logits.shape[-1]:
+        raise ValueError(f"the {top_k} best of {logits.shape[-1]} pdfs asked for")
     if logits.device.type != "cpu":
         best, pdf_ids = logits.topk(top_k, dim=-1)
         return best, pdf_ids

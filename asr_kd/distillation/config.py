@@ -134,6 +134,10 @@ class DistillationConfig(Config):
         if dynamic and not (self.cross_entropy_weight and self.distillation_weight):
             raise ValueError("a dynamic weight weighs two losses; set cross_entropy_weight and distillation_weight "
                              "above 0")
+        bounds = self.weight_schedule.lowest, self.weight_schedule.highest
+        if dynamic and not bounds[0] <= self.distillation_weight <= bounds[1]:
+            raise ValueError(f"distillation_weight {self.distillation_weight:g}, from which a dynamic weight sets out, "
+                             f"is outside its bounds, {bounds[0]:g} to {bounds[1]:g}; move it or them")
         if not self.distils and (self.noise.is_on or self.distance == "logits"):
             raise ValueError("noise and the distance of logits are nothing without distillation; set "
                              "distillation_weight above 0")

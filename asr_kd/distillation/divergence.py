@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr_kd.distillation.config import check_temperature
-from asr_kd.training.cross_entropy import cache_sized_blocks, check_frames, log_posteriors, scaled_gradient
+from asr_kd.training.cross_entropy import (
+    cache_sized_blocks,
+    check_frames,
+    check_shape,
+    gradient_like,
+    log_posteriors,
+    scaled_gradient,
+)
 
 _LEAST_REST = 1e-30  # below it the student's mass on its tail has too few digits in float32, or none
 
@@ -26,9 +33,10 @@ class DistillationLoss(nn.Module):
     def forward(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """logits, teacher_logits (batch, pdfs) -> scalar; no gradient flows to the teacher.
 
-        InputError: other frames.
+        InputError: other frames or pdfs.
         """
         check_frames(logits, teacher_logits, "the teacher's logits")
+        check_shape(teacher_logits, logits.shape, "the teacher's logits")
         temperature = self.temperature
         student = F.log_softmax(logits.float() / temperature, dim=-1)
         teacher = F.log_softmax(teacher_logits.detach().float() / temperature, dim=-1)
@@ -52,9 +60,12 @@ class SparseDistillationLoss(nn.Module):
     def forward(self, logits: Tensor, pdf_ids: Tensor, log_probs: Tensor, log_tail: Tensor) -> Tensor:
         """logits (batch, pdfs); pdf_ids, log_probs (batch, k), log_tail (batch,) at this loss's T -> scalar.
 
-        log_tail is minus infinity where nothing is left. InputError: other frames.
+        log_tail is minus infinity where nothing is left. InputError: other frames, not one log-probability to
+        a pdf-id.
         """
-        check_frames(logits, log_tail, "the teacher's posteriors")
+        check_frames(logits, pdf_ids, "the teacher's posteriors")
+        check_shape(log_probs, pdf_ids.shape, "the teacher's log-probabilities")
+        check_shape(log_tail, pdf_ids.shape[:1], "the mass of its other pdfs")
         temperature = self.temperature
         scaled = logits if temperature == 1 else logits.float() / temperature
         loss: Tensor = _SparseDivergence.apply(scaled, pdf_ids.long(), log_probs.float(), log_tail.float())
@@ -67,7 +78,8 @@ class _SparseDivergence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, pdf_ids: Tensor, log_probs: Tensor, log_tail: Tensor) -> Tensor:
-        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        gradient = gradient_like(logits) if ctx.needs_input_grad[0] else None
+        ctx.logits_dtype = logits.dtype
         divergence = torch.zeros((), device=logits.device)
         for rows in cache_sized_blocks(logits):
             of_rows, work = _divergence_and_gradient(logits[rows], pdf_ids[rows], log_probs[rows], log_tail[rows])
@@ -82,7 +94,7 @@ class _SparseDivergence(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (student_gradient,) = ctx.saved_tensors
-        return scaled_gradient(student_gradient, gradient), None, None, None
+        return scaled_gradient(student_gradient, gradient, ctx.logits_dtype), None, None, None
 
 
 def _divergence_and_gradient(
@@ -116,7 +128,8 @@ def _divergence_and_gradient(
 def logit_distance(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """`1/2 · Σ (student - teacher)²`, mean over frames, of logits (frames, pdfs); arXiv 1610.09650, eq. 1.
 
-    InputError: other frames.
+    InputError: other frames or pdfs.
     """
     check_frames(logits, teacher_logits, "the teacher's logits")
+    check_shape(teacher_logits, logits.shape, "the teacher's logits")
     return 0.5 * (logits.float() - teacher_logits.detach().float()).square().sum(-1).mean()

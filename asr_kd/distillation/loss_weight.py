@@ -107,8 +107,7 @@ class DynamicWeight(nn.Module):
         task_norm, distillation_norm, smoothed_cosine = self.moments.tolist()
         config = self.config
         rule = balanced_weight(task_norm, distillation_norm, smoothed_cosine, config.lowest, config.highest)
-        mixed = self._first + config.strength * (rule - self._first)
-        self.weight.fill_(min(max(mixed, config.lowest), config.highest))
+        self.weight.fill_(self._first + config.strength * (rule - self._first))
 
 
 def balanced_weight(task_norm: float, distillation_norm: float, cosine: float, lowest: float, highest: float) -> float:

@@ -13,7 +13,7 @@ from asr_kd.distillation.loss_weight import DynamicWeight, scheduled_weight
 from asr_kd.distillation.noisy_teacher import NoisyTeacher
 from asr_kd.distillation.projector import Projector
 from asr_kd.distillation.teachers import Taught, Teacher
-from asr_kd.training.cross_entropy import check_frames, cross_entropy
+from asr_kd.training.cross_entropy import check_frames, check_shape, cross_entropy
 from asr_kd.training.data import Minibatch
 from asr_kd.training.distributed import num_processes
 from asr_kd.training.objective import Objective
@@ -136,12 +136,13 @@ class DistillationObjective(Objective):
         assert pdf_ids is not None and log_probs is not None and log_tail is not None
         if self.config.distance == "logits":
             check_frames(logits, pdf_ids, "the teacher's posteriors")
-            known = log_probs + _log_norm(taught)[:, None]
+            check_shape(log_probs, pdf_ids.shape, "the teacher's log-probabilities")
+            known = log_probs + _log_norm(taught, log_probs)[:, None]
             if noise is not None:
                 known = noise.perturb(known, self._progress)
             return logit_distance(logits.gather(1, pdf_ids.long()), known)
         if noise is not None:
-            log_probs, log_tail = noise.perturb_best(log_probs, log_tail, _log_norm(taught), self._progress)
+            log_probs, log_tail = noise.perturb_best(log_probs, log_tail, _log_norm(taught, log_probs), self._progress)
         return self.sparse(logits, pdf_ids, log_probs, log_tail)
 
     def _weight(self, task: Tensor | None, divergence: Tensor, frames: int) -> float:
@@ -161,8 +162,9 @@ class DistillationObjective(Objective):
         self._frames += frames
 
 
-def _log_norm(taught: Taught) -> Tensor:
+def _log_norm(taught: Taught, log_probs: Tensor) -> Tensor:
     if taught.log_norm is None:
         raise InputError("noise and the distance of logits want soft_log_norm, which makes the teacher's posteriors "
                          "logits again; give it beside soft_log_probs")
+    check_shape(taught.log_norm, log_probs.shape[:1], "what makes the teacher's posteriors logits")
     return taught.log_norm

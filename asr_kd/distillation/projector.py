@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from asr_kd.distillation.config import ProjectorConfig
 from asr_kd.training.batch_statistics import frame_mean, normalise_frames, sum_of_parts
+from asr_kd.training.cross_entropy import check_shape
 
 _DIFFERENCE_EPS, _CORRELATION_EPS, _LOG_EPS = 1e-4, 1e-8, 1e-5
 
@@ -23,7 +24,7 @@ class Projector(nn.Module):
 
     def __init__(self, config: ProjectorConfig, student_dim: int, teacher_dim: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.student_dim, self.teacher_dim = config, student_dim, teacher_dim
         if config.projector == "none":
             if student_dim != teacher_dim:
                 raise ValueError(f"without a projector student and teacher need equally wide last hidden layers, they "
@@ -37,8 +38,10 @@ class Projector(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """student (frames, student_dim), teacher (frames, teacher_dim) -> scalar; at least two frames, of all processes
-        that train together."""
+        that train together. InputError: other widths or frames."""
         config, alone = self.config, not self.training
+        check_shape(student, (len(teacher), self.student_dim), "the student's last hidden layer")
+        check_shape(teacher, (len(teacher), self.teacher_dim), "the teacher's last hidden layer")
         projected, followed = self.layers(student.float()), teacher.detach().float()
         if config.distance == "correlation":
             projected, followed = (normalise_frames(side, _CORRELATION_EPS, alone) for side in (projected, followed))

@@ -63,12 +63,12 @@ class SoftTargetsKey(Config):
 class _Card(Config):
     format: Literal[3] = 3
     key: SoftTargetsKey
-    num_frames: int
-    num_pdfs: int
-    hidden_dim: int | None
+    num_frames: int = Field(gt=0)
+    num_pdfs: int = Field(gt=0)
+    hidden_dim: int | None = Field(gt=0)
     precision: str
-    block: int
-    shard: int  # blocks
+    block: int = Field(gt=0)
+    shard: int = Field(gt=0)  # blocks
     checksums: list[int]  # one a block, over all columns
     tail_mass: list[float]  # one a block, summed over frames
     choices: list[list[int]] = []  # one a block: frames whose posteriors are each teacher's, where one is chosen
@@ -127,9 +127,10 @@ class SoftTargets:
                              f"({error.errors(include_url=False)[0]['msg']}); remove {folder}") from error
         _check_key(folder, card.key, expected)
         targets = SoftTargets(folder, card)
-        if len(card.checksums) != -(-card.num_frames // card.block):
-            raise InputError(f"{folder / _CARD}: {len(card.checksums)} checksums for {card.num_frames} frames; remove "
-                             f"{folder}")
+        blocks = -(-card.num_frames // card.block)
+        if not len(card.checksums) == len(card.tail_mass) == blocks or len(card.choices) not in (0, blocks):
+            raise InputError(f"{folder / _CARD}: {len(card.checksums)} checksums, {len(card.tail_mass)} masses and "
+                             f"{len(card.choices)} choices for {blocks} blocks of frames; remove {folder}")
         for index, checksum in enumerate(card.checksums):
             begin = index * card.block
             if targets._arrays.checksum(begin, min(begin + card.block, card.num_frames)) != checksum:
@@ -254,7 +255,7 @@ def _workers(teacher: nn.Module) -> ThreadPoolExecutor:
 
 def sparse_posteriors(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
     """The k best pdfs of softmax(logits): pdf-ids (frames, k), best first, their natural log-probabilities, and the
-    logarithm of the mass of all others (frames,), minus infinity where there are none."""
+    logarithm of the mass of all others (frames,), minus infinity where there are none. ValueError: k is below 1."""
     pdf_ids, log_probs, log_tail, _ = _sparse_with_norm(logits, top_k)
     return pdf_ids, log_probs, log_tail
 

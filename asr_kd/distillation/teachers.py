@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from asr_kd.core.errors import InputError
 from asr_kd.models.architecture import hidden_dim, input_dim
+from asr_kd.training.cross_entropy import check_shape
 from asr_kd.training.data import Minibatch
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class TeacherEnsemble(nn.Module):
     the posteriors of the teacher whose entropy is least. Each teacher hears the part of the inputs that it is spliced
     for: `splices` are its frames to the left and right, the inputs have the most of either. What comes out is softened
     by a temperature like any teacher's logits. The two means, arithmetic and geometric of posteriors, are those of
-    Hinton et al., arXiv 1503.02531, section 1; the choice by entropy is ours.
+    Hinton et al., arXiv 1503.02531, section 1; the choice by entropy is ours. InputError: inputs of another width.
     """
 
     def __init__(self, teachers: Sequence[nn.Module], splices: Sequence[tuple[int, int]], dim: int,
@@ -144,11 +145,13 @@ class TeacherEnsemble(nn.Module):
             raise ValueError(f"{len(teachers)} teachers with {len(splices)} splices")
         self.teachers, self.combination = nn.ModuleList(teachers), combination
         self.left, self.right = (max(of_one) for of_one in zip(*splices, strict=True))
+        self.hyperparameters = {"input_dim": (self.left + 1 + self.right) * dim}
         self._chosen = torch.zeros(len(teachers), dtype=torch.int64)
         self._counting = threading.Lock()
         self._parts = [slice((self.left - left) * dim, (self.left + 1 + right) * dim) for left, right in splices]
 
     def forward(self, inputs: Tensor) -> Tensor:
+        check_shape(inputs, (len(inputs), self.hyperparameters["input_dim"]), "what the teachers hear")
         of_each = [teacher(inputs[:, part]).float() for teacher, part in zip(self.teachers, self._parts, strict=True)]
         if len({logits.shape for logits in of_each}) > 1:
             raise InputError(f"the teachers have {', '.join(str(logits.shape[-1]) for logits in of_each)} pdfs: they "

@@ -5,6 +5,7 @@ them again and again than in the network: log-softmax, its loss, both derivative
 passes. Here a block of rows stays in the cache until its gradient is done.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,8 +18,14 @@ _BLOCK = 1 << 19  # logits, 2 MiB of float32
 
 def cross_entropy(logits: Tensor, pdf_ids: Tensor) -> Tensor:
     """Mean over frames of -log softmax(logits)[pdf_id], in nats: logits (frames, pdfs) of any float type, pdf_ids
-    (frames,) int64 -> float32 scalar. InputError: not as many of one as of the other."""
+    (frames,) int64 -> float32 scalar. InputError: not as many of one as of the other; on a CPU a pdf-id that the
+    network does not have (a GPU would have to be waited for)."""
     check_frames(logits, pdf_ids, "pdf-ids")
+    if pdf_ids.device.type == "cpu" and len(pdf_ids):
+        lowest, highest = (int(of_all) for of_all in pdf_ids.aminmax())
+        if lowest < 0 or highest >= logits.shape[-1]:
+            raise InputError(f"pdf-ids are {lowest} to {highest}, expected 0 to {logits.shape[-1] - 1}; leave frames "
+                             "without alignment out")
     loss: Tensor = _CrossEntropy.apply(logits, pdf_ids)
     return loss
 
@@ -27,6 +34,12 @@ def check_frames(logits: Tensor, others: Tensor, what: str) -> None:
     """InputError where `others`, said to be `what`, are not of as many frames as the logits."""
     if len(others) != len(logits):
         raise InputError(f"{len(logits)} frames of the network's logits, {len(others)} of {what}; give the same frames")
+
+
+def check_shape(values: Tensor, shape: Sequence[int], what: str) -> None:
+    """InputError where `values`, said to be `what`, are of another shape: PyTorch would broadcast many."""
+    if values.shape != torch.Size(shape):
+        raise InputError(f"{what}: {tuple(values.shape)} values, expected {tuple(shape)}")
 
 
 def cache_sized_blocks(logits: Tensor) -> list[slice]:
@@ -46,16 +59,24 @@ def log_posteriors(posteriors: Tensor, logits: Tensor, pdf_ids: Tensor) -> Tenso
     return logits.gather(1, pdf_ids).float() - logits.float().logsumexp(-1, keepdim=True)
 
 
-def scaled_gradient(of_logits: Tensor, gradient: Tensor) -> Tensor:
-    """A loss's gradient by the logits times the gradient by that loss (a scalar): nothing to do where the loss is all
-    that is minimised."""
-    return of_logits if gradient.device.type == "cpu" and gradient == 1 else of_logits * gradient
+def gradient_like(logits: Tensor) -> Tensor:
+    """Where to put a loss's gradient by the logits until `scaled_gradient` takes it: of their type, but float32 for
+    float16, whose least value is larger than most of it before the loss is scaled."""
+    return torch.empty_like(logits, dtype=torch.float32 if logits.dtype == torch.float16 else None)
+
+
+def scaled_gradient(of_logits: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    """A loss's gradient by logits of that type, times the gradient by that loss (a scalar): nothing to do where the
+    loss is all that is minimised."""
+    is_whole = gradient.device.type == "cpu" and gradient == 1
+    return (of_logits if is_whole else of_logits * gradient).to(dtype)
 
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, pdf_ids: Tensor) -> Tensor:
-        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        gradient = gradient_like(logits) if ctx.needs_input_grad[0] else None
+        ctx.logits_dtype = logits.dtype
         loss = torch.zeros((), device=logits.device)
         for rows in cache_sized_blocks(logits):
             labels, posteriors = pdf_ids[rows, None], logits[rows].softmax(-1, dtype=torch.float32)
@@ -71,4 +92,4 @@ class _CrossEntropy(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (of_logits,) = ctx.saved_tensors
-        return scaled_gradient(of_logits, gradient), None
+        return scaled_gradient(of_logits, gradient, ctx.logits_dtype), None

@@ -16,6 +16,12 @@ def test_the_best_are_those_of_a_sort_and_of_equal_ones_the_first(frames: int, p
         assert torch.equal(pdf_ids, expected.indices[:, :top_k])
 
 
+@pytest.mark.parametrize("top_k", [0, -1, 6])
+def test_none_or_more_than_there_are_is_refused(top_k: int) -> None:
+    with pytest.raises(ValueError, match=f"the {top_k} best of 5 pdfs"):
+        best_pdfs(torch.randn(3, 5), top_k)
+
+
 def test_what_is_not_in_order_in_memory_is_read_right() -> None:
     logits = torch.randn(9, 5).T
     values, pdf_ids = best_pdfs(logits, 2)

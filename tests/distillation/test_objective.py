@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from asr_kd.core.errors import InputError
-from asr_kd.distillation.config import DistillationConfig
+from asr_kd.distillation.config import DistillationConfig, ProjectorConfig
 from asr_kd.distillation.divergence import DistillationLoss, SparseDistillationLoss, logit_distance
 from asr_kd.distillation.objective import DistillationObjective
+from asr_kd.distillation.projector import Projector
 from asr_kd.distillation.soft_targets import sparse_posteriors
 from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
 from asr_kd.models.highway import HighwayDNN
@@ -202,6 +203,48 @@ def test_frames_that_do_not_match_are_refused(part: str, config: dict[str, Any],
                                       CachedTeacher("digest") if part == "targets" else live, student_dim=6)
     with pytest.raises(InputError, match=f"8 frames of the network's logits, {others} of"):
         objective(torch.randn(8, 4), minibatch, torch.randn(frames["hidden"], 6))
+
+
+@pytest.mark.parametrize(("name", "shape", "config"), [
+    ("soft_log_probs", (1, 4), {}), ("soft_log_probs", (8, 1), {}), ("soft_pdf_ids", (8, 1), {}),
+    ("soft_log_tail", (8, 1), {}), ("soft_log_norm", (1,), {"noise": {"sigma": 0.5}}),
+    ("soft_log_probs", (8, 1), {"distance": "logits"}), ("soft_log_norm", (1,), {"distance": "logits"})], ids=str)
+def test_soft_targets_that_would_be_broadcast_are_refused(
+    name: str, shape: tuple[int, ...], config: dict[str, Any]
+) -> None:
+    ids, log_probs, log_tail = sparse_posteriors(torch.randn(8, 4), 4)
+    targets = {"soft_pdf_ids": ids, "soft_log_probs": log_probs, "soft_log_tail": log_tail,
+               "soft_log_norm": torch.zeros(8)}
+    targets[name] = torch.zeros(shape, dtype=targets[name].dtype)
+    objective = DistillationObjective(DistillationConfig.model_validate(config), CachedTeacher("digest"))
+    with pytest.raises(InputError, match=r"the teacher's|its other pdfs"):
+        objective(torch.randn(8, 4), Minibatch(torch.randn(8, 4), torch.zeros(8, dtype=torch.int64), targets))
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (8, 1), (8, 5)])
+def test_logits_that_would_be_broadcast_are_refused(shape: tuple[int, int]) -> None:
+    for distance in (DistillationLoss(), logit_distance):
+        with pytest.raises(InputError, match="the teacher's logits"):
+            distance(torch.randn(8, 4), torch.randn(shape))
+
+
+@pytest.mark.parametrize(("student_dim", "teacher_dim"), [(5, 6), (6, 5), (6, 1)])
+def test_last_hidden_layers_of_another_width_are_refused(student_dim: int, teacher_dim: int) -> None:
+    projector = Projector(ProjectorConfig(weight=1.0), 6, 6)
+    with pytest.raises(InputError, match="last hidden layer"):
+        projector(torch.randn(8, student_dim), torch.randn(8, teacher_dim))
+
+
+def test_a_scaled_divergence_keeps_gradients_that_float16_cannot_hold_unscaled() -> None:
+    torch.manual_seed(0)
+    logits, teacher, scale = torch.randn(512, 900).half(), sparse_posteriors(3 * torch.randn(512, 900), 32), 2.0**16
+    gradients = []
+    for values in (logits, logits.float()):
+        taken = values.clone().requires_grad_()
+        (scale * SparseDistillationLoss()(taken, *teacher)).backward()
+        assert taken.grad is not None and taken.grad.dtype == values.dtype
+        gradients.append(taken.grad.float())
+    torch.testing.assert_close(*gradients, rtol=2e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(("config", "message"), [

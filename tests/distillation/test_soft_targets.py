@@ -283,6 +283,20 @@ def test_another_cards_format_is_refused(tmp_path: Path) -> None:
         SoftTargets.open(tmp_path / "soft")
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    ({"block": 0}, "not a card of soft targets"), ({"shard": 0}, "not a card of soft targets"),
+    ({"num_frames": 0}, "not a card of soft targets"), ({"checksums": []}, "0 checksums, 1 masses and 0 choices for 1"),
+    ({"tail_mass": []}, "1 checksums, 0 masses and 0 choices for 1"),
+    ({"choices": [[1], [2]]}, "1 checksums, 1 masses and 2 choices for 1")], ids=str)
+def test_a_damaged_card_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    store, _ = write_corpus(tmp_path / "store")
+    build_soft_targets(tmp_path / "soft", make_teacher(), store, make_key(store))
+    card = tmp_path / "soft" / "soft_targets.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), **change}))
+    with pytest.raises(InputError, match=message):
+        SoftTargets.open(tmp_path / "soft")
+
+
 def test_which_teacher_was_the_surest_is_counted_once_a_frame_also_by_a_build_taken_up_again(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soft_targets, "_BLOCK", 100)

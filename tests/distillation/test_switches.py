@@ -327,13 +327,12 @@ def test_a_dynamic_weight_is_smoothed_over_its_looks_and_mixed_with_the_first() 
         assert found == pytest.approx(3.0 + 0.4 * (rule - 3.0), rel=1e-5)
 
 
-@pytest.mark.parametrize(("first", "lowest", "highest", "expected"), [(100.0, 0.1, 2.0, 2.0), (1.0, 50.0, 60.0, 50.0)])
-def test_a_dynamic_weight_is_within_its_bounds_whatever_the_first(
-    first: float, lowest: float, highest: float, expected: float
-) -> None:
+@pytest.mark.parametrize(("scale", "bound"), [(100.0, 2.0), (0.01, 0.5)])
+def test_a_dynamic_weight_is_drawn_to_the_bound_where_the_rule_is_beyond_it(scale: float, bound: float) -> None:
     parameter = nn.Parameter(torch.tensor([1.0, 2.0]))
-    config = WeightScheduleConfig(schedule="dynamic", strength=0.5, lowest=lowest, highest=highest)
-    assert DynamicWeight(config, first, [parameter])(parameter.sum(), parameter.square().sum()) == expected
+    config = WeightScheduleConfig(schedule="dynamic", strength=0.5, lowest=0.5, highest=2.0)
+    found = DynamicWeight(config, 1.0, [parameter])(scale * parameter.sum(), parameter.square().sum())
+    assert found == pytest.approx((1.0 + bound) / 2)
 
 
 def test_parameters_that_have_no_part_in_the_losses_weigh_nothing() -> None:
@@ -371,6 +370,8 @@ TASK_ALONE = {"cross_entropy_weight": 1.0, "distillation_weight": 0.0}
     ({"distance": "logits", "temperature": 2.0}, "the distance of logits has no temperature"),
     ({"weight_schedule": {"schedule": "dynamic"}}, "a dynamic weight weighs two losses"),
     ({**BOTH, "weight_schedule": {"schedule": "dynamic", "lowest": 2.0, "highest": 1.0}}, "lowest is above highest"),
+    ({**BOTH, "distillation_weight": 20.0, "weight_schedule": {"schedule": "dynamic", "strength": 0.1}},
+     "is outside its bounds, 0.1 to 10"),
     ({"weight_schedule": {"lowest": 0.2}}, "lowest is nothing to the schedule fixed"),
     ({"weight_schedule": {"schedule": "linear"}}, "there is nothing to learn in the end"),
     ({"cross_entropy_weight": 0.0, "distillation_weight": 0.0}, "both 0: there is nothing to learn"),
@@ -387,7 +388,7 @@ def test_settings_out_of_range_are_refused(config: dict[str, Any], message: str)
 
 @pytest.mark.parametrize("config", [
     {"weight_schedule": {"schedule": "linear", "last": 0.2}}, {"weight_schedule": {"schedule": "cosine", "last": 0.2}},
-    {"cross_entropy_weight": 0.5, "weight_schedule": {"schedule": "dynamic", "highest": 0.3}},
+    {"cross_entropy_weight": 0.5, "weight_schedule": {"schedule": "dynamic"}},
     {"projector": {"weight": 0.1}}, {"noise": {"sigma": 0.5}}], ids=str)
 def test_epochs_are_judged_by_a_loss_that_the_switches_do_not_move(config: dict[str, Any]) -> None:
     network, minibatch = student(), a_minibatch()

@@ -68,6 +68,15 @@ def test_a_live_teacher_that_hears_other_inputs_is_refused() -> None:
         LiveTeacher(DNN(12, 8, 1, 5), "digest")(minibatch)
 
 
+def test_teachers_that_hear_fewer_frames_than_their_student_are_refused() -> None:
+    inputs = torch.randn(3, 6 * DIM)
+    ensemble = TeacherEnsemble(teachers(), [(1, 1), (2, 0)], DIM)
+    with pytest.raises(InputError, match=r"what the teachers hear: \(3, 18\) values, expected \(3, 12\)"):
+        ensemble(inputs)
+    with pytest.raises(InputError, match="the teacher hears 12 values a frame, its student 18"):
+        LiveTeacher(ensemble, "digest")(Minibatch(inputs, torch.zeros(3, dtype=torch.int64)))
+
+
 def test_a_live_teacher_of_foreign_make_gives_logits_only() -> None:
     assert LiveTeacher(nn.Linear(2, 2), "foreign").hidden_dim is None
     assert LiveTeacher(teachers()[0], "ours").hidden_dim == 8

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr_kd.core.errors import InputError
 from asr_kd.training import cross_entropy as module
 from asr_kd.training.cross_entropy import cache_sized_blocks, cross_entropy
 
@@ -42,6 +43,23 @@ def test_bfloat16_logits_have_a_float32_loss_and_a_bfloat16_gradient() -> None:
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits.float(), pdf_ids))
     with torch.no_grad():
         assert cross_entropy(logits, pdf_ids) == loss
+
+
+@pytest.mark.parametrize("pdf_id", [-1, 2])
+def test_a_pdf_that_the_network_does_not_have_is_refused(pdf_id: int) -> None:
+    with pytest.raises(InputError, match=f"pdf-ids are {min(pdf_id, 1)} to {max(pdf_id, 1)}, expected 0 to 1"):
+        cross_entropy(torch.zeros(2, 2), torch.tensor([1, pdf_id]))
+
+
+def test_a_scaled_loss_keeps_gradients_that_float16_cannot_hold_unscaled() -> None:
+    torch.manual_seed(0)
+    logits, pdf_ids, scale = torch.randn(512, 900).half(), torch.randint(900, (512,)), 2.0**16
+    taken = logits.clone().requires_grad_()
+    (scale * cross_entropy(taken, pdf_ids)).backward()
+    expected = logits.float().requires_grad_()
+    (scale * torch.nn.functional.cross_entropy(expected, pdf_ids)).backward()
+    assert taken.grad is not None and taken.grad.dtype == torch.float16 and expected.grad is not None
+    torch.testing.assert_close(taken.grad.float(), expected.grad, rtol=2e-3, atol=1e-5)
 
 
 def test_a_logit_that_is_not_finite_makes_the_loss_so() -> None:
