@@ -194,4 +194,9 @@ def _stage(
         if input_name not in inputs:
             raise fail(("reads",), f"{kind.name} needs the input {input_name!r}")
     config = build_config(kind.config, own, prefix=name)
+    if kind.check is not None:
+        try:
+            kind.check(config, inputs)
+        except InputError as error:
+            raise fail(("settings",), str(error)) from error
     return Stage(name, kind, config, inputs, seed if depends else None)

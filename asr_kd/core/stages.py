@@ -36,8 +36,9 @@ class StageKind:
     and returns a summary for people. `version` changes whenever the same inputs would give another
     output. `reads` are the names of inputs that it needs, `may_read` those it can do without;
     `reads_any` admits further names. `outside(config, corpus)` lists files that do not belong to the
-    run. A `seeded` kind depends on the seed. `publishes` names a sub-folder whose files are shown in
-    the run directory itself.
+    run. `check(config, inputs)` raises InputError where settings do not agree with the stages among the
+    inputs, when the recipe is read and before any work. A `seeded` kind depends on the seed. `publishes`
+    names a sub-folder whose files are shown in the run directory itself.
     """
 
     name: str
@@ -48,6 +49,7 @@ class StageKind:
     may_read: tuple[str, ...] = ()
     reads_any: bool = False
     outside: Callable[[Any, Path | None], list[Path]] | None = None
+    check: Callable[[Any, Mapping[str, "Stage"]], None] | None = None
     seeded: bool = False
     publishes: str | None = None
 

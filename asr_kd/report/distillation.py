@@ -10,6 +10,7 @@ from asr_kd.core.files import atomic_file
 from asr_kd.report.comparisons import HEADLINE_TEACHER, ResultRow, ShareOfGap
 from asr_kd.report.drawing import draw_panels
 from asr_kd.report.passes import is_of_pass
+from asr_kd.report.soft_targets import soft_targets_table
 from asr_kd.report.tables import ABSENT, interval, markdown_table, number, p_value
 from asr_kd.scoring.bootstrap import Comparison
 
@@ -65,6 +66,15 @@ def render_distillation(recipe: str, rows: Sequence[ResultRow], tuned_on: str = 
     parts += ["## What helps and what does not", _verdicts(judged)]
     if references:
         parts += ["## Networks without a teacher, and teachers", _references_table(references)]
+    of_caches = soft_targets_table([*judged.values(), *distilled(rows, tuned_on)])
+    if of_caches:
+        parts += [
+            "## Soft targets",
+            "What a cache leaves out, and its size. A line is called by one of the students that learn from it. Lost "
+            "mass: the teacher's probability on the pdfs that are not kept, mean over frames. By it the divergence "
+            "lacks at most so many nats a frame, for a student that tells none of these pdfs apart (where logits of "
+            "them differ by up to s: T · lost mass · s more), and its gradient by the logits is wrong by at most so "
+            "much (L1 norm, any student).", of_caches]
     if trials:
         parts += [f"## The same trials for each kind of student, on {tuned_on} only", _trials_table(trials)]
     if grid:

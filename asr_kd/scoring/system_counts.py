@@ -105,6 +105,22 @@ class TrainingLatticesCounts:
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
+class SoftTargetsCounts:
+    """The cached soft targets that a network learnt from: at which T, pdfs kept of all, hours of speech; the teacher's
+    mass on the pdfs left out, and two bounds on what it costs: what the divergence lacks, nats a frame, for a student
+    that tells none of these pdfs apart, and the error of its gradient by the logits, L1; bytes an hour of speech."""
+
+    temperature: NotNegative
+    top_k: int
+    num_pdfs: int
+    hours: NotNegative
+    lost_mass: NotNegative
+    divergence_error: NotNegative
+    gradient_error: NotNegative
+    bytes_per_hour: int
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
 class SystemCounts:
     """Errors per speaker of one model, seed and split, with what its row in the results says besides.
 
@@ -112,7 +128,7 @@ class SystemCounts:
     scored, `partial` where not the whole split was, `alignment` and `text_filter` (name-version) by which words were
     compared, `baseline` and `teacher` the ids of its own CE baseline and of its teacher, `start` that of the system
     from which its sequence training set out, `versus` what else it is to be compared with, `passes` how that training
-    went, `training_lattices` on what; `epochs` how it was trained on frames.
+    went, `training_lattices` on what; `epochs` how it was trained on frames, `soft_targets` from what.
     """
 
     id: Name
@@ -139,6 +155,7 @@ class SystemCounts:
     passes: tuple[TrainingPass, ...] | None = None
     training_lattices: TrainingLatticesCounts | None = None
     epochs: tuple[TrainingEpoch, ...] | None = None
+    soft_targets: SoftTargetsCounts | None = None
 
     @property
     def total(self) -> ErrorCounts:
@@ -169,7 +186,8 @@ def write_counts(folder: Path, counts: SystemCounts) -> Path:
     ordered = dataclasses.replace(counts, speakers=dict(sorted(counts.speakers.items())))
     path = Path(folder) / counts.file_name
     content = _ADAPTER.dump_python(ordered, mode="json")
-    later = ("epochs", "passes", "start", "training_lattices", "versus")  # files older than these stay as they are
+    # Files older than these stay as they are.
+    later = ("epochs", "passes", "soft_targets", "start", "training_lattices", "versus")
     write_json(path, {key: value for key, value in content.items() if value or key not in later})
     return path
 

@@ -141,7 +141,7 @@ def _scorer(
     result = card.provenance["result"]
     facts = {"params": card.parameters, "bytes": _size(bundle), "train_minutes": round(result["minutes"], 2),
              "frame_accuracy": in_percent(result["cv_frame_accuracy"])}
-    facts |= {name: result[name] for name in ("curve", "passes", "training_lattices") if name in result}
+    facts |= {name: result[name] for name in ("curve", "soft_targets", "passes", "training_lattices") if name in result}
     return lambda utterance_id: log_likelihoods(model, card, store[utterance_id]), facts
 
 

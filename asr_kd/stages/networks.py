@@ -15,7 +15,7 @@ from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_json, link_or_copy
-from asr_kd.core.stages import StageContext
+from asr_kd.core.stages import Stage, StageContext
 from asr_kd.distillation.config import DistillationConfig, Temperature
 from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
@@ -61,6 +61,45 @@ class SoftTargetsStageConfig(Config):
     combination: Combination = "posteriors"
 
 
+def check_network(config: NetworkStageConfig, inputs: Mapping[str, Stage]) -> None:
+    """InputError where what teaches, and how soft targets are made, are not what the settings want."""
+    check_taught(config.distillation, inputs)
+    _check_unlabelled(config, inputs)
+    check_soft_targets(config.distillation, config.split, inputs)
+
+
+def check_taught(distillation: DistillationConfig | None, inputs: Mapping[str, Any]) -> None:
+    """InputError: an input that teaches nothing, or distillation and nothing that teaches."""
+    if distillation is None:
+        for name in ("teacher", SOFT_TARGETS, "teacher_features"):
+            if name in inputs:
+                raise InputError(f"the input {name!r} teaches nothing: the settings have no distillation")
+    elif not {"teacher", SOFT_TARGETS} & inputs.keys():
+        raise InputError("distillation needs the input 'teacher' or its 'soft_targets'")
+
+
+def check_soft_targets(distillation: DistillationConfig | None, split: str, inputs: Mapping[str, Stage]) -> None:
+    """InputError where the stage that caches soft targets is set otherwise than the student that learns from them."""
+    cached = inputs[SOFT_TARGETS].config if SOFT_TARGETS in inputs else None
+    if distillation is None or not isinstance(cached, SoftTargetsStageConfig):
+        return
+    of_stage = f"soft targets of stage {inputs[SOFT_TARGETS].name!r}"
+    if cached.temperature != distillation.temperature:
+        raise InputError(f"distillation.temperature is {distillation.temperature:g}, that of {of_stage} "
+                         f"{cached.temperature:g}; set both alike")
+    if distillation.projector.weight and not cached.hidden:
+        raise InputError(f"distillation.projector needs the teacher's last hidden layer; set hidden of {of_stage}")
+    if cached.split != split:
+        raise InputError(f"split is {split}, that of {of_stage} {cached.split}; set both alike")
+
+
+def _check_unlabelled(config: NetworkStageConfig, inputs: Mapping[str, Any]) -> None:
+    if config.unlabelled and (SOFT_TARGETS not in inputs or config.distillation is None
+                              or config.distillation.cross_entropy_weight):
+        raise InputError("frames without alignment teach by soft targets alone: with unlabelled give the input "
+                         "soft_targets, and leave cross_entropy_weight at 0")
+
+
 def train_network(
     inputs: Mapping[str, Path], config: NetworkStageConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
@@ -72,19 +111,17 @@ def train_network(
     torch.manual_seed(context.seed)
     model = build_network(config.network, store.dim * (sum(splice) + 1), hmm.tree.num_pdfs)
     objective, targets = frame_objective(inputs, config.distillation, config.split, splice, store, hmm, model)
-    if config.unlabelled and (targets is None or config.distillation is None
-                              or config.distillation.cross_entropy_weight):
-        raise InputError("frames without alignment teach by soft targets alone: with unlabelled give the input "
-                         "soft_targets, and leave cross_entropy_weight at 0")
+    _check_unlabelled(config, inputs)
     data = TrainingData(
         store, pdf_ids, left=config.splice_left, right=config.splice_right,
         held_out_speakers=config.training.held_out_speakers, targets=targets, unlabelled=config.unlabelled,
     )
     result = train(model, data, objective, config.training, context.work, seed=context.seed,
                    description=context.name)
+    learnt_from = {} if targets is None else {SOFT_TARGETS: _facts_of(targets, store.recipe["frame_shift"])}
     provenance = {"stage": context.name, "seed": context.seed, "objective": objective.describe(),
                   "training": config.training.model_dump(mode="json"),
-                  "result": {**result.as_dict(), "curve": _curve(result)}}
+                  "result": {**result.as_dict(), "curve": _curve(result), **learnt_from}}
     save_bundle(
         output / BUNDLE, model.cpu(), feature_recipe=store.recipe, splice_left=config.splice_left,
         splice_right=config.splice_right, hmm_digest=hmm.digest, lexicon_digest=hmm.lexicon.digest,
@@ -124,17 +161,23 @@ def cache_soft_targets(
     key = SoftTargetsKey(teacher=digest, left=left, right=right, features=frames_digest(store), hmm=hmm.digest,
                          top_k=config.top_k, temperature=config.temperature, hidden=config.hidden)
     built = build_soft_targets(context.work / SOFT_TARGETS, network.to(training_device()), store, key)
-    seconds = built.num_frames * store.recipe["frame_shift"] / 1000
-    summary = {"frames": built.num_frames, "top_k": built.top_k, "key": key.model_dump(),
-               "teachers": [card.digest for _, card in teachers], "lost_mass": built.lost_mass,
-               "divergence_error": built.divergence_error(), "gradient_error": built.gradient_error,
-               "bytes_per_hour": round(built.num_bytes * 3600 / seconds)}
+    summary = {"frames": built.num_frames, "key": key.model_dump(), "teachers": [card.digest for _, card in teachers],
+               **_facts_of(built, store.recipe["frame_shift"])}
     if isinstance(network, TeacherEnsemble):
         summary |= {"combination": network.combination, "chosen": built.choice_shares}
     del built
     # Work keeps it too until the stage is done: a run that is killed while it is sealed does not forward again.
     shutil.copytree(context.work / SOFT_TARGETS, output / SOFT_TARGETS, copy_function=link_or_copy)
     return summary
+
+
+def _facts_of(targets: SoftTargets, frame_shift: float) -> dict[str, Any]:
+    """As the counts have them (`SoftTargetsCounts`); frame_shift in ms."""
+    hours = targets.num_frames * frame_shift / 3.6e6
+    return {"temperature": targets.key.temperature, "top_k": targets.top_k, "num_pdfs": targets.num_pdfs,
+            "hours": round(hours, 4), "lost_mass": round(targets.lost_mass, 6),
+            "divergence_error": round(targets.divergence_error(), 6),
+            "gradient_error": round(targets.gradient_error, 6), "bytes_per_hour": round(targets.num_bytes / hours)}
 
 
 def aligned_pdf_ids(store: FrameStore, alignments: AlignmentStore, hmm: HmmModel) -> NDArray[np.int32]:
@@ -168,25 +211,21 @@ def frame_objective(
     splice: frames to the left and right that the student hears. Where there are soft targets the teacher need not be
     among the inputs; where it is, they must be its own.
     """
+    check_taught(distillation, inputs)
     if distillation is None:
-        for name in ("teacher", "soft_targets", "teacher_features"):
-            if name in inputs:
-                raise InputError(f"the input {name!r} teaches nothing: the settings have no distillation")
         return CrossEntropy(), None
     heard = heard_by_teacher(inputs, split, store)
     targets: SoftTargets | None = None
-    if "soft_targets" in inputs:
+    if SOFT_TARGETS in inputs:
         targets = _soft_targets(inputs, heard, hmm)
         teacher: Teacher = CachedTeacher.of(targets)
-    elif "teacher" in inputs:
+    else:
         network, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
         if heard is not store:
             raise InputError("a teacher on the fly hears what its student hears; cache its soft targets instead")
         if (card.splice_left, card.splice_right) != splice:
             raise InputError("a teacher on the fly needs the student's own splice; cache its soft targets instead")
         teacher = LiveTeacher(network, card.digest)
-    else:
-        raise InputError("distillation needs the input 'teacher' or its 'soft_targets'")
     try:
         return DistillationObjective(
             distillation, teacher, student_dim=hidden_dim(student),
@@ -201,7 +240,7 @@ def _soft_targets(inputs: Mapping[str, Path], heard: FrameStore, hmm: HmmModel) 
     if "teacher" in inputs:
         _, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
         expected |= {"teacher": card.digest, "left": card.splice_left, "right": card.splice_right}
-    return SoftTargets.open(inputs["soft_targets"] / SOFT_TARGETS, **expected)
+    return SoftTargets.open(inputs[SOFT_TARGETS] / SOFT_TARGETS, **expected)
 
 
 def in_percent(fraction: float | None) -> float | None:

@@ -15,6 +15,7 @@ from asr_kd.decoding.split import rescore_split
 from asr_kd.scoring.alignments import format_alignments
 from asr_kd.scoring.system_counts import (
     LatticeCounts,
+    SoftTargetsCounts,
     SystemCounts,
     TrainingEpoch,
     TrainingLatticesCounts,
@@ -109,7 +110,8 @@ def _decoded_systems(
 def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the counts say of how a network was trained."""
     if "curve" in facts:
-        return {"epochs": tuple(TrainingEpoch(**one) for one in facts["curve"])}
+        soft_targets = SoftTargetsCounts(**facts["soft_targets"]) if "soft_targets" in facts else None
+        return {"epochs": tuple(TrainingEpoch(**one) for one in facts["curve"]), "soft_targets": soft_targets}
     if "passes" not in facts:
         return {}
     lattices = dict(facts["training_lattices"])

@@ -13,7 +13,7 @@ from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_json, read_json
-from asr_kd.core.stages import StageContext
+from asr_kd.core.stages import Stage, StageContext
 from asr_kd.distillation.config import DistillationConfig
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
@@ -26,7 +26,17 @@ from asr_kd.sequence.config import CriterionConfig, SequenceTrainingConfig
 from asr_kd.sequence.data import UtteranceData
 from asr_kd.sequence.objective import SequenceObjective
 from asr_kd.sequence.teacher_paths import TeacherPaths
-from asr_kd.stages.networks import BUNDLE, PASSES, check_alignments, frame_objective, heard_by_teacher, in_percent
+from asr_kd.stages.networks import (
+    BUNDLE,
+    PASSES,
+    SOFT_TARGETS,
+    check_alignments,
+    check_soft_targets,
+    check_taught,
+    frame_objective,
+    heard_by_teacher,
+    in_percent,
+)
 from asr_kd.stages.training_lattices import REPORT
 from asr_kd.training.engine import TrainingResult, train
 
@@ -46,6 +56,36 @@ class SequenceStageConfig(Config):
     keep_passes: bool = False
     max_dropped: float = Field(0.05, ge=0, le=1)
 
+    @property
+    def wants_labels(self) -> bool:
+        """Whether cross-entropy smooths."""
+        taught = self.distillation
+        return self.criterion.smoothing > 0 and (taught is None or taught.cross_entropy_weight > 0)
+
+
+def check_sequence_training(config: SequenceStageConfig, inputs: Mapping[str, Stage]) -> None:
+    """InputError where the inputs are not those that the settings want, or soft targets are made otherwise."""
+    _check_inputs(config, inputs)
+    check_soft_targets(config.distillation, config.split, inputs)
+
+
+def _check_inputs(config: SequenceStageConfig, inputs: Mapping[str, Any]) -> None:
+    criterion, taught = config.criterion.criterion, config.distillation
+    if criterion == "distillation" and "teacher" not in inputs:
+        raise InputError("the criterion distillation needs the input 'teacher', whose lattices these are")
+    if criterion != "distillation" and "alignments" not in inputs:
+        raise InputError(f"the criterion {criterion} needs the input 'alignments'")
+    if taught is not None and not config.criterion.smoothing:
+        raise InputError("distillation is set, but smoothing is 0; set criterion.smoothing, or leave distillation out")
+    if taught is None and "teacher" in inputs and criterion != "distillation":
+        raise InputError("a teacher is among the inputs, but neither the criterion nor distillation wants one")
+    if taught is None and SOFT_TARGETS in inputs:
+        raise InputError("soft_targets are among the inputs, but the settings have no distillation")
+    if taught is not None:
+        check_taught(taught, inputs)
+    if config.wants_labels and "alignments" not in inputs:
+        raise InputError("smoothing by cross-entropy needs the input 'alignments'")
+
 
 def train_sequence(
     inputs: Mapping[str, Path], config: SequenceStageConfig, output: Path, context: StageContext
@@ -54,14 +94,13 @@ def train_sequence(
 
     Priors stay those of the network. The bundle is that of the last pass, or of the best on the held-out speakers.
     """
+    _check_inputs(config, inputs)
     hmm = HmmModel.load(inputs["hmm"])
     store = FrameStore.open(inputs["features"] / config.split)
     model, card = load_bundle(inputs["network"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=store.recipe)
     moved = train_only(model, config.parameters)
     lattices = TrainingLattices.open(inputs["lattices"], hmm.digest)
     alignments = AlignmentStore.open(inputs["alignments"], hmm) if "alignments" in inputs else {}
-    if not alignments and config.criterion.criterion != "distillation":
-        raise InputError(f"the criterion {config.criterion.criterion} needs the input 'alignments'")
     objective, data = _objective_and_data(inputs, config, model, card, store, hmm, lattices, alignments)
 
     def save(folder: Path, result: TrainingResult, network: nn.Module) -> None:
@@ -96,16 +135,6 @@ def _objective_and_data(
     if isinstance(alignments, AlignmentStore):
         check_alignments(store, alignments)
     is_distillation = config.criterion.criterion == "distillation"
-    if config.distillation is not None and not config.criterion.smoothing:
-        raise InputError("distillation is set, but smoothing is 0; set criterion.smoothing, or leave distillation out")
-    if "teacher" in inputs and config.distillation is None and not is_distillation:
-        raise InputError("a teacher is among the inputs, but neither the criterion nor distillation wants one")
-    if "soft_targets" in inputs and config.distillation is None:
-        raise InputError("soft_targets are among the inputs, but the settings have no distillation")
-    wants_labels = config.criterion.smoothing > 0 and (
-        config.distillation is None or config.distillation.cross_entropy_weight > 0)
-    if wants_labels and not alignments:
-        raise InputError("smoothing by cross-entropy needs the input 'alignments'")
     lattices.check(features=store.digest)
     if not is_distillation and isinstance(alignments, AlignmentStore):
         lattices.check(alignments=alignments.digest)
@@ -120,7 +149,7 @@ def _objective_and_data(
         store, lattices, table, alignments, config.criterion, left=splice[0], right=splice[1],
         held_out_speakers=config.training.held_out_speakers, max_frames=config.training.batch_size,
         max_arcs=config.training.batch_arcs, max_dropped=config.max_dropped, targets=targets, teacher_paths=paths,
-        wants_labels=wants_labels)
+        wants_labels=config.wants_labels)
     return SequenceObjective(config.criterion, card.log_priors(), frames), data
 
 
@@ -135,8 +164,6 @@ def _teacher_paths(
     inputs: Mapping[str, Path], config: SequenceStageConfig, store: FrameStore, hmm: HmmModel,
     lattices: TrainingLattices,
 ) -> TeacherPaths:
-    if "teacher" not in inputs:
-        raise InputError("the criterion distillation needs the input 'teacher', whose lattices these are")
     heard = heard_by_teacher(inputs, config.split, store)
     teacher, card = load_bundle(inputs["teacher"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=heard.recipe)
     lattices.check(network=card.digest)

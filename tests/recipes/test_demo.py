@@ -58,6 +58,14 @@ def test_students_are_smaller_than_the_limit(finished_run: tuple[Path, str]) -> 
 
 
 @pytest.mark.slow
+def test_counts_say_what_soft_targets_left_out(finished_run: tuple[Path, str]) -> None:
+    caches = {system: read_counts(finished_run[0] / f"counts/{system}.1.test.json").soft_targets for system in SYSTEMS}
+    cache = caches.pop("hdnn128-kd")
+    assert cache is not None and cache.top_k <= cache.num_pdfs and 0 <= cache.lost_mass < 0.5
+    assert not any(caches.values())
+
+
+@pytest.mark.slow
 def test_what_is_done_is_skipped(finished_run: tuple[Path, str]) -> None:
     done = subprocess.run(command(finished_run[0], "--json"), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

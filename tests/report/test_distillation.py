@@ -17,7 +17,14 @@ from asr_kd.report.distillation import (
 )
 from asr_kd.report.markdown import render_results
 from asr_kd.report.results import make_results
-from asr_kd.scoring.system_counts import SystemCounts, TrainingEpoch, write_counts
+from asr_kd.report.soft_targets import soft_targets_table
+from asr_kd.scoring.system_counts import (
+    SoftTargetsCounts,
+    SystemCounts,
+    TrainingEpoch,
+    read_counts,
+    write_counts,
+)
 from asr_kd.scoring.wer import ErrorCounts
 
 SPEAKERS = [f"s{number:02d}" for number in range(30)]
@@ -58,6 +65,29 @@ def with_versus(systems: list[SystemCounts]) -> list[SystemCounts]:
     from dataclasses import replace
 
     return [replace(one, versus=("hdnn128-kd-smbrteacher",)) if "smbrteacher-" in one.id else one for one in systems]
+
+
+def cached(lost_mass: float, temperature: float = 1.0, top_k: int = 32) -> SoftTargetsCounts:
+    return SoftTargetsCounts(temperature, top_k, 900, 2.86, lost_mass, 7 * lost_mass, 2 * lost_mass, 48_000_000)
+
+
+def test_students_of_the_same_soft_targets_share_a_line(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    learnt = [replace(counts(name, 40, seed=seed), soft_targets=cache) for name, seed, cache in (
+        ("hdnn128-kd", 1, cached(0.02)), ("hdnn128-kd", 2, cached(0.04)), ("hdnn128-kd-q1", 1, cached(0.02)),
+        ("hdnn128-kd-T2", 1, cached(0.0, 2.0, 900)))]
+    rows = judge([*learnt, *SYSTEMS[:3]])
+    table = soft_targets_table(rows)
+    assert table is not None
+    lines = {line.split("`")[1]: [cell.strip() for cell in line.split("|")[2:-1]] for line in table.splitlines()[2:]}
+    assert lines == {
+        "hdnn128-kd": ["2", "2", "1", "32", "900", "2.9", "0.0300", "0.210", "0.060", "48"],
+        "hdnn128-kd-T2": ["1", "1", "2", "900", "900", "2.9", "0.0000", "0.000", "0.000", "48"]}
+    assert "## Soft targets" in render_distillation("x", rows)
+    assert soft_targets_table(judge(SYSTEMS)) is None and "## Soft targets" not in render_distillation(
+        "x", judge(SYSTEMS))
+    assert read_counts(write_counts(tmp_path, learnt[0])) == learnt[0]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from asr_kd.cli.main import main
 from asr_kd.core.config import Settings, build_config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json, write_json
+from asr_kd.core.recipe import read_recipe
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore
@@ -23,6 +24,7 @@ from asr_kd.hmm.model import HmmModel
 from asr_kd.models.bundle import load_bundle
 from asr_kd.stages.networks import NetworkStageConfig, train_network
 from asr_kd.stages.perturbation import SpeedStageConfig, add_speeds
+from asr_kd.stages.registry import STAGE_KINDS
 from tests.stages.tone_corpus import RECIPE, write_tone_corpus
 
 STUDENT = """
@@ -118,6 +120,24 @@ def test_a_cache_says_what_it_lost_and_weighs(run: Path) -> None:
     assert facts["gradient_error"] == 2 * facts["lost_mass"] and len(facts["teachers"]) == 1
     assert summary(run, "ensemble")["combination"] == "posteriors" and len(summary(run, "ensemble")["teachers"]) == 2
     assert facts["bytes_per_hour"] == 360_000 * (5 * 4 + 2 + 4 + 24 * 2) and facts["frames"] == store.num_frames
+    of_student = load_bundle(run / "plain-seed1/model")[1].provenance["result"]["soft_targets"]
+    assert of_student == {name: facts[name] for name in of_student} and of_student["lost_mass"] == facts["lost_mass"]
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    (["targets.temperature=2"], "distillation.temperature is 1, that of soft targets of stage 'targets' 2"),
+    (["projector.distillation.temperature=3"], "stages.projector.settings: distillation.temperature is 3, that of"),
+    (["targets.hidden=false"], "stages.projector.settings: distillation.projector needs the teacher's last hidden"),
+    (["plain.split=dev"], "split is dev, that of soft targets of stage 'targets' train"),
+    (["noisy.unlabelled=true", "noisy.distillation.cross_entropy_weight=1"], "leave cross_entropy_weight at 0"),
+    (["plain.distillation=null"], "the input 'soft_targets' teaches nothing"),
+    (["teacher.distillation.temperature=1"], "distillation needs the input 'teacher' or its 'soft_targets'")], ids=str)
+def test_stages_that_contradict_each_other_are_refused_before_any_work(
+    run: Path, settings: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        read_recipe(run.parent / "recipe", STAGE_KINDS, overrides=settings)
+    assert "recipe.yaml:" in str(error.value)
 
 
 @pytest.mark.parametrize("name", [*SWITCHES, "of-ensemble", "factorised"])
