@@ -14,23 +14,23 @@ def soft_targets_table(students: Iterable[ResultRow]) -> str | None:
 
     Students whose first seeds learnt from the same cache share a line: the rest of them may have one seed alone.
     """
-    learners: dict[SoftTargetsCounts, list[str]] = {}
-    seeds: dict[SoftTargetsCounts, list[SoftTargetsCounts]] = {}
+    learners: dict[SoftTargetsCounts, dict[str, list[SoftTargetsCounts]]] = {}
     for row in students:
         found = [counts.soft_targets for counts in row.counts if counts.soft_targets is not None]
         if found:
-            learners.setdefault(found[0], []).append(row.id)
-            seeds[found[0]] = max(seeds.get(found[0], []), found, key=len)
+            learners.setdefault(found[0], {})[row.id] = found
     if not learners:
         return None
     heading = ["soft targets of", "students", "seeds", "T", "pdfs kept", "of", "hours", "lost mass",
                "divergence lacks at most", "gradient's error at most", "MB an hour"]
     cells = []
-    for first, ids in learners.items():
-        mean = {name: float(np.mean([getattr(one, name) for one in seeds[first]]))
+    for first, by_id in learners.items():
+        name_of_line = min(by_id, key=lambda one: (-len(by_id[one]), len(one)))
+        seeds = by_id[name_of_line]
+        mean = {name: float(np.mean([getattr(one, name) for one in seeds]))
                 for name in ("lost_mass", "divergence_error", "gradient_error")}
         cells.append([
-            f"`{min(ids, key=lambda one: (len(one), one))}`", str(len(set(ids))), str(len(seeds[first])),
+            f"`{name_of_line}`", str(len(by_id)), str(len(seeds)),
             f"{first.temperature:g}", str(first.top_k), str(first.num_pdfs), number(first.hours, 1),
             number(mean["lost_mass"], 4), number(mean["divergence_error"], 3), number(mean["gradient_error"], 3),
             number(first.bytes_per_hour / 1e6, 0)])

@@ -15,6 +15,7 @@ from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_json, link_or_copy
+from asr_kd.core.log import get_logger
 from asr_kd.core.stages import Stage, StageContext
 from asr_kd.distillation.config import DistillationConfig, Temperature
 from asr_kd.distillation.objective import DistillationObjective
@@ -31,9 +32,12 @@ from asr_kd.training.engine import TrainingResult, train
 from asr_kd.training.objective import CrossEntropy, Objective
 from asr_kd.training.tuning import training_device
 
+logger = get_logger(__name__)
+
 BUNDLE = "model"
 PASSES = "passes"  # a bundle after each pass of sequence training
 SOFT_TARGETS = "soft_targets"
+_MUCH_LOST = 0.1  # of the teacher's probability
 
 
 class NetworkStageConfig(Config):
@@ -163,6 +167,9 @@ def cache_soft_targets(
     built = build_soft_targets(context.work / SOFT_TARGETS, network.to(training_device()), store, key)
     summary = {"frames": built.num_frames, "key": key.model_dump(), "teachers": [card.digest for _, card in teachers],
                **_facts_of(built, store.recipe["frame_shift"])}
+    if built.lost_mass > _MUCH_LOST:
+        logger.warning("%s: %.0f %% of the teacher's probability is on pdfs that are not kept, and not learnt; set "
+                       "top_k above %d", context.name, 100 * built.lost_mass, built.top_k)
     if isinstance(network, TeacherEnsemble):
         summary |= {"combination": network.combination, "chosen": built.choice_shares}
     del built

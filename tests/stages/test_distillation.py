@@ -22,7 +22,7 @@ from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.bundle import load_bundle
-from asr_kd.stages.networks import NetworkStageConfig, train_network
+from asr_kd.stages.networks import NetworkStageConfig, SoftTargetsStageConfig, cache_soft_targets, train_network
 from asr_kd.stages.perturbation import SpeedStageConfig, add_speeds
 from asr_kd.stages.registry import STAGE_KINDS
 from tests.stages.tone_corpus import RECIPE, write_tone_corpus
@@ -122,6 +122,18 @@ def test_a_cache_says_what_it_lost_and_weighs(run: Path) -> None:
     assert facts["bytes_per_hour"] == 360_000 * (5 * 4 + 2 + 4 + 24 * 2) and facts["frames"] == store.num_frames
     of_student = load_bundle(run / "plain-seed1/model")[1].provenance["result"]["soft_targets"]
     assert of_student == {name: facts[name] for name in of_student} and of_student["lost_mass"] == facts["lost_mass"]
+
+
+@pytest.mark.parametrize(("top_k", "is_much"), [(1, True), (500, False)])
+def test_a_cache_that_leaves_much_out_says_so(
+    run: Path, tmp_path: Path, top_k: int, is_much: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = SoftTargetsStageConfig(top_k=top_k, temperature=20)
+    (tmp_path / "out").mkdir()
+    inputs = {"features": run / "adapted", "hmm": run / "mono", "teacher": run / "teacher-seed1"}
+    cache_soft_targets(inputs, config, tmp_path / "out",
+                       StageContext("targets", 1, None, tmp_path / "work", "run", "asr-kd run"))
+    assert ("of the teacher's probability is on pdfs that are not kept" in caplog.text) == is_much
 
 
 @pytest.mark.parametrize(("settings", "message"), [
