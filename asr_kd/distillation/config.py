@@ -81,6 +81,12 @@ class WeightScheduleConfig(Config):
     lowest: float = Field(0.1, ge=0, description="dynamic: bounds of λ")
     highest: float = Field(10.0, gt=0, le=LARGEST_WEIGHT)
 
+    def check_first(self, weight: float) -> None:
+        """ValueError where a dynamic λ would set out from outside its bounds."""
+        if not self.lowest <= weight <= self.highest:
+            raise ValueError(f"distillation_weight {weight:g}, from which a dynamic weight sets out, is outside its "
+                             f"bounds, {self.lowest:g} to {self.highest:g}; move it or them")
+
     @pydantic.model_validator(mode="after")
     def _bounds_are_in_order(self) -> "WeightScheduleConfig":
         if self.lowest > self.highest:
@@ -134,10 +140,8 @@ class DistillationConfig(Config):
         if dynamic and not (self.cross_entropy_weight and self.distillation_weight):
             raise ValueError("a dynamic weight weighs two losses; set cross_entropy_weight and distillation_weight "
                              "above 0")
-        bounds = self.weight_schedule.lowest, self.weight_schedule.highest
-        if dynamic and not bounds[0] <= self.distillation_weight <= bounds[1]:
-            raise ValueError(f"distillation_weight {self.distillation_weight:g}, from which a dynamic weight sets out, "
-                             f"is outside its bounds, {bounds[0]:g} to {bounds[1]:g}; move it or them")
+        if dynamic:
+            self.weight_schedule.check_first(self.distillation_weight)
         if not self.distils and (self.noise.is_on or self.distance == "logits"):
             raise ValueError("noise and the distance of logits are nothing without distillation; set "
                              "distillation_weight above 0")

@@ -41,10 +41,11 @@ class DynamicWeight(nn.Module):
     λ is in proportion to ‖g_t‖ and so to q, the weight of cross-entropy: where the bounds do not bind, q scales the
     whole loss and nothing else, and Adam, which does not see a loss's scale, trains alike with any.
 
-    Norms and cosine are smoothed over the looks, λ is clipped to [lowest, highest]. Gradients are looked at every
-    `every` steps, by the chosen parameters only, which bounds the cost: two more backward passes down to them. Its
-    state stays on the CPU, so that steps without a look do not wait for a GPU. Of several processes all take the same
-    λ, by the gradients of the whole minibatch; each must have a part of it.
+    Norms and cosine are smoothed over the looks, the rule's λ is clipped to [lowest, highest] (ValueError where the
+    first is outside). Gradients are looked at every `every` steps, by the chosen parameters only, which bounds the
+    cost: two more backward passes down to them. Its state stays on the CPU, so that steps without a look do not wait
+    for a GPU. Of several processes all take the same λ, by the gradients of the whole minibatch; each must have a part
+    of it.
     """
 
     moments: Tensor  # ‖g_t‖, ‖g_d‖, cos φ, smoothed
@@ -58,6 +59,7 @@ class DynamicWeight(nn.Module):
             raise ValueError("no parameters whose gradients could be looked at")
         if not all(parameter.requires_grad for parameter in parameters):
             raise ValueError("some of the parameters whose gradients are looked at are not trained")
+        config.check_first(first)
         self.config = config
         self._parameters_looked_at = tuple(parameters)
         self._seconds = 0.0

@@ -335,6 +335,12 @@ def test_a_dynamic_weight_is_drawn_to_the_bound_where_the_rule_is_beyond_it(scal
     assert found == pytest.approx((1.0 + bound) / 2)
 
 
+def test_a_dynamic_weight_that_sets_out_outside_its_bounds_is_refused() -> None:
+    for first in (0.05, 20.0):
+        with pytest.raises(ValueError, match="is outside its bounds, 0.1 to 10"):
+            DynamicWeight(WeightScheduleConfig(schedule="dynamic"), first, [nn.Parameter(torch.ones(2))])
+
+
 def test_parameters_that_have_no_part_in_the_losses_weigh_nothing() -> None:
     used, idle = nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.ones(3))
     config = WeightScheduleConfig(schedule="dynamic")
