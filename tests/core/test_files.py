@@ -1,6 +1,8 @@
 """Files and folders are whole or absent."""
 
+import bz2
 import gzip
+import lzma
 import subprocess
 import sys
 from pathlib import Path
@@ -138,3 +140,21 @@ def test_json_that_python_gives_up_on(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(InputError, match="a.json: not JSON"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(("name", "content", "kind"), [
+    ("x.txt", gzip.compress(b"u1 WORD\n"), "gzip data"),
+    ("x.jsonl", bz2.compress(b"{}\n"), "bzip2 data"),
+    ("x.jsonl", lzma.compress(b"{}\n"), "xz data"),
+    ("text", b"PK\x03\x04" + bytes(40), "a zip archive"),
+    ("text", b"PAR1" + bytes(40), "a Parquet table"),
+    ("x.gz", bz2.compress(b"{}\n"), "bzip2 data"),
+    ("x.gz", gzip.compress(lzma.compress(b"{}\n")), "xz data"),
+    ("x.txt", "\ufeffu1 WORD\n".encode("utf-16-le"), "UTF-16 text"),
+    ("x.gz", b"u1 WORD\n", "no gzip file"),
+])
+def test_a_file_that_is_no_text_is_called_by_its_kind(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=kind) as caught:
+        list(read_lines(tmp_path / name))
+    assert "UTF-8 (byte" not in str(caught.value) and str(tmp_path / name) in str(caught.value)
