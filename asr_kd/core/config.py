@@ -30,10 +30,21 @@ _Loader.add_implicit_resolver(
 _PLAIN_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
+class ExecutionOnly:
+    """Marks a field that says how work is done, never what comes out: `threads: Annotated[int, ExecutionOnly()] = 0`.
+
+    Changing such a setting rebuilds nothing.
+    """
+
+
 class Config(pydantic.BaseModel):
     """Base of all settings: frozen, no unknown keys, no silent conversion of types."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def result_settings(self) -> dict[str, Any]:
+        """Return as JSON values all settings but the `ExecutionOnly` ones, which the result does not depend on."""
+        return _without_execution_only(self, self.model_dump(mode="json"))
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)
@@ -168,6 +179,27 @@ def _construct(node: yaml.Node, key: Key, places: dict[Key, str], path: str) -> 
         raise InputError(f"{place}: {_dotted(key)}: not a plain value ({node.tag})") from error
     finally:
         loader.dispose()
+
+
+def _without_execution_only(value: Any, dumped: Any) -> Any:
+    """Remove from `dumped`, the JSON form of `value`, the fields that are marked as `ExecutionOnly`."""
+    if isinstance(value, Config):
+        marked = {
+            name for name, field in type(value).model_fields.items()
+            if any(isinstance(mark, ExecutionOnly) for mark in field.metadata)
+        }
+        return {
+            name: _without_execution_only(getattr(value, name), dumped[name])
+            for name in type(value).model_fields if name not in marked
+        }
+    if isinstance(value, Mapping):
+        return {
+            key: _without_execution_only(item, json_item)
+            for item, (key, json_item) in zip(value.values(), dumped.items(), strict=True)
+        }
+    if isinstance(value, list | tuple):
+        return [_without_execution_only(item, json_item) for item, json_item in zip(value, dumped, strict=True)]
+    return dumped
 
 
 def _merge(base: Any, overlay: Any) -> Any:

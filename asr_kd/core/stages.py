@@ -76,7 +76,7 @@ class Stage:
         return hash_json({
             "kind": self.kind.name,
             "version": self.kind.version,
-            "settings": self.config.model_dump(mode="json"),
+            "settings": self.config.result_settings(),
             "seed": self.seed,
             "inputs": {name: stage.folder for name, stage in self.inputs.items()},
             "outside": dict(outside),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
-from asr_kd.core.config import Config
+from asr_kd.core.config import Config, ExecutionOnly
 from asr_kd.training.masking import MaskingConfig
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -44,12 +44,16 @@ class TrainingConfig(Config):
         10, description="training speakers kept for cross-validation (CV): how many, or which")
     precision: Precision = Field(
         "auto", description="of the network's products; auto: bfloat16 where this machine's matrix products gain by it")
-    threads: int = Field(0, ge=0, description="0: one or all cores, whichever is faster at the start")
+    threads: Annotated[int, ExecutionOnly()] = Field(
+        0, ge=0, description="0: one or all cores, whichever is faster at the start")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    checkpoint_minutes: float = Field(2.0, gt=0, description="between checkpoints within an epoch")
-    checkpoint_steps: int = Field(0, ge=0, description="the same in minibatches; 0: by minutes only")
-    log_steps: int = Field(200, gt=0, description="minibatches between lines of the log")
-    tensorboard: bool = True
+    checkpoint_minutes: Annotated[float, ExecutionOnly()] = Field(
+        2.0, gt=0, description="between checkpoints within an epoch")
+    checkpoint_steps: Annotated[int, ExecutionOnly()] = Field(
+        0, ge=0, description="the same in minibatches; 0: by minutes only")
+    log_steps: Annotated[int, ExecutionOnly()] = Field(
+        200, gt=0, description="minibatches between lines of the log")
+    tensorboard: Annotated[bool, ExecutionOnly()] = True
 
     @pydantic.model_validator(mode="after")
     def _newbob_keeps_the_best(self) -> "TrainingConfig":

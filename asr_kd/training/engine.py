@@ -379,9 +379,7 @@ class _Run:
         initial = nn.ModuleDict({"model": self.model, "objective": self.objective}).state_dict()
         weights = {name: hash_bytes(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
                    for name, value in initial.items()}
-        # How often checkpoints and logs are written changes nothing in the result.
-        unimportant = {"checkpoint_minutes", "checkpoint_steps", "log_steps", "tensorboard"}
-        settings = self.config.model_dump(exclude=unimportant)
+        settings = self.config.result_settings()
         moving = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
         return hash_json([settings, self.seed, self.objective.describe(), self.data.digest, weights, moving])
 

@@ -1,11 +1,12 @@
 """Settings: what is wrong is named with file, line, key and the nearest valid key."""
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from pydantic import Field, model_validator
 
-from asr_kd.core.config import Config, Settings, build_config, read_settings
+from asr_kd.core.config import Config, ExecutionOnly, Settings, build_config, read_settings
 from asr_kd.core.errors import InputError
 
 
@@ -129,3 +130,24 @@ def test_an_override_reads_yaml_as_strictly_as_a_file(tmp_path: Path) -> None:
     for text in ("!!python/object/apply:os.system ['true']", "{layers: 1, layers: 2}", "[1"):
         with pytest.raises(InputError, match="--set network="):
             base.with_override(f"network={text}")
+
+
+def test_settings_of_the_execution_are_left_out_of_the_result_settings_at_every_depth() -> None:
+    class Inner(Config):
+        rate: float = 0.5
+        threads: Annotated[int, ExecutionOnly()] = Field(0, ge=0)
+
+    class Outer(Config):
+        one: Inner = Inner()
+        many: list[Inner] = [Inner()]
+        named: dict[str, Inner] = {"a": Inner()}
+        maybe: Inner | None = None
+        log: Annotated[bool, ExecutionOnly()] = True
+        pair: tuple[int, int] = (1, 2)
+
+    assert Outer(maybe=Inner(threads=3), log=False).result_settings() == {
+        "one": {"rate": 0.5}, "many": [{"rate": 0.5}], "named": {"a": {"rate": 0.5}}, "maybe": {"rate": 0.5},
+        "pair": [1, 2]}
+    assert Outer().model_dump()["one"] == {"rate": 0.5, "threads": 0}
+    with pytest.raises(InputError, match="one.threads: expected greater than or equal to 0, found -1"):
+        build_config(Outer, Settings({"one": {"threads": -1}}, {}))

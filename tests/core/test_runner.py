@@ -7,13 +7,13 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import Field
 
 from asr_kd.core import runner
-from asr_kd.core.config import Config
+from asr_kd.core.config import Config, ExecutionOnly
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.files import read_json, write_json
 from asr_kd.core.recipe import read_recipe
@@ -53,7 +53,7 @@ class Number(Config):
 class Add(Config):
     plus: int = Field(0, ge=0)
     fail: bool = False
-    wait_for: str = ""
+    wait_for: Annotated[str, ExecutionOnly()] = ""
 
 
 def number(inputs: Mapping[str, Path], config: Number, output: Path, context: StageContext) -> None:
@@ -149,6 +149,19 @@ def test_a_changed_setting_rebuilds_its_stage_and_what_follows(recipe_folder: Pa
     run(recipe_folder, tmp_path / "run")
     assert built(run(recipe_folder, tmp_path / "run", ["two.plus=5"])) == ["two", "three-seed1"]
     assert (tmp_path / "run/three-seed1/n").read_text() == "1008"
+
+
+def test_a_setting_that_does_not_change_the_result_rebuilds_nothing(recipe_folder: Path, tmp_path: Path) -> None:
+    run(recipe_folder, tmp_path / "run")
+    assert built(run(recipe_folder, tmp_path / "run", ["two.wait_for=/"])) == []
+
+
+def test_half_done_work_goes_on_under_other_execution_settings(recipe_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(WorkError, match="told to fail"):
+        run(recipe_folder, tmp_path / "run", ["two.fail=true"])
+    with pytest.raises(WorkError, match="told to fail"):
+        run(recipe_folder, tmp_path / "run", ["two.fail=true", "two.wait_for=/"])
+    assert [p.read_text() for p in (tmp_path / "run/.work/two").glob("*/begun")] == ["xx"]
 
 
 def test_another_seed_shares_what_does_not_depend_on_it(recipe_folder: Path, tmp_path: Path) -> None:
