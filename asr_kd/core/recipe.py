@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from asr_kd.core.config import Config, Settings, build_config, nearest_name, read_settings
+from asr_kd.core.config import Config, Name, Settings, build_config, nearest_name, read_settings
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import Stage, StageKind
 from asr_kd.core.sweep import expand_sweeps
@@ -17,6 +17,8 @@ from asr_kd.core.sweep import expand_sweeps
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SEED_FOLDER = re.compile(r"-seed\d+$")
 _TAKEN_NAMES = {"logs"}
+# With more comparisons a table of claims is a search, and Holm's correction leaves nothing of it.
+MOST_CLAIMS = 30
 
 
 class _StageEntry(Config):
@@ -34,8 +36,18 @@ class _StageEntry(Config):
 class _RecipeFile(Config):
     description: str
     options: dict[str, str] = {}
+    claims: dict[Name, dict[Name, list[Name]]] = {}
     stages: dict[str, _StageEntry] = Field(min_length=1)
     fast: dict[str, dict[str, Any]] = {}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A comparison of two systems on a split that the recipe declares to judge."""
+
+    split: str
+    system: str
+    against: str
 
 
 @dataclass(frozen=True)
@@ -90,8 +102,7 @@ def read_recipe(
     seed N, whatever the run's seed; it and what it is made of become stages too, and do not make the reader depend on
     the run's seed.
     """
-    settings = expand_sweeps(read_settings(folder / "recipe.yaml"))
-    file = build_config(_RecipeFile, settings)
+    file, settings = _read_file(folder)
     _check_options(file, settings, options or [])
     entries = file.stages
     overlays = {name: settings.slice("fast", name) for name in settings.slice("fast").values} if fast else {}
@@ -130,6 +141,45 @@ def read_recipe(
     for name in names:
         _add_with_inputs(stage_of(name, seed), stages)
     return Recipe(folder.resolve().name, folder, file.description, list(stages.values()), file.options)
+
+
+def read_claims(folder: Path) -> tuple[Claim, ...]:
+    """The table of claims of the recipe in `folder`; InputError: more than 30, one twice or against itself."""
+    file, settings = _read_file(folder)
+    return _claims(file, settings)
+
+
+def read_stage_settings(folder: Path, kind: str) -> dict[str, Settings]:
+    """Stage name -> settings of all stages of a kind in the recipe in `folder`, whatever their options."""
+    file, settings = _read_file(folder)
+    return {name: settings.slice("stages", name, "settings")
+            for name, entry in file.stages.items() if entry.run == kind}
+
+
+def _read_file(folder: Path) -> tuple[_RecipeFile, Settings]:
+    """The recipe in `folder`, sweeps expanded, and its settings with their places."""
+    settings = expand_sweeps(read_settings(folder / "recipe.yaml"))
+    file = build_config(_RecipeFile, settings)
+    _claims(file, settings)
+    return file, settings
+
+
+def _claims(file: _RecipeFile, settings: Settings) -> tuple[Claim, ...]:
+    place = settings.place(("claims",))
+    claims: dict[tuple[str, frozenset[str]], Claim] = {}
+    for split, systems in file.claims.items():
+        for system, others in systems.items():
+            for other in others:
+                pair = (split, frozenset((system, other)))
+                if system == other:
+                    raise InputError(f"{place}: claims: {system} is compared with itself on {split}")
+                if pair in claims:
+                    raise InputError(f"{place}: claims: {system} against {other} on {split} stands there twice")
+                claims[pair] = Claim(split, system, other)
+    if len(claims) > MOST_CLAIMS:
+        raise InputError(f"{place}: claims: {len(claims)} comparisons, expected at most {MOST_CLAIMS}; declare those "
+                         "that the results are to show, the others are printed without verdict")
+    return tuple(claims.values())
 
 
 def _add_with_inputs(stage: Stage, stages: dict[str, Stage]) -> None:

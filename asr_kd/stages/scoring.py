@@ -22,25 +22,12 @@ from asr_kd.scoring.system_counts import (
     TrainingPass,
     write_counts,
 )
+from asr_kd.scoring.system_roles import SystemRoles
 from asr_kd.scoring.transcripts import write_transcripts, write_utt2spk
 from asr_kd.scoring.weights import INSERTION_PENALTIES, LM_WEIGHTS, choose_weights
 from asr_kd.scoring.wer import count_errors_by_speaker, total_errors
 from asr_kd.stages.decoding import SYSTEM
 from asr_kd.stages.prepare import read_references
-
-
-class SystemConfig(Config):
-    """What a system is compared with: the ids of its own CE baseline, of its teacher, of the system that its sequence
-    training set out from, and of others.
-
-    each_pass: its input was decoded so; the passes become systems ID-pass1 and so on.
-    """
-
-    baseline: Name | None = None
-    teacher: Name | None = None
-    start: Name | None = None
-    versus: list[Name] = []
-    each_pass: bool = False
 
 
 class ScoreConfig(Config):
@@ -50,7 +37,7 @@ class ScoreConfig(Config):
     choose_on: Name = "dev"
     lm_weights: list[Annotated[float, Field(gt=0)]] = Field(list(LM_WEIGHTS), min_length=1)
     insertion_penalties: list[float] = Field(list(INSERTION_PENALTIES), min_length=1)
-    systems: dict[Name, SystemConfig] = Field(min_length=1)
+    systems: dict[Name, SystemRoles] = Field(min_length=1)
 
 
 def score_systems(
@@ -95,7 +82,7 @@ def score_systems(
 
 def _decoded_systems(
     inputs: Mapping[str, Path], config: ScoreConfig
-) -> Iterator[tuple[str, SystemConfig, Path]]:
+) -> Iterator[tuple[str, SystemRoles, Path]]:
     """Id, settings and decoded splits of each system, passes as systems of their own."""
     for system, relations in config.systems.items():
         folders = {system: inputs[system]}
