@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from asr_kd.core.errors import InputError
+from asr_kd.core.opening import open_file, reading
 
 _TEMPORARY = ".tmp-"
 
@@ -177,7 +178,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     path = Path(path)
     number = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+        with reading(path), open_file(path) as packed:
+            file = gzip.GzipFile(fileobj=packed) if path.suffix == ".gz" else packed
             kind = describe_binary_content(file.peek(_LONGEST_MAGIC))
             if kind is not None:
                 raise InputError(f"{path}: {kind}")
@@ -187,15 +189,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}:{number}: not UTF-8 (byte {error.object[error.start]:#04x} at column "
                          f"{error.start + 1}); convert the file to UTF-8") from error
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder, expected a file") from error
-    except PermissionError as error:
-        raise InputError(f"{path}: may not be read (permission denied)") from error
     except gzip.BadGzipFile as error:
-        with open(path, "rb") as file:
-            kind = describe_binary_content(file.read(_LONGEST_MAGIC))
+        with open_file(path) as packed:
+            kind = describe_binary_content(packed.read(_LONGEST_MAGIC))
         found = kind or f"is no gzip file, but is named {path.suffix}; name it as what it is"
         raise InputError(f"{path}: {found if number == 0 else f'damaged gzip file ({error})'}") from error
     except (EOFError, zlib.error) as error:
@@ -203,8 +199,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal digits."""
-    with open(path, "rb") as file:
+    """SHA-256 of a file's content, in hexadecimal digits; InputError where it is no regular file."""
+    with reading(path), open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
