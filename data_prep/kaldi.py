@@ -1,8 +1,9 @@
 """Kaldi data directories: read into manifests, and written out of them.
 
-Files of a data directory: `wav.scp`, `text`, `utt2spk`, optional `segments`; the others are not needed. Unlike
-Kaldi, durations and sampling rates come from the audio itself, any audio that libsndfile reads will do, relative
-paths belong to a root, and a directory whose files do not fit together is refused, not repaired.
+Files of a data directory: `wav.scp`, `text`, `utt2spk`, optional `segments`; the others are not
+needed. Unlike Kaldi, durations and sampling rates come from the audio itself, any audio that
+libsndfile reads will do, relative paths belong to a root, and a directory whose files do not fit
+together is refused, not repaired.
 """
 
 import math
@@ -15,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from asr_kd.core.drops import Drops
-from asr_kd.core.errors import InputError
+from asr_kd.core.errors import InputError, option_name
 from asr_kd.core.files import atomic_file, read_lines
 from asr_kd.core.parallel import map_threads
 from asr_kd.data.audio import AudioError, AudioHeader, read_header
@@ -37,26 +38,32 @@ def prepare_kaldi(
     max_dropped: float = 0.05,
     workers: int | None = None,
 ) -> dict[str, PreparedSplit]:
-    """Write manifests of the Kaldi data directories in `corpus` (one split each) into the folder `output`.
+    """Write manifests of the Kaldi data directories in `corpus` (one split each) into the folder
+    `output`.
 
-    `corpus` holds a data directory per split, or is one itself. `splits` chooses some by name. Paths in wav.scp
-    that are relative belong to `root` (default: `corpus`), and none may leave it. Commands in wav.scp are run only
-    with `allow_pipes`; what they print is kept in `output`.
+    `corpus` holds a data directory per split, or is one itself. `splits` chooses some by name;
+    `NAME=FOLDER` is the data directory FOLDER as the split NAME. Paths in wav.scp that are relative
+    belong to `root` (default: `corpus`); absolute ones are taken as they are. Neither may leave
+    `root`. Commands in wav.scp are run only with `allow_pipes`; what they print is kept in
+    `output`.
 
-    Raises InputError, with file and line, for files that are missing, not UTF-8, malformed or do not fit together.
-    Utterances with unusable audio are dropped by reason; WorkError above the share `max_dropped` of a split.
+    Raises InputError, with file and line, for files that are missing, not UTF-8, malformed or do
+    not fit together. Utterances with unusable audio are dropped by reason; WorkError above the
+    share `max_dropped` of a split.
     """
     corpus, output = Path(corpus), Path(output)
     root = corpus if root is None else Path(root)
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; expected the one that paths in wav.scp are relative to")
+        raise InputError(f"{root}: no such folder; {option_name('root')} names the one that paths in wav.scp are "
+                         "relative to")
     if not 0 <= max_dropped <= 1:
         raise InputError(f"max_dropped is {max_dropped}: expected a share from 0 to 1")
-    directories = [_DataDirectory.read(path, root, allow_pipes) for path in _find(corpus, splits)]
+    found = _find(corpus, splits)
+    for split in found:
+        check_split_name(split)
+    directories = [_DataDirectory.read(split, path, root, allow_pipes) for split, path in found.items()]
     prepared = {}
     manifests = {}
-    for directory in directories:
-        check_split_name(directory.split)
     for directory in directories:
         utterances, drops = directory.measure(output, max_dropped, workers)
         drops.check()
@@ -72,9 +79,10 @@ def write_kaldi(
 ) -> None:
     """Write Kaldi data directories `output/SPLIT` out of the manifests in a folder.
 
-    wav.scp, text, utt2spk, spk2utt, utt2dur, and segments where an utterance is a part of its recording. Audio
-    paths are absolute, or relative to `root`. Raises InputError for what Kaldi's files cannot hold: an id with white
-    space, no speaker, several channels, audio outside of `root`.
+    wav.scp, text, utt2spk, spk2utt, utt2dur, and segments where an utterance is a part of its
+    recording. Audio paths are absolute, or relative to `root`. Raises InputError for what Kaldi's
+    files cannot hold: an id with white space, no speaker, several channels, audio outside of
+    `root`.
     """
     manifests, output = Path(manifests), Path(output)
     contents = {split: read_manifest(manifests, split) for split in splits or list_splits(manifests)}
@@ -104,7 +112,7 @@ class _DataDirectory:
     segments: dict[str, _Segment]
 
     @classmethod
-    def read(cls, folder: Path, root: Path, allow_pipes: bool) -> "_DataDirectory":
+    def read(cls, split: str, folder: Path, root: Path, allow_pipes: bool) -> "_DataDirectory":
         wav_path, text_path = folder / "wav.scp", folder / "text"
         wav_lines = _read_table(wav_path, "a path")
         wavs = {name: _wav(value, where, root, allow_pipes) for name, (value, where) in wav_lines.items()}
@@ -126,7 +134,7 @@ class _DataDirectory:
             _check_same_ids(text_lines, text_path, wav_lines, wav_path)
         _check_same_ids(text_lines, text_path, speaker_lines, folder / "utt2spk")
         return cls(
-            split=folder.resolve().name,
+            split=split,
             wavs=wavs,
             texts={name: " ".join(_SPACE.split(value)) for name, (value, _) in text_lines.items()},
             speakers={name: value for name, (value, _) in speaker_lines.items()},
@@ -181,8 +189,9 @@ class _DataDirectory:
         return output / f"{self.split}_audio" / f"{quote(recording, safe='')}.wav"
 
 
-def _find(corpus: Path, splits: list[str] | None) -> list[Path]:
-    """The data directories that `corpus` is or holds."""
+def find_data_directories(corpus: Path) -> dict[str, Path]:
+    """The Kaldi data directories that `corpus` is or holds, by their names; InputError where there
+    is none."""
     if not corpus.is_dir():
         raise InputError(f"{corpus}: no such folder; expected Kaldi data directories in it")
     if (corpus / "wav.scp").exists():
@@ -191,10 +200,25 @@ def _find(corpus: Path, splits: list[str] | None) -> list[Path]:
         found = {path.name: path for path in sorted(corpus.iterdir()) if (path / "wav.scp").exists()}
     if not found:
         raise InputError(f"{corpus}: no Kaldi data directory; expected wav.scp in it or in its sub-folders")
-    missing = sorted(set(splits or []) - set(found))
-    if missing:
-        raise InputError(f"{corpus}: no data directory {missing[0]}; there are {', '.join(found)}")
-    return [path for name, path in found.items() if not splits or name in splits]
+    return found
+
+
+def _find(corpus: Path, splits: list[str] | None) -> dict[str, Path]:
+    """Split -> data directory of those that are chosen; InputError for one that is not there, and
+    for one twice."""
+    found = find_data_directories(corpus)
+    if not splits:
+        return found
+    chosen: dict[str, Path] = {}
+    for one in splits:
+        split, _, folder = one.partition("=")
+        folder = folder or split
+        if folder not in found:
+            raise InputError(f"{corpus}: no data directory {folder}; there are {', '.join(found)}")
+        if split in chosen:
+            raise InputError(f"the split {split} is given twice, as {chosen[split].name} and as {folder}")
+        chosen[split] = found[folder]
+    return chosen
 
 
 def _read_table(path: Path, value: str) -> dict[str, tuple[str, str]]:
@@ -230,13 +254,16 @@ def _wav(value: str, where: str, root: Path, allow_pipes: bool) -> Path | str:
         raise InputError(f"{where}: {value!r} is not an input; expected a path")
     if value.endswith("|"):
         if not allow_pipes:
-            raise InputError(f"{where}: is a command, not a path: {value!r}; commands run only with --allow-pipes")
+            raise InputError(f"{where}: is a command, not a path: {value!r}; commands run only with "
+                             f"{option_name('allow_pipes')}")
         return value[:-1]
     if "\0" in value or any(len(part.encode()) > _LONGEST_NAME for part in value.split("/")):
         raise InputError(f"{where}: {value[:40]!r} cannot be a file's path")
     path = Path(os.path.abspath(root / value))
     if not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{where}: {value} lies outside of {root}; give a --root that holds all audio")
+        holds = path.parent if Path(value).is_absolute() else path.resolve().parent
+        raise InputError(f"{where}: {value} lies outside of {root}; give by {option_name('root')} a folder that holds "
+                         f"all audio, such as {holds}")
     return path
 
 

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from asr_kd.core.errors import AsrKdError, InputError, WorkError
+from asr_kd.core.errors import AsrKdError, InputError, WorkError, messages_of_stage
 from asr_kd.core.files import atomic_folder, hash_json, write_json
 from asr_kd.core.log import get_logger, log_to_file
 from asr_kd.core.parallel import available_cores
@@ -133,7 +133,7 @@ class Runner:
             _reset_peak_memory()
             wall, cpu = time.monotonic(), _cpu_seconds()
             try:
-                with atomic_folder(output) as folder:
+                with atomic_folder(output) as folder, messages_of_stage(stage.name):
                     summary = stage.kind.function(inputs, stage.config, folder, context) or {}
                     facts = {
                         "command": self.command,

@@ -1,4 +1,5 @@
-"""Where pronunciations come from: the corpus's lexicon, the CMU dictionary, spelling, or a trained guess."""
+"""Where pronunciations come from: the corpus's lexicon, the CMU dictionary, spelling, or a trained
+guess."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from asr_kd.core.config import Config
-from asr_kd.core.errors import InputError
+from asr_kd.core.errors import InputError, assignment
 from asr_kd.core.log import get_logger
 from asr_kd.lexicon.cmu_dictionary import cmu_dictionary, look_up
 from asr_kd.lexicon.grapheme_to_phoneme import guess_pronunciations
@@ -25,11 +26,12 @@ _NAMED = 10
 class LexiconSourceConfig(Config):
     """Where the pronunciations of a corpus's words come from.
 
-    `source`: `file` (the corpus's lexicon), `cmudict` (the CMU dictionary for what the corpus's lexicon lacks, if it
-    has one), or `graphemes` (spelling; no dictionary). `missing` says what becomes of words in neither: `refuse` names
-    them; `g2p` guesses from what the dictionary holds, the `g2p_variants` likeliest pronunciations; `unknown` leaves
-    them out of the lexicon: training and alignment then need `map_unknown`. `stress` digits of speech phones are kept,
-    or stripped, and what becomes equal merged. `special_words` are no speech: word -> silence phone, such as
+    `source`: `file` (the corpus's lexicon), `cmudict` (the CMU dictionary for what the corpus's
+    lexicon lacks, if it has one), or `graphemes` (spelling; no dictionary). `missing` says what
+    becomes of words in neither: `refuse` names them; `g2p` guesses from what the dictionary holds,
+    the `g2p_variants` likeliest pronunciations; `unknown` leaves them out of the lexicon: training
+    and alignment then need `map_unknown`. `stress` digits of speech phones are kept, or stripped,
+    and what becomes equal merged. `special_words` are no speech: word -> silence phone, such as
     `{"[NOISE]": "SPN"}`; `!SIL` and `<UNK>` are known.
     """
 
@@ -44,9 +46,10 @@ class LexiconSourceConfig(Config):
 
 @dataclass(frozen=True)
 class LexiconReport:
-    """Where the words' pronunciations came from. `asked` words were asked for: `from_file + from_cmudict + spelt +
-    special + len(guessed) + len(unknown) = asked`; `words` and `pronunciations` are those of the whole lexicon,
-    `merged` is how many pronunciations stripping made equal to another, `units` the speech phones or graphemes."""
+    """Where the words' pronunciations came from. `asked` words were asked for: `from_file +
+    from_cmudict + spelt + special + len(guessed) + len(unknown) = asked`; `words` and
+    `pronunciations` are those of the whole lexicon, `merged` is how many pronunciations stripping
+    made equal to another, `units` the speech phones or graphemes."""
 
     asked: int
     from_file: int
@@ -73,18 +76,18 @@ def build_lexicon(words: Iterable[str], config: LexiconSourceConfig | None = Non
                   wanted: Iterable[str] = ()) -> tuple[list[Entry], LexiconReport]:
     """The lexicon of a corpus, to be written by `write_lexicon`, and where it came from.
 
-    `words` must have a pronunciation (those that training needs); `wanted` ones are only left out where there is none
-    to be had (a language model's, the test set's). All of `file` is in the lexicon, whatever the words. InputError
-    names what is missing (the first ten words, and how many), a phone that the dictionary does not have, a word that
-    cannot be spelt.
+    `words` must have a pronunciation (those that training needs); `wanted` ones (a language
+    model's) are only left out where there is none to be had. All of `file` is in the lexicon,
+    whatever the words. InputError names what is missing (the first ten words, and how many), a
+    phone that the dictionary does not have, a word that cannot be spelt.
     """
     config = config or LexiconSourceConfig()
     needed = set(words) - set(RESERVED_WORDS)
     asked = sorted(needed | set(wanted) - set(RESERVED_WORDS))
     special = _special_words(config)
     if config.source == "file" and file is None:
-        raise InputError("the corpus names no lexicon; name one, or take its pronunciations from source: cmudict or "
-                         "from source: graphemes")
+        raise InputError("the corpus names no lexicon; name one, or take its pronunciations from "
+                         f"{assignment('source', 'cmudict')} or from {assignment('source', 'graphemes')}")
     from_file = _by_word(read_lexicon(file)) if file is not None and config.source != "graphemes" else {}
     rest = [word for word in asked if word not in from_file]
     silent = {word: [Entry(word, (special[word],))] for word in rest if word in special}
@@ -120,10 +123,11 @@ def build_lexicon(words: Iterable[str], config: LexiconSourceConfig | None = Non
 
 
 def merge_pronunciations(entries: Iterable[Entry], phone: Callable[[str], str] = str) -> list[Entry]:
-    """Entries with each phone mapped; what becomes equal is one pronunciation with the sum of the probabilities.
+    """Entries with each phone mapped; what becomes equal is one pronunciation with the sum of the
+    probabilities.
 
-    Where sums of a word exceed 1, its probabilities are divided by the largest. A word whose pronunciations all have
-    probability 1 (a lexicon without probabilities) keeps that.
+    Where sums of a word exceed 1, its probabilities are divided by the largest. A word whose
+    pronunciations all have probability 1 (a lexicon without probabilities) keeps that.
     """
     merged: dict[str, dict[tuple[str, ...], float]] = {}
     plain: dict[str, bool] = {}
@@ -158,8 +162,8 @@ def _spelt(words: Sequence[str], needed: Set[str], config: GraphemeConfig) -> tu
     refused = [word for word in faults if word in needed]
     if not refused:
         return found, ""
-    return found, (f"{_named(refused)} cannot be spelt: {faults[refused[0]]}; or leave such words out by missing: "
-                   "unknown")
+    return found, (f"{_named(refused)} cannot be spelt: {faults[refused[0]]}; or leave such words out by "
+                   f"{assignment('missing', 'unknown')}")
 
 
 def _guessed(words: Sequence[str], from_file: Mapping[str, list[Entry]], config: LexiconSourceConfig
@@ -187,8 +191,8 @@ def _check_phones(from_file: Mapping[str, list[Entry]], config: LexiconSourceCon
                                  "cannot be mixed")
             stressed |= phone in symbols and phone not in plain
     if from_file and not stressed and config.stress == "keep":
-        raise InputError(f"{file}: its phones bear no stress, those of the CMU dictionary do; mix them by stress: "
-                         "strip")
+        raise InputError(f"{file}: its phones bear no stress, those of the CMU dictionary do; mix them by "
+                         f"{assignment('stress', 'strip')}")
 
 
 def _stripped(config: LexiconSourceConfig) -> Callable[[str], str]:
@@ -210,10 +214,10 @@ def _refusal(words: Sequence[str], config: LexiconSourceConfig, file: Path | Non
     places += ["the CMU dictionary"] if config.source == "cmudict" else []
     if config.missing == "g2p":
         return (f"{_named(words)} cannot be guessed: they have other characters than the words of "
-                f"{' or '.join(places)}; add them to the lexicon, or leave them out by missing: "
-                "unknown")
-    return (f"{_named(words)} not in {' or '.join(places)}; add them to the lexicon, or set missing: g2p (guess "
-            "them) or missing: unknown (leave them out)")
+                f"{' or '.join(places)}; add them to the lexicon, or leave them out by "
+                f"{assignment('missing', 'unknown')}")
+    return (f"{_named(words)} not in {' or '.join(places)}; add them to the lexicon, or guess them by "
+            f"{assignment('missing', 'g2p')}, or leave them out by {assignment('missing', 'unknown')}")
 
 
 def _named(words: Sequence[str]) -> str:

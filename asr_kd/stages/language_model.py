@@ -10,7 +10,7 @@ from asr_kd.core.stages import StageContext
 from asr_kd.lm.arpa import write_arpa
 from asr_kd.lm.text import read_manifest_sentences, read_sentences, read_vocabulary
 from asr_kd.lm.training import LanguageModelConfig, train_language_model
-from asr_kd.stages.prepare import LANGUAGE_MODEL, LEXICON
+from asr_kd.stages.prepare import LANGUAGE_MODEL, LEXICON, TEXTS
 
 
 class LanguageModelStageConfig(Config):
@@ -34,13 +34,19 @@ def train(
     manifests = inputs["manifests"]
     text = read_manifest_sentences(manifests, config.split)
     model, report = train_language_model(
-        text if config.text is None else read_sentences([manifests / config.text]),
-        [read_sentences([manifests / name]) for name in config.extra],
+        text if config.text is None else read_sentences([_text(manifests, config.text)]),
+        [read_sentences([_text(manifests, name)]) for name in config.extra],
         read_vocabulary(manifests / LEXICON), config.model,
         dev=None if config.dev is None else read_manifest_sentences(manifests, config.dev),
     )
     write_arpa(model, output / LANGUAGE_MODEL)
     return report.as_dict()
+
+
+def _text(manifests: Path, name: str) -> Path:
+    """A text that the preparing stage left."""
+    copied = manifests / TEXTS / name
+    return copied if copied.is_file() else manifests / name
 
 
 def find_language_model(inputs: Mapping[str, Path]) -> Path:

@@ -1,7 +1,9 @@
 """Stages that make manifests, with the lexicon and the language model beside them."""
 
+import os
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,86 +11,191 @@ from pydantic import Field
 
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import list_files
+from asr_kd.core.files import list_files, write_json
+from asr_kd.core.log import get_logger
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import list_splits, read_manifest
-from asr_kd.lexicon.lexicon_file import write_lexicon
+from asr_kd.lexicon.lexicon_file import read_lexicon, write_lexicon
 from asr_kd.lexicon.sources import LexiconSourceConfig, build_lexicon
+from asr_kd.lexicon.vocabulary import VocabularyReport, report_vocabulary, spoken_words
 from asr_kd.lm.arpa import read_arpa
+from asr_kd.lm.text import read_sentences, read_vocabulary
 from asr_kd.scoring.transcripts import read_transcripts, read_utt2spk
 from data_prep.demo import DemoConfig, prepare_demo
 from data_prep.kaldi import prepare_kaldi
 
-__all__ = ["DemoConfig", "PrepareKaldiConfig", "kaldi_files", "prepare_demo_stage", "prepare_kaldi_stage"]
+__all__ = [
+    "DemoConfig",
+    "PrepareKaldiConfig",
+    "kaldi_files",
+    "prepare_demo_stage",
+    "prepare_kaldi_stage",
+]
+
+logger = get_logger(__name__)
 
 LEXICON = "lexicon.txt"
 LANGUAGE_MODEL = "lm.arpa.gz"
+TEXTS = "texts"
+VOCABULARY = "vocabulary.json"
 REFERENCES, _REFERENCE = "references", ("text", "utt2spk")
 
 
 class PrepareKaldiConfig(Config):
-    """A corpus of Kaldi data directories; paths are relative to the corpus folder.
+    """A corpus of Kaldi data directories, `splits`: their names, or what each is to be called and
+    its folder.
 
-    Without `pronunciations` the lexicon is taken as it is. With it, words of the split `train` must have one, from the
-    lexicon (if the corpus brings one) or elsewhere; words of other splits and of the language model get one where it
-    can be found.
+    Files of `lexicon`, `language_model` (ARPA), `texts` (for a stage language-model) and
+    `word_list` are relative to the corpus folder, which they may not leave so, or absolute; `root`
+    is what paths in wav.scp are relative to and may not leave: the corpus folder, or the folder
+    that is given.
+
+    Without `pronunciations` the lexicon is taken as it is. With it, words of the split `train` must
+    have one, from the lexicon (if the corpus brings one) or elsewhere; words of the language model,
+    of the word list, and those that occur at least `min_word_count` times in `texts`, get one where
+    it can be found. Words of the other splits are nobody's business before they are scored:
+    `words_of_evaluated_splits` adds them, and closes the vocabulary. `closed_vocabulary` says that
+    the lexicon or the language model was made with knowledge of the other splits.
     """
 
-    splits: list[Name] = Field(["train", "dev", "test"], min_length=1)
+    splits: list[Name] | dict[Name, Name] = Field(["train", "dev", "test"], min_length=1)
     train: Name = "train"
+    root: str | None = None
     lexicon: str | None = None
     pronunciations: LexiconSourceConfig | None = None
     language_model: str | None = None
+    texts: list[str] = []
+    min_word_count: int = Field(1, ge=1)
+    word_list: str | None = None
+    words_of_evaluated_splits: bool = False
+    closed_vocabulary: bool = False
     allow_pipes: bool = False
     max_dropped: float = Field(0.05, ge=0, le=1)
 
+    @property
+    def folders(self) -> dict[str, str]:
+        """Split -> its data directory in the corpus folder."""
+        return (
+            self.splits
+            if isinstance(self.splits, dict)
+            else {split: split for split in self.splits}
+        )
+
+    @property
+    def files(self) -> list[str]:
+        """The files that the settings name."""
+        named = (self.lexicon, self.language_model, self.word_list, *self.texts)
+        return [name for name in named if name is not None]
+
 
 def kaldi_files(config: PrepareKaldiConfig, corpus: Path | None) -> list[Path]:
-    """The corpus's files that the stage depends on: the splits' tables, lexicon, language model, and all audio."""
+    """The corpus's files that the stage depends on: the splits' tables, all files that are named,
+    and all audio."""
     corpus = _need_corpus(corpus)
-    named = [_inside(corpus, name) for name in (config.lexicon, config.language_model) if name is not None]
-    tables = [p for split in config.splits for p in list_files(_inside(corpus, split))]
-    audio = [p for split in config.splits for p in _audio_files(corpus, corpus / split / "wav.scp")]
+    named = [_named_file(corpus, name) for name in config.files]
+    folders = [_named_file(corpus, folder) for folder in config.folders.values()]
+    tables = [path for folder in folders for path in list_files(folder)]
+    audio = [
+        path
+        for folder in folders
+        for path in _audio_files(_root(corpus, config), folder / "wav.scp")
+    ]
     return [*named, *tables, *dict.fromkeys(audio)]
 
 
 def prepare_kaldi_stage(
     inputs: Mapping[str, Path], config: PrepareKaldiConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
-    """Manifests and whole references of each split, `lexicon.txt` and, where the corpus brings one, `lm.arpa.gz`."""
+    """Manifests and whole references of each split, `lexicon.txt`, `vocabulary.json` and, where the
+    corpus brings them, `lm.arpa.gz` and `texts`."""
     corpus = _need_corpus(context.corpus)
+    if config.train not in config.folders:
+        raise InputError(
+            f"the split {config.train!r} whose words need pronunciations is not among the splits "
+            f"{', '.join(config.folders)}"
+        )
     prepared = prepare_kaldi(
-        corpus, output, splits=config.splits, allow_pipes=config.allow_pipes, max_dropped=config.max_dropped
+        corpus,
+        output,
+        splits=[f"{split}={folder}" for split, folder in config.folders.items()],
+        root=_root(corpus, config),
+        allow_pipes=config.allow_pipes,
+        max_dropped=config.max_dropped,
     )
-    for split in config.splits:
+    for split, folder in config.folders.items():
         for name in _REFERENCE:
             (output / REFERENCES / split).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(corpus / split / name, output / REFERENCES / split / name)
-    facts = {split: of_split.as_dict() for split, of_split in prepared.items()} | _make_lexicon(corpus, config, output)
+            shutil.copyfile(corpus / folder / name, output / REFERENCES / split / name)
+    facts = {split: of_split.as_dict() for split, of_split in prepared.items()} | _make_lexicon(
+        corpus, config, output
+    )
     if config.language_model is not None:
-        source = _inside(corpus, config.language_model)
+        source = _named_file(corpus, config.language_model)
         shutil.copyfile(source, output / (LANGUAGE_MODEL if source.suffix == ".gz" else "lm.arpa"))
+    for text in config.texts:
+        (output / TEXTS).mkdir(exist_ok=True)
+        shutil.copyfile(_named_file(corpus, text), output / TEXTS / Path(text).name)
     return facts
 
 
 def _make_lexicon(corpus: Path, config: PrepareKaldiConfig, output: Path) -> dict[str, Any]:
-    file = None if config.lexicon is None else _inside(corpus, config.lexicon)
+    """Write the lexicon, and beside it which words of each split are out of the recogniser's
+    vocabulary."""
+    file = None if config.lexicon is None else _named_file(corpus, config.lexicon)
+    facts: dict[str, Any] = {}
+    named = list(config.files)
+    sentences = {
+        split: list(read_references(output, split)[0].values()) for split in config.folders
+    }
+    language_model = None
+    if config.language_model is not None:
+        language_model = spoken_words(read_arpa(_named_file(corpus, config.language_model)).words)
     if config.pronunciations is None:
         if file is None:
-            raise InputError("the recipe names no lexicon; name one under `lexicon`, or say under `pronunciations` "
-                             "where pronunciations come from (cmudict, graphemes)")
+            raise InputError(
+                "the recipe names no lexicon; name one under `lexicon`, or say under `pronunciations` "
+                "where pronunciations come from (cmudict, graphemes)"
+            )
         shutil.copyfile(file, output / LEXICON)
-        return {}
-    words = {split: {word for u in read_manifest(output, split) for word in u.text.split()} for split in config.splits}
-    if config.train not in words:
-        raise InputError(f"the split {config.train!r} whose words need pronunciations is not among the splits "
-                         f"{', '.join(config.splits)}")
-    wanted = set().union(*words.values())
-    if config.language_model is not None:
-        wanted |= set(read_arpa(_inside(corpus, config.language_model)).words) - {"<s>", "</s>", "<unk>", "<UNK>"}
-    entries, report = build_lexicon(words[config.train], config.pronunciations, file, wanted=wanted)
-    write_lexicon(output / LEXICON, entries)
-    return {"lexicon": report.as_dict()}
+        words = {entry.word for entry in read_lexicon(file)}
+    else:
+        wanted = language_model or set()
+        wanted |= _words_of_texts(
+            [_named_file(corpus, text) for text in config.texts], config.min_word_count
+        )
+        if config.word_list is not None:
+            wanted |= set(read_vocabulary(_named_file(corpus, config.word_list)))
+        evaluated = [split for split in config.folders if split != config.train]
+        if config.words_of_evaluated_splits:
+            wanted |= {word for split in evaluated for words in sentences[split] for word in words}
+            named += evaluated
+        needed = {
+            word
+            for utterance in read_manifest(output, config.train)
+            for word in utterance.text.split()
+        }
+        named.insert(0, f"transcripts of {config.train}")
+        entries, lexicon = build_lexicon(needed, config.pronunciations, file, wanted=wanted)
+        write_lexicon(output / LEXICON, entries)
+        words = {entry.word for entry in entries}
+        facts["lexicon"] = lexicon.as_dict()
+    words = spoken_words(words) if language_model is None else spoken_words(words) & language_model
+    closed = config.closed_vocabulary or (
+        config.pronunciations is not None and config.words_of_evaluated_splits
+    )
+    report = report_vocabulary(words, sentences, config.train, ", ".join(named), closed)
+    return facts | _write_vocabulary(output, report)
+
+
+def _write_vocabulary(output: Path, report: VocabularyReport) -> dict[str, Any]:
+    logger.info("%s", report)
+    write_json(output / VOCABULARY, report.as_dict())
+    return {"vocabulary": report.as_dict()}
+
+
+def _words_of_texts(texts: Iterable[Path], min_count: int) -> set[str]:
+    counts = Counter(word for sentence in read_sentences(texts) for word in sentence)
+    return {word for word, count in counts.items() if count >= min_count}
 
 
 def make_lexicon(
@@ -96,39 +203,79 @@ def make_lexicon(
     output: Path,
     lexicon: Path | None = None,
     split: str = "train",
+    lm: Path | None = None,
+    text: list[Path] | None = None,
+    words: Path | None = None,
+    words_of_evaluated_splits: bool = False,
     settings: LexiconSourceConfig | None = None,
-) -> dict[str, Any]:
-    """Write a lexicon of every word in a manifest folder to the file `output`; returns where it came from.
+) -> tuple[dict[str, Any], VocabularyReport]:
+    """Write a lexicon for the corpus of a manifest folder to the file `output`; where it came from,
+    and what of each split is out of its vocabulary.
 
-    Words of `split` must get a pronunciation (InputError names those that do not, unless the settings say otherwise),
-    those of other splits get one where it can be found. `lexicon` is the corpus's own, where it brings one.
+    Words of `split` must get a pronunciation (InputError names those that do not, unless the
+    settings say otherwise); those of the language model `lm` (ARPA), of the files `text` and of the
+    word list `words` get one where it can be found. Other splits are evaluated ones: their words
+    only by `words_of_evaluated_splits`, which closes the vocabulary. `lexicon` is the corpus's own,
+    where it brings one; all of it is taken.
     """
-    words = {name: {word for u in read_manifest(manifests, name) for word in u.text.split()}
-             for name in list_splits(manifests)}
-    if split not in words:
-        raise InputError(f"{manifests}: no split {split!r}; there are: {', '.join(words)}")
-    entries, report = build_lexicon(words[split], settings, lexicon, wanted=set().union(*words.values()))
+    sentences = {
+        name: [u.text.split() for u in read_manifest(manifests, name)]
+        for name in list_splits(manifests)
+    }
+    if split not in sentences:
+        raise InputError(f"{manifests}: no split {split!r}; there are: {', '.join(sentences)}")
+    said = {name: {word for words in found for word in words} for name, found in sentences.items()}
+    wanted = _words_of_texts(text or [], 1)
+    language_model = None if lm is None else spoken_words(read_arpa(lm).words)
+    wanted |= language_model or set()
+    if words is not None:
+        wanted |= set(read_vocabulary(words))
+    if words_of_evaluated_splits:
+        wanted |= set().union(*said.values())
+    entries, report = build_lexicon(said[split], settings, lexicon, wanted=wanted)
     write_lexicon(output, entries)
-    return report.as_dict()
+    vocabulary = spoken_words(entry.word for entry in entries)
+    named = [
+        f"transcripts of {split}",
+        *(str(path) for path in (lexicon, lm, *(text or []), words) if path),
+    ]
+    if words_of_evaluated_splits:
+        named += [name for name in sentences if name != split]
+    return report.as_dict(), report_vocabulary(
+        vocabulary if language_model is None else vocabulary & language_model,
+        sentences,
+        split,
+        ", ".join(named),
+        closed=words_of_evaluated_splits,
+    )
 
 
 def prepare_demo_stage(
     inputs: Mapping[str, Path], config: DemoConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
-    """The generated corpus: audio, manifests of each split, `lexicon.txt`, and text for a language model, `lm.txt`."""
+    """The generated corpus: audio, manifests of each split, `lexicon.txt`, text for a language
+    model, `lm.txt`, and `vocabulary.json`, which is closed: one grammar makes all splits and knows
+    no other word."""
     prepared = prepare_demo(output, config=config)
-    return {split: facts.as_dict() for split, facts in prepared.items()}
+    words = spoken_words(entry.word for entry in read_lexicon(output / LEXICON))
+    sentences = {split: read_references(output, split)[0].values() for split in prepared}
+    report = report_vocabulary(
+        words, sentences, "train", "the grammar that makes all splits", closed=True
+    )
+    return {split: facts.as_dict() for split, facts in prepared.items()} | _write_vocabulary(
+        output, report
+    )
 
 
 def read_references(manifests: Path, split: str) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Words and speaker of every utterance that a split is scored on.
 
-    Where the preparing stage left the corpus's own references, utterances that it dropped are among them: scoring
-    never drops. Else all that the manifest holds (a generated corpus drops nothing).
+    Where the preparing stage left the corpus's own references, utterances that it dropped are among
+    them: scoring never drops. Else all that the manifest holds (a generated corpus drops nothing).
     """
     folder = manifests / REFERENCES / split
     if folder.is_dir():
-        return read_transcripts(folder / "text").words, read_utt2spk(folder / "utt2spk")
+        return read_transcripts(folder / "text", "text").words, read_utt2spk(folder / "utt2spk")
     utterances = read_manifest(manifests, split)
     return {u.id: u.text.split() for u in utterances}, {u.id: u.speaker for u in utterances}
 
@@ -141,19 +288,35 @@ def _need_corpus(corpus: Path | None) -> Path:
     return corpus
 
 
-def _inside(corpus: Path, name: str) -> Path:
+def _root(corpus: Path, config: PrepareKaldiConfig) -> Path:
+    """The folder that paths in wav.scp are relative to, and may not leave."""
+    return corpus if config.root is None else corpus / config.root
+
+
+def _named_file(corpus: Path, name: str) -> Path:
+    """A file or folder that the settings name; a relative one may not lead out of the corpus
+    folder."""
     path = corpus / name
-    if not path.resolve().is_relative_to(corpus.resolve()):
-        raise InputError(f"{name}: leads out of the corpus folder {corpus}")
+    if not Path(name).is_absolute() and not path.resolve().is_relative_to(corpus.resolve()):
+        raise InputError(
+            f"{name}: leads out of the corpus folder {corpus}; name files elsewhere by an absolute path"
+        )
     if not path.exists():
         raise InputError(f"{path}: not there; the recipe expects it in the corpus")
     return path
 
 
-def _audio_files(corpus: Path, table: Path) -> list[Path]:
-    """The audio files that a wav.scp names and that are there; the preparer says what is wrong with the others."""
+def _audio_files(root: Path, table: Path) -> list[Path]:
+    """The audio files below `root` that a wav.scp names and that are there; the preparer says what
+    is wrong with the others."""
     if not table.is_file():
         return []
     lines = table.read_bytes().decode("utf-8", errors="replace").splitlines()
     names = [fields[1].strip() for line in lines if len(fields := line.split(maxsplit=1)) == 2]
-    return [corpus / name for name in names if not name.endswith("|") and (corpus / name).is_file()]
+    inside = [
+        root / name
+        for name in names
+        if not name.endswith("|")
+        and Path(os.path.abspath(root / name)).is_relative_to(os.path.abspath(root))
+    ]
+    return [path for path in inside if path.is_file()]

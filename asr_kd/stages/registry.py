@@ -20,8 +20,8 @@ STAGE_KINDS: dict[str, StageKind] = {
     kind.name: kind
     for kind in (
         StageKind("prepare-kaldi", prepare.PrepareKaldiConfig, prepare.prepare_kaldi_stage,
-                  outside=prepare.kaldi_files, version=2),
-        StageKind("prepare-demo", prepare.DemoConfig, prepare.prepare_demo_stage, version=2),
+                  outside=prepare.kaldi_files, version=3),
+        StageKind("prepare-demo", prepare.DemoConfig, prepare.prepare_demo_stage, version=3),
         StageKind("speed-perturbation", perturbation.SpeedStageConfig, perturbation.add_speeds, reads=("manifests",)),
         StageKind("features", features.FeaturesConfig, features.extract, reads=("manifests",)),
         StageKind("monophone", hmm.MonophoneStageConfig, hmm.monophone, reads=("manifests", "features"),

@@ -32,7 +32,7 @@ def test_words_without_pronunciation_are_counted_and_the_first_ten_named(tmp_pat
         build_lexicon(["AN", *words], file=write(tmp_path))
     message = str(error.value)
     assert message.startswith("12 words ('WA', 'WB', ") and "'WJ', ...)" in message and "'WK'" not in message
-    assert "lexicon.txt" in message and "missing: g2p" in message and "\n" not in message
+    assert "lexicon.txt" in message and "--set missing=g2p" in message and "\n" not in message
 
 
 def test_words_without_pronunciation_are_left_out_by_option(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_spelling_needs_no_dictionary(tmp_path: Path) -> None:
 
 
 def test_a_lexicon_must_be_named_where_it_is_the_source() -> None:
-    with pytest.raises(InputError, match="names no lexicon.*source: cmudict"):
+    with pytest.raises(InputError, match="names no lexicon.*--set source=cmudict"):
         build_lexicon(["A"])
 
 
@@ -133,7 +133,7 @@ def test_the_corpuss_lexicon_comes_before_the_cmu_dictionary(tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"phone 'AX' of 'A' is not in the CMU dictionary's table"):
         build_lexicon(["A"], config, write(tmp_path, "A AX\n"))
     unstressed = write(tmp_path, "A AH\nCAT K AE T\n")
-    with pytest.raises(InputError, match="bear no stress.*stress: strip"):
+    with pytest.raises(InputError, match="bear no stress.*stress=strip"):
         build_lexicon(["A", "DOG"], config, unstressed)
     _, report = build_lexicon(["A", "DOG"], config.model_copy(update={"stress": "strip"}), unstressed)
     assert report.units == ("AE", "AH", "AO", "D", "G", "K", "T")
