@@ -141,7 +141,7 @@ def test_a_faulty_language_model(
 ) -> None:
     (corpus / "lm.arpa").write_text(ARPA.replace(*damage))
     code, message = run(corpus, capsys)
-    assert code == 2 and "stage graph: " in message and "lm.arpa:" in message
+    assert code == 2 and "stage prepare: " in message and "lm.arpa:" in message
     assert all(word in message for word in words)
 
 
