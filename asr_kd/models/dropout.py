@@ -26,8 +26,10 @@ class MaskBankDropout(nn.Module):
         self.probability = probability
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if not self.training or self.probability == 0:
-            return inputs
+        return self._masked(inputs) if self.training and self.probability > 0 else inputs
+
+    @torch.jit.unused
+    def _masked(self, inputs: Tensor) -> Tensor:
         count = inputs.numel()
         if inputs.device.type != "cpu" or count >= _BANK_SIZE:
             return F.dropout(inputs, self.probability)

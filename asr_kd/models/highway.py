@@ -17,7 +17,8 @@ class HighwayDNN(nn.Module):
     one width. `W_l`, `W_T` and `W_C` are stacked, so that a layer is one matrix product (eq. 5).
     Weights are Xavier-uniform, biases 0. `output_rank` factorises the softmax layer's matrix into two of that rank
     (Sainath et al., ICASSP 2013), 0 leaves it whole. `dropout` falls on what a layer adds, not on what its carry gate
-    passes on, so that every layer still sees what came before (ours).
+    passes on, so that every layer still sees what came before (ours). Only in training mode a function with a gradient
+    of its own takes the place of the plain operations, so that a network in evaluation mode can be traced and exported.
 
     forward: (..., input_dim) -> (..., num_pdfs) logits, to be read through log-softmax.
     Lu, Guo, Renals, "Knowledge distillation for small-footprint highway networks", arXiv 1608.00892, eq. 4 and 5.
@@ -55,17 +56,30 @@ class HighwayDNN(nn.Module):
         """(..., input_dim) -> (..., hidden_dim), the last hidden layer."""
         hidden = torch.sigmoid(self.input_layer(inputs))
         gates = torch.cat([self.transform_gate.weight, self.carry_gate.weight])
-        layers = [layer for layer in self.hidden_layers if isinstance(layer, nn.Linear)]
-        if torch.is_grad_enabled() and not (self.training and self.dropout.probability) and layers:
-            weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
-            trained: Tensor = _HighwayLayers.apply(hidden.reshape(-1, hidden.shape[-1]), gates, *weights, *biases)
-            return trained.view_as(hidden)
-        no_bias = gates.new_zeros(len(gates))
-        for layer in layers:
-            packed = F.linear(hidden, torch.cat([layer.weight, gates]), torch.cat([layer.bias, no_bias]))
-            activation, transform, carry = torch.sigmoid(packed).chunk(3, dim=-1)
+        drops = self.dropout.training and self.dropout.probability > 0
+        is_scripting = torch.jit.is_scripting()  # type: ignore[attr-defined]
+        if not is_scripting and self._takes_fused_gradient() and not drops:
+            return self._trained(hidden, gates)
+        no_bias = torch.zeros_like(gates[:, 0])
+        for layer in self.hidden_layers:
+            weights = torch.cat([layer.weight, gates])  # type: ignore[list-item]
+            biases = torch.cat([layer.bias, no_bias])  # type: ignore[list-item]
+            activation, transform, carry = torch.sigmoid(F.linear(hidden, weights, biases)).chunk(3, dim=-1)
             hidden = self.dropout(activation) * transform + hidden * carry
         return hidden
+
+    def _takes_fused_gradient(self) -> bool:
+        """Only training does: a tracer or exporter does not see into the custom function, and exports nonsense."""
+        is_traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
+        return self.training and torch.is_grad_enabled() and len(self.hidden_layers) > 0 and not is_traced
+
+    @torch.jit.unused
+    def _trained(self, hidden: Tensor, gates: Tensor) -> Tensor:
+        """The layers above the first, whose gradient is computed by hand: hidden (..., hidden_dim) of the first."""
+        layers = [layer for layer in self.hidden_layers if isinstance(layer, nn.Linear)]
+        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        trained: Tensor = _HighwayLayers.apply(hidden.reshape(-1, hidden.shape[-1]), gates, *weights, *biases)
+        return trained.view_as(hidden)
 
 
 class _HighwayLayers(torch.autograd.Function):

@@ -17,6 +17,7 @@ from asr_kd.core.files import hash_bytes, hash_json
 from asr_kd.core.log import get_logger
 from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.progress import ProgressBar
+from asr_kd.models.highway import HighwayDNN
 from asr_kd.training.batch_statistics import batch_norm_layers, shared_batch_norm
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.config import TrainingConfig
@@ -212,7 +213,7 @@ class _Run:
 
     def _train_epoch(self, bar: ProgressBar) -> None:
         state, config = self.state, self.config
-        self.model.train(not config.evaluation_mode)
+        _set_mode(self.model, config.evaluation_mode)
         self.objective.train()
         self.objective.take_measures()
         self._measured_frames, shown = state.epoch_frames, state.step
@@ -386,6 +387,14 @@ class _Run:
 
 def _accuracy(cv: CrossValidation) -> str:
     return "" if cv.frame_accuracy is None else f", CV frame accuracy {100 * cv.frame_accuracy:.2f} %"
+
+
+def _set_mode(model: nn.Module, evaluation_mode: bool) -> None:
+    """Put the network into training mode, or let its dropout and batch norms rest."""
+    model.train(not evaluation_mode)
+    for module in model.modules():
+        if isinstance(module, HighwayDNN):
+            module.training = True  # of itself this chooses a faster gradient only
 
 
 def _optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

@@ -1,5 +1,8 @@
 """DNN and HighwayDNN: sizes, equations, initialisation."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -150,7 +153,7 @@ def test_dropout_falls_on_what_a_highway_layer_adds_and_not_on_what_it_carries()
     plain, thinned = HighwayDNN(6, 8, 2, 5), HighwayDNN(6, 8, 2, 5, dropout=0.25)
     thinned.load_state_dict(plain.state_dict())
     inputs = torch.randn(400, 6)
-    assert torch.equal(thinned.eval()(inputs), plain(inputs))
+    assert torch.equal(thinned.eval()(inputs), plain.eval()(inputs))
     before = torch.sigmoid(plain.input_layer(inputs))
     carried = before * torch.sigmoid(plain.carry_gate(before))
     added = thinned.train().hidden(inputs) - carried
@@ -165,6 +168,49 @@ def test_the_last_hidden_layer_is_what_the_softmax_layer_hears() -> None:
         assert torch.equal(model.output_layer(model.hidden(inputs)), model(inputs))
         assert hidden_dim(model) == model.hidden(inputs).shape[-1] == 8
     assert hidden_dim(torch.nn.Linear(2, 2)) is None
+
+
+EXPORTED = [HighwayDNN(12, 8, 4, 5), HighwayDNN(12, 8, 3, 5, output_rank=2, dropout=0.3), HighwayDNN(12, 8, 1, 5),
+            DNN(12, 8, 2, 5, batch_norm=True, dropout=0.3)]
+
+
+def exported(model: HighwayDNN | DNN, how: str) -> Callable[[Tensor], Tensor]:
+    """A copy of the network as another form of PyTorch has it, made from minibatches of 3 frames."""
+    inputs = torch.randn(3, 12)
+    if how == "trace":
+        return torch.jit.trace(model, (inputs,))
+    if how == "script":
+        return torch.jit.script(model)
+    if how == "export":
+        return torch.export.export(model, (inputs,), dynamic_shapes=({0: torch.export.Dim("frames")},)).module()
+    return torch.fx.symbolic_trace(model)
+
+
+@pytest.mark.parametrize("how", ["trace", "script", "export", "fx"])
+@pytest.mark.parametrize("model", EXPORTED, ids=["highway", "low rank", "one layer", "dnn"])
+def test_a_network_in_evaluation_mode_is_exported_as_it_is(model: HighwayDNN | DNN, how: str) -> None:
+    model.eval()  # with gradients on, as they are where nobody has turned them off
+    inputs = torch.randn(7, 12)
+    torch.testing.assert_close(exported(model, how)(inputs), model(inputs))
+
+
+def test_a_network_is_traced_as_it_is_in_training_mode_too() -> None:
+    model, inputs = HighwayDNN(12, 8, 4, 5).train(), torch.randn(7, 12)
+    torch.testing.assert_close(exported(model, "trace")(inputs), model(inputs))
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_onnx_runtime_gives_the_networks_own_outputs(dynamo: bool, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, inputs = HighwayDNN(12, 8, 4, 5, output_rank=2).eval(), torch.randn(7, 12)
+    frames = {"dynamic_shapes": ({0: torch.export.Dim("frames")},)} if dynamo else {
+        "dynamic_axes": {"inputs": {0: "frames"}}}
+    torch.onnx.export(model, (torch.randn(3, 12),), tmp_path / "model.onnx", dynamo=dynamo, input_names=["inputs"],
+                      **frames)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"inputs": inputs.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), model(inputs).detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_unknown_architectures_are_refused() -> None:
