@@ -2,6 +2,8 @@
 
 import os
 import re
+import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,22 +13,21 @@ import numpy as np
 import soundfile
 
 from asr_kd.core.errors import WorkError
+from asr_kd.data.containers import ContainerFault, Layout, ViewReader, examine
 from asr_kd.data.manifest import Utterance
 
 _SIXTEEN_BIT_OR_LESS = {"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW"}
 _LOSSY = re.compile("VORBIS|OPUS|MPEG")
-# libsndfile shortens a file whose header promises more than there is, and says so only in its log.
-_SHORTER_THAN_HEADER = re.compile(
-    r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE
-)
-_UNKNOWN_LENGTH = 0x7FFF0000  # programs that write to a pipe put a length about this large, or larger
+_FLOATS = {"FLOAT", "DOUBLE"}
+_BLOCK = 1 << 18
 
 
 class AudioError(WorkError):
     """Audio that cannot be used; `reason` is a short fixed phrase, `detail` says more.
 
-    Reasons: "missing file", "no permission", "empty file", "not audio", "truncated", "sampling rate",
-    "channels".
+    Reasons: "missing file", "no permission", "empty file", "not audio", "truncated" (fewer samples than its header
+    says), "wrong length" (more), "changes within" (its rate or channels), "not finite" (NaN or infinite samples),
+    "sampling rate", "channels".
     """
 
     def __init__(self, path: Path, reason: str, detail: str) -> None:
@@ -70,7 +71,7 @@ def read_audio(
     """
     path = Path(path)
     with _open(path) as file:
-        rate, channels = file.samplerate, file.channels
+        rate, channels = file.sampling_rate, file.channels
         if sampling_rate is not None and rate != sampling_rate and not resample:
             raise AudioError(path, "sampling rate", f"{rate} Hz, expected {sampling_rate}; resampling is off")
         if channel is not None and not 0 <= channel < channels:
@@ -101,81 +102,186 @@ def read_utterance(
 
 
 def read_header(path: Path) -> AudioHeader:
-    """Sampling rate, channels and length of an audio file, in a fraction of the time that decoding takes.
+    """Read sampling rate, channels and length of an audio file, in a fraction of the time that decoding takes.
 
-    The last samples are decoded, so that most truncated files are found. Raises AudioError.
+    Only where nothing in the file tells its length all of it is decoded. The last samples are decoded, so that most
+    truncated files are found. Raises AudioError.
     """
     path = Path(path)
     with _open(path) as file:
-        if file.frames == 0:
+        if file.samples == 0:
             raise AudioError(path, "empty file", "there is no sample in it")
-        if file.seekable():
-            last = min(2, file.frames)
-            _read(path, file, file.frames - last, last)
-        return AudioHeader(file.samplerate, file.channels, file.frames)
+        if not file.is_whole and not file.is_sequential:
+            last = min(2, file.samples)
+            _read(path, file, file.samples - last, last)
+        return AudioHeader(file.sampling_rate, file.channels, file.samples)
+
+
+class _Decoder:
+    """An audio file as one run of samples, whatever streams it is made of.
+
+    samples: per channel; where a header does not say how many there are, all were decoded to count them.
+    is_whole: whether all of them are known to be there.
+    is_sequential: lossy formats, which are only read forward. After a jump their samples are not those of decoding
+    from the start: MPEG and Opus decoders hear what came before, and libsndfile 1.2 misses by 128 samples in the last
+    page of some Vorbis files.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._layout = _examine(path)
+        self.is_whole = self._layout.is_whole
+        self._parts: list[soundfile.SoundFile] = []
+        self._position = 0
+        self._open()
+        first = self._parts[0]
+        self.sampling_rate, self.channels = first.samplerate, first.channels
+        self.subtype: str = first.subtype
+        self.is_sequential = bool(_LOSSY.search(self.subtype))
+        for part in self._parts[1:]:
+            if (part.samplerate, part.channels) != (self.sampling_rate, self.channels):
+                detail = (f"begins with {self.sampling_rate} Hz and {self.channels} channels, goes on with "
+                          f"{part.samplerate} Hz and {part.channels}")
+                raise AudioError(path, "changes within", detail)
+        self._lengths = [part.frames for part in self._parts]
+        if not self._layout.is_counted:
+            self._lengths = [sum(len(block) for block in _blocks(part)) for part in self._parts]
+            self._open()
+        self.samples = sum(self._lengths)
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """`(samples,)` or `(samples, channels)` in the file's scale, fewer than `count` where it ends before."""
+        dtype = "int16" if self.subtype in _SIXTEEN_BIT_OR_LESS else "float32"
+        pieces: list[np.ndarray] = []
+        if self.is_sequential and not self._advance_to(start):
+            count = 0
+        begin = 0
+        for part, length in zip(self._parts, self._lengths, strict=True):
+            first, last = max(start, begin), min(start + count, begin + length)
+            if first < last:
+                if not self.is_sequential and (self._position or first != begin):
+                    part.seek(first - begin)
+                pieces.append(part.read(last - first, dtype=dtype))
+            begin += length
+        self._position = start + sum(map(len, pieces))
+        if not pieces:
+            return np.zeros((0, self.channels) if self.channels > 1 else 0, dtype)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def close(self) -> None:
+        for part in self._parts:
+            part.close()
+        self._parts = []
+
+    def _open(self) -> None:
+        self.close()
+        self._position = 0
+        views = self._layout.views
+        sources = [ViewReader(self.path, view) for view in views] if views else [str(self.path)]
+        try:
+            for source in sources:
+                part = soundfile.SoundFile(source)
+                self._parts.append(part)
+                if _LOSSY.search(part.subtype):
+                    # Else soundfile seeks after each read, and what is read next is as after a jump.
+                    part._info.seekable = 0
+        except (soundfile.SoundFileError, TypeError, ValueError, OSError) as error:
+            self.close()
+            raise AudioError(self.path, "not audio", "libsndfile cannot read it") from error
+
+    def _advance_to(self, start: int) -> bool:
+        """Decode up to `start`, from where the last read ended if that is before it; False where that fails."""
+        if start < self._position:
+            self._open()
+        begin = 0
+        for part, length in zip(self._parts, self._lengths, strict=True):
+            last = min(start, begin + length)
+            while self._position < last:
+                block = part.read(min(_BLOCK, last - self._position))
+                if not len(block):
+                    return False
+                self._position += len(block)
+            begin += length
+        return self._position == start
+
+
+class _Kept(threading.local):
+    """The decoder that a thread used last, where going on with it saves decoding a long file from its start."""
+
+    decoder: _Decoder | None = None
+    identity: tuple[object, ...] = ()
+
+
+_kept = _Kept()
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[soundfile.SoundFile]:
-    if not path.is_file():
-        raise AudioError(path, "missing file", "no such file" if not path.exists() else "not a file")
+def _open(path: Path) -> Iterator[_Decoder]:
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise AudioError(path, "missing file", "no such file") from error
+    if not stat.S_ISREG(state.st_mode):
+        raise AudioError(path, "missing file", "not a file")
     if not os.access(path, os.R_OK):
         raise AudioError(path, "no permission", "the file may not be read")
-    if path.stat().st_size == 0:
+    if state.st_size == 0:
         raise AudioError(path, "empty file", "0 bytes")
+    identity = (path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+    decoder = _kept.decoder if _kept.identity == identity else None
+    if decoder is None:
+        decoder = _Decoder(path)
+    is_kept = False
     try:
-        file = soundfile.SoundFile(str(path))
-    except (soundfile.SoundFileError, TypeError, ValueError) as error:
-        # A cut Opus file cannot even be opened; without a whole last page it is not what it says it is.
-        reason = "truncated" if _is_ogg(path) and not _ogg_ends_well(path) else "not audio"
-        raise AudioError(path, reason, "libsndfile cannot read it") from error
-    with file:
-        promised = _SHORTER_THAN_HEADER.search(file.extra_info)
-        if promised and int(promised[2]) < int(promised[1]) < _UNKNOWN_LENGTH:
-            detail = f"{promised[2]} bytes of samples, its header says {promised[1]}"
-            raise AudioError(path, "truncated", detail)
-        if file.format == "OGG" and not _ogg_ends_well(path):
-            raise AudioError(path, "truncated", "the last page of the Ogg stream is cut or missing")
-        yield file
+        yield decoder
+        is_kept = decoder.is_sequential
+    finally:
+        if _kept.decoder is not None and (_kept.decoder is not decoder or not is_kept):
+            _kept.decoder.close()
+            _kept.decoder, _kept.identity = None, ()
+        if is_kept:
+            _kept.decoder, _kept.identity = decoder, identity
+        else:
+            decoder.close()
 
 
-def _read(path: Path, file: soundfile.SoundFile, start: int, count: int | None) -> np.ndarray:
+def _examine(path: Path) -> Layout:
+    try:
+        return examine(path)
+    except ContainerFault as fault:
+        raise AudioError(path, fault.reason, fault.detail) from fault
+    except OSError as error:
+        raise AudioError(path, "not audio", f"cannot be read ({error.strerror})") from error
+
+
+def _blocks(part: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    try:
+        while len(block := part.read(_BLOCK, dtype="float32")):
+            yield block
+    except soundfile.SoundFileError:
+        return
+
+
+def _read(path: Path, decoder: _Decoder, start: int, count: int | None) -> np.ndarray:
     """`(samples,)` or `(samples, channels)` in the scale of 16-bit samples."""
-    expected = count if count is not None else file.frames - start
-    exact = file.subtype in _SIXTEEN_BIT_OR_LESS
+    expected = count if count is not None else decoder.samples - start
     try:
-        if start:
-            file.seek(start)
-        samples = file.read(expected, dtype="int16" if exact else "float32")
+        samples = decoder.read(start, max(0, expected))
     except (soundfile.SoundFileError, ValueError) as error:
-        detail = f"decoding fails at or after sample {start} of {file.frames}"
+        detail = f"decoding fails at or after sample {start} of {decoder.samples}"
         raise AudioError(path, "truncated", detail) from error
     if expected - len(samples) > 1:  # one sample is what rounding seconds may cost
         detail = f"{len(samples)} samples from sample {start} on, expected {expected}"
         raise AudioError(path, "truncated", detail)
+    is_exact = samples.dtype == np.int16
     samples = samples.astype(np.float32, copy=False)
-    if exact:
+    if is_exact:
         return samples
-    if _LOSSY.search(file.subtype):
+    if decoder.subtype in _FLOATS and not np.isfinite(samples).all():
+        faults = np.flatnonzero(~np.isfinite(samples.reshape(len(samples), -1)).all(axis=1))
+        detail = f"{len(faults)} samples are NaN or infinite, the first at {start + faults[0]}"
+        raise AudioError(path, "not finite", detail)
+    if _LOSSY.search(decoder.subtype):
         # Read as int16, Vorbis wraps around where it should clip.
         return np.clip(np.rint(samples * 32767.0), -32768.0, 32767.0)
     return np.clip(samples * 32768.0, -32768.0, 32767.0)
-
-
-def _is_ogg(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(4) == b"OggS"
-
-
-def _ogg_ends_well(path: Path) -> bool:
-    """Whether the last page is whole and marked as the end of its stream (RFC 3533, section 6)."""
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - 2 * 65307))  # 65,307 bytes: the largest page
-        tail = file.read()
-    begin = tail.rfind(b"OggS")
-    if begin < 0 or len(tail) < begin + 27:
-        return False
-    segments = tail[begin + 26]
-    lengths = tail[begin + 27 : begin + 27 + segments]
-    whole = len(lengths) == segments and len(tail) >= begin + 27 + segments + sum(lengths)
-    return whole and bool(tail[begin + 5] & 4)
