@@ -23,6 +23,7 @@ from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, remove, write_json
 from asr_kd.core.parallel import map_threads
+from asr_kd.core.text_tables import words_of
 from asr_kd.data.manifest import Utterance, write_manifest
 from data_prep.demo_grammar import list_words, make_sentence
 from data_prep.demo_lexicon import make_lexicon
@@ -100,7 +101,7 @@ def prepare_demo(
     utterances: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     for speaker, spoken in zip(speakers, recorded, strict=True):
         utterances[speaker.split] += spoken
-    train = [utterance.text.lower().split() for utterance in utterances["train"]]
+    train = [words_of(utterance.text.lower()) for utterance in utterances["train"]]
     generator = random.Random(f"{seed} lm")
     text = train + [make_sentence(generator, surprise=config.surprise) for _ in range(config.lm_sentences)]
     with atomic_file(output / "lm.txt") as file:

@@ -8,7 +8,6 @@ together is refused, not repaired.
 
 import math
 import os
-import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,15 +16,15 @@ from urllib.parse import quote
 
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError, option_name
-from asr_kd.core.files import atomic_file, read_lines
+from asr_kd.core.files import atomic_file
 from asr_kd.core.parallel import map_threads
+from asr_kd.core.text_tables import decimal_number, first_field, is_word, read_table_lines, words_of
 from asr_kd.data.audio import AudioError, AudioHeader, read_header
 from asr_kd.data.manifest import Utterance, check_split_name, list_splits, read_manifest, write_manifest
 from data_prep.prepared import PreparedSplit
 
 _MAX_OVERSHOOT = 0.5  # seconds that a segment may end after its recording; Kaldi's extract-segments
 _LONGEST_NAME = 255  # bytes, of a file's name
-_SPACE = re.compile(r"[ \t]+")
 
 
 def prepare_kaldi(
@@ -119,7 +118,7 @@ class _DataDirectory:
         text_lines = _read_table(text_path, "")
         speaker_lines = _read_table(folder / "utt2spk", "a speaker")
         for utterance, (speaker, where) in speaker_lines.items():
-            if _SPACE.search(speaker):
+            if not is_word(speaker):
                 raise InputError(f"{where}: utterance {utterance} has more than one speaker: {speaker!r}")
         if (folder / "segments").exists():
             segment_lines = _read_table(folder / "segments", "a recording, start and end")
@@ -136,7 +135,7 @@ class _DataDirectory:
         return cls(
             split=split,
             wavs=wavs,
-            texts={name: " ".join(_SPACE.split(value)) for name, (value, _) in text_lines.items()},
+            texts={name: " ".join(words_of(value)) for name, (value, _) in text_lines.items()},
             speakers={name: value for name, (value, _) in speaker_lines.items()},
             segments=segments,
         )
@@ -224,16 +223,16 @@ def _find(corpus: Path, splits: list[str] | None) -> dict[str, Path]:
 def _read_table(path: Path, value: str) -> dict[str, tuple[str, str]]:
     """Id -> (rest of the line, file:line); `value` names the rest where there must be one."""
     table: dict[str, tuple[str, str]] = {}
-    for number, line in read_lines(path):
+    for number, line in read_table_lines(path):
         where = f"{path}:{number}"
-        name, *rest = _SPACE.split(line.strip(" \t"), maxsplit=1)
+        name, rest = first_field(line)
         if not name:
             raise InputError(f"{where}: empty line; expected an id{' and ' + value if value else ''}")
         if value and not rest:
             raise InputError(f"{where}: only {name!r}; expected an id and {value}")
         if name in table:
             raise InputError(f"{where}: {name} occurs twice, first at {table[name][1]}; ids must be unique")
-        table[name] = (rest[0] if rest else "", where)
+        table[name] = (rest, where)
     if not table:
         raise InputError(f"{path}: empty file")
     return table
@@ -257,7 +256,7 @@ def _wav(value: str, where: str, root: Path, allow_pipes: bool) -> Path | str:
             raise InputError(f"{where}: is a command, not a path: {value!r}; commands run only with "
                              f"{option_name('allow_pipes')}")
         return value[:-1]
-    if "\0" in value or any(len(part.encode()) > _LONGEST_NAME for part in value.split("/")):
+    if any(len(part.encode()) > _LONGEST_NAME for part in value.split("/")):
         raise InputError(f"{where}: {value[:40]!r} cannot be a file's path")
     path = Path(os.path.abspath(root / value))
     if not path.resolve().is_relative_to(root.resolve()):
@@ -268,9 +267,9 @@ def _wav(value: str, where: str, root: Path, allow_pipes: bool) -> Path | str:
 
 
 def _segment(value: str, where: str) -> _Segment:
-    fields = _SPACE.split(value)
+    fields = words_of(value)
     try:
-        recording, start, end = fields[0], float(fields[1]), float(fields[2])
+        recording, start, end = fields[0], decimal_number(fields[1]), decimal_number(fields[2])
         if len(fields) > 3 or not (math.isfinite(start) and math.isfinite(end)):
             raise ValueError
     except (IndexError, ValueError) as error:
@@ -300,7 +299,7 @@ def _to_tables(utterances: Iterable[Utterance], root: Path | None) -> dict[str, 
     for utterance in utterances:
         for what, name in (("id", utterance.id), ("recording", utterance.recording_id),
                            ("speaker", utterance.speaker)):
-            if not re.fullmatch(r"\S+", name):
+            if not is_word(name):
                 raise InputError(f"utterance {utterance.id}: {what} is {name!r}; Kaldi's have no white space")
         if utterance.speed != 1:
             raise InputError(f"utterance {utterance.id} is played at {utterance.speed:g} times the speed of its file, "

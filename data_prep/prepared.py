@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asr_kd.core.drops import Drops
+from asr_kd.core.text_tables import words_of
 from asr_kd.data.manifest import Utterance
 
 
@@ -24,7 +25,7 @@ class PreparedSplit:
             split=split,
             utterances=len(utterances),
             speakers=len({utterance.speaker for utterance in utterances}),
-            words=sum(len(utterance.text.split()) for utterance in utterances),
+            words=sum(len(words_of(utterance.text)) for utterance in utterances),
             seconds=sum(utterance.duration for utterance in utterances),
             drops=drops,
         )

@@ -10,7 +10,7 @@ import pydantic
 import yaml
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import read_lines
+from asr_kd.core.text_tables import read_lines
 
 Key = tuple[str | int, ...]
 

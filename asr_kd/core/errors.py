@@ -6,6 +6,9 @@ from contextvars import ContextVar
 
 _stage: ContextVar[str | None] = ContextVar("stage", default=None)
 
+# Characters of a message: a damaged file's line can have millions.
+_LONGEST = 2000
+
 
 class AsrKdError(Exception):
     """Base of all errors that are reported as one line, without a traceback.
@@ -17,7 +20,8 @@ class AsrKdError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        line = " ".join(message.split())
+        super().__init__(line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ...")
 
 
 class InputError(AsrKdError):

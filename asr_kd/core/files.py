@@ -2,21 +2,21 @@
 
 import contextlib
 import fcntl
-import gzip
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.opening import open_file, reading
+from asr_kd.core.text_tables import read_lines as read_lines
 
 _TEMPORARY = ".tmp-"
+_LONGEST_JSON_LINE = 1 << 28
 
 
 @contextlib.contextmanager
@@ -126,76 +126,13 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; missing, not UTF-8 or not JSON raises InputError."""
-    text = "".join(line + "\n" for _, line in read_lines(path))
+    text = "".join(line + "\n" for _, line in read_lines(path, _LONGEST_JSON_LINE))
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON that can be read ({error})") from error
-
-
-# First bytes of content that is no text, and the tool that unpacks or reads it.
-_BINARY_CONTENT = [
-    (b"\x1f\x8b", "gzip data", "name it .gz, or unpack it with gunzip"),
-    (b"BZh", "bzip2 data", "unpack it with bunzip2"),
-    (b"\xfd7zXZ\x00", "xz data", "unpack it with unxz"),
-    (b"\x28\xb5\x2f\xfd", "zstd data", "unpack it with unzstd"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
-    (b"PK\x03\x04", "a zip archive", "unpack it"),
-    (b"PAR1", "a Parquet table", "export it as text"),
-    (b"ARROW1", "an Arrow table", "export it as text"),
-    (b"SQLite format 3\x00", "an SQLite database", "export it as text"),
-    (b"%PDF-", "a PDF document", "export it as text"),
-    (b"\xff\xfe", "UTF-16 text", "convert it to UTF-8"),
-    (b"\xfe\xff", "UTF-16 text", "convert it to UTF-8"),
-    (b"RIFF", "audio", "name a text file"),
-    (b"fLaC", "audio", "name a text file"),
-    (b"OggS", "audio", "name a text file"),
-]
-_LONGEST_MAGIC = 512
-
-
-def describe_binary_content(start: bytes) -> str | None:
-    """Name the kind of a file that is no text by its first bytes, with advice; None where they are of no known kind.
-
-    Example: `describe_binary_content(b"PK\\x03\\x04")` is `"is a zip archive, expected text; unpack it"`.
-    """
-    if start[257:262] == b"ustar":
-        return "is a tar archive, expected text; unpack it"
-    for magic, kind, advice in _BINARY_CONTENT:
-        if start.startswith(magic):
-            return f"is {kind}, expected text; {advice}"
-    return None
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line without its newline) of a UTF-8 text file, `.gz` too.
-
-    Missing files, folders, damaged gzip, and content that is no text (named where its kind is known: compressed
-    under another name, a table, an archive, UTF-16) raise InputError with file and line.
-    """
-    path = Path(path)
-    number = 0
-    try:
-        with reading(path), open_file(path) as packed:
-            file = gzip.GzipFile(fileobj=packed) if path.suffix == ".gz" else packed
-            kind = describe_binary_content(file.peek(_LONGEST_MAGIC))
-            if kind is not None:
-                raise InputError(f"{path}: {kind}")
-            for raw in file:
-                number += 1
-                yield number, raw.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}:{number}: not UTF-8 (byte {error.object[error.start]:#04x} at column "
-                         f"{error.start + 1}); convert the file to UTF-8") from error
-    except gzip.BadGzipFile as error:
-        with open_file(path) as packed:
-            kind = describe_binary_content(packed.read(_LONGEST_MAGIC))
-        found = kind or f"is no gzip file, but is named {path.suffix}; name it as what it is"
-        raise InputError(f"{path}: {found if number == 0 else f'damaged gzip file ({error})'}") from error
-    except (EOFError, zlib.error) as error:
-        raise InputError(f"{path}: damaged gzip file ({error})") from error
 
 
 def hash_file(path: Path) -> str:

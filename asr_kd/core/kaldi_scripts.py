@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_file, read_lines
+from asr_kd.core.files import atomic_file
+from asr_kd.core.text_tables import first_field, read_table_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,9 @@ def read_script(path: Path, root: Path | None = None) -> Iterator[ScriptLine]:
     """
     path = Path(path)
     root = (root or path.parent).resolve()
-    for number, line in read_lines(path):
+    for number, line in read_table_lines(path):
         where = f"{path}:{number}"
-        key, target = (line.split(None, 1) + ["", ""])[:2]
-        target = target.strip()
+        key, target = first_field(line)
         if not key or not target:
             raise InputError(f"{where}: expected a key and FILE:OFFSET")
         if target.startswith("|") or target.endswith("|"):

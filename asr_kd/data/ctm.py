@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_file, read_lines
+from asr_kd.core.files import atomic_file
+from asr_kd.core.text_tables import decimal_number, is_word, read_rows
 
 _ALTERNATIVES = {"<ALT_BEGIN>", "<ALT>", "<ALT_END>"}
 
@@ -40,9 +41,8 @@ def read_ctm(path: Path) -> list[CtmWord]:
     """
     words: list[CtmWord] = []
     last: dict[tuple[str, str], tuple[float, int]] = {}
-    for number, line in read_lines(Path(path)):
-        fields = line.split()
-        if not fields or fields[0].startswith(";;"):
+    for number, fields in read_rows(Path(path)):
+        if fields[0].startswith(";;"):
             continue
         place = f"{path}:{number}"
         if fields[4:5] and fields[4].upper() in _ALTERNATIVES:
@@ -92,14 +92,14 @@ def ctm_line(entry: CtmWord, decimals: int = 3, path: Path | str = "CTM") -> str
 
 def _number(text: str, what: str, place: str) -> float:
     try:
-        return float(text)
+        return decimal_number(text)
     except ValueError:
         raise InputError(f"{place}: {what}: expected a number, found {text!r}") from None
 
 
 def _fault(entry: CtmWord) -> str:
     for what, token in (("utterance", entry.utterance), ("channel", entry.channel), ("word", entry.word)):
-        if token.split() != [token]:
+        if not is_word(token):
             return f"{what}: {token!r} is not one word without spaces"
     if entry.utterance.startswith(";;"):
         return "an utterance that begins with ;; would be a comment"

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_file, read_lines
+from asr_kd.core.files import atomic_file
+from asr_kd.core.text_tables import read_lines
 
 _RECORDINGS = "_recordings.jsonl"
 _SUPERVISIONS = "_supervisions.jsonl"

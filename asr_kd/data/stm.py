@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_file, read_lines
+from asr_kd.core.files import atomic_file
+from asr_kd.core.text_tables import decimal_number, is_word, read_table_lines, words_of
 
 IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 
-_DEFINITION = re.compile(r';;\s*(CATEGORY|LABEL)\s+"([^"]*)"\s+"([^"]*)"\s+"([^"]*)"\s*')
+_DEFINITION = re.compile(r';;[ \t]*(CATEGORY|LABEL)[ \t]+"([^"]*)"[ \t]+"([^"]*)"[ \t]+"([^"]*)"', re.IGNORECASE)
+_UNWRITABLE = re.compile(r'["\x00-\x08\x0a-\x1f\x7f]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class StmSegment:
     @property
     def ignored(self) -> bool:
         """Whether the segment's time is out of bounds for scoring."""
-        return self.words == (IGNORED,)
+        return len(self.words) == 1 and is_ignore_mark(self.words[0])
 
     @property
     def id(self) -> str:
@@ -73,13 +75,13 @@ def read_stm(path: Path) -> Stm:
     """
     segments: list[StmSegment] = []
     definitions: list[StmDefinition] = []
-    for number, line in read_lines(Path(path)):
-        if line.lstrip().startswith(";;"):
-            found = _DEFINITION.fullmatch(line.strip())
+    for number, line in read_table_lines(Path(path)):
+        if line.startswith(";;"):
+            found = _DEFINITION.fullmatch(line)
             if found:
-                definitions.append(StmDefinition(found[1], found[2], found[3], found[4]))  # type: ignore[arg-type]
-        elif line.strip():
-            segments.append(_parse(line.split(), f"{path}:{number}"))
+                definitions.append(StmDefinition(found[1].upper(), found[2], found[3], found[4]))  # type: ignore[arg-type]
+        elif line:
+            segments.append(_parse(words_of(line), f"{path}:{number}"))
     if not segments:
         raise InputError(f"{path}: no segment in the file; expected lines `RECORDING CHANNEL SPEAKER START END WORDS`")
     return Stm(segments, definitions)
@@ -93,7 +95,7 @@ def write_stm(path: Path, stm: Stm, decimals: int = 3) -> None:
     with atomic_file(Path(path)) as file:
         for one in stm.definitions:
             texts = (one.id, one.heading, one.description)
-            if any('"' in text or len(text.splitlines()) > 1 for text in texts):
+            if any(_UNWRITABLE.search(text) for text in texts):
                 raise InputError(f"{path}: {one.kind} {one.id}: quotes and line breaks cannot be written")
             file.write(f';; {one.kind} "{one.id}" "{one.heading}" "{one.description}"\n')
         for segment in sorted(stm.segments, key=lambda one: (one.recording, one.channel, one.start)):
@@ -126,6 +128,11 @@ def by_channel(segments: Iterable[StmSegment]) -> dict[tuple[str, str], list[Stm
     return {key: list(group) for key, group in groupby(ordered, key=lambda one: (one.recording, one.channel))}
 
 
+def is_ignore_mark(word: str) -> bool:
+    """True for the word that puts a segment's time out of bounds for scoring, in capitals or not."""
+    return word.upper() == IGNORED
+
+
 def _parse(fields: list[str], place: str) -> StmSegment:
     if len(fields) < 5:
         raise InputError(
@@ -147,7 +154,7 @@ def _parse(fields: list[str], place: str) -> StmSegment:
 
 def _seconds(text: str, what: str, place: str) -> float:
     try:
-        return float(text)
+        return decimal_number(text)
     except ValueError:
         raise InputError(
             f"{place}: {what}: expected seconds in field {4 if what == 'start' else 5}, found {text!r} "
@@ -158,7 +165,7 @@ def _seconds(text: str, what: str, place: str) -> float:
 def _fault(segment: StmSegment) -> str:
     names = (("recording", segment.recording), ("channel", segment.channel), ("speaker", segment.speaker))
     for what, token in (*names, *(("word", word) for word in segment.words)):
-        if token.split() != [token]:
+        if not is_word(token):
             return f"{what}: {token!r} is not one word without spaces"
     if segment.recording.startswith(";;"):
         return "a recording that begins with ;; would be a comment"
@@ -169,11 +176,11 @@ def _fault(segment: StmSegment) -> str:
         return f"expected an end after the start, found {segment.start:g} to {segment.end:g} s"
     if "{" in segment.words:
         return "alternatives { a / b } are not read; leave one of them"
-    if IGNORED in segment.words and not segment.ignored:
+    if not segment.ignored and any(map(is_ignore_mark, segment.words)):
         return f"{IGNORED} stands among other words"
     first = segment.words[0] if segment.words else ""
     if not segment.labels and first.startswith("<") and first.endswith(">"):
         return f"the first word {first} would be read as labels; put labels before it"
-    if any(set(label) & set("<>, ") or label.split() not in ([], [label]) for label in segment.labels):
+    if any(set(label) & set("<>, ") or (label and not is_word(label)) for label in segment.labels):
         return f"labels {segment.labels} cannot be written between angle brackets"
     return ""

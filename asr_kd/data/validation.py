@@ -9,6 +9,7 @@ import numpy as np
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.parallel import map_threads
+from asr_kd.core.text_tables import words_of
 from asr_kd.data.audio import AudioError, AudioHeader, read_audio, read_header
 from asr_kd.data.manifest import Utterance, iterate_manifest, list_splits
 
@@ -100,7 +101,7 @@ def _count(utterances: Iterable[Utterance]) -> SplitCounts:
     return SplitCounts(
         utterances=len(utterances),
         speakers=len({utterance.speaker for utterance in utterances}),
-        words=sum(len(utterance.text.split()) for utterance in utterances),
+        words=sum(len(words_of(utterance.text)) for utterance in utterances),
         seconds=round(sum(utterance.duration for utterance in utterances), 3),
     )
 

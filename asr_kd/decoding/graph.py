@@ -7,7 +7,8 @@ import numpy as np
 from numba import njit
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import hash_file, hash_json, read_json, read_lines, write_json
+from asr_kd.core.files import hash_file, hash_json, read_json, write_json
+from asr_kd.core.text_tables import read_lines
 from asr_kd.graph.fst import Fst
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon

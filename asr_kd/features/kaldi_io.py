@@ -16,6 +16,7 @@ from kaldiio import matio
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file
 from asr_kd.core.kaldi_scripts import read_script, write_script
+from asr_kd.core.text_tables import is_word
 
 # Kaldi's --compression-method: CM (8 bit a column), CM2 (16 bit), CM3 (8 bit).
 COMPRESSION = {"none": None, "CM": 2, "CM2": 3, "CM3": 5}
@@ -54,7 +55,7 @@ def write_kaldi_archive(
     lines = []
     with atomic_file(path, "wb") as file:
         for key, matrix in matrices:
-            if not key or len(key.split()) != 1 or key != key.strip():
+            if not is_word(key):
                 raise InputError(f"{path}: key {key!r}: expected one word")
             if matrix.ndim != 2:
                 raise InputError(f"{path}: {key}: shape {matrix.shape}, expected (rows, columns)")

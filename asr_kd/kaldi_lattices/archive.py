@@ -9,6 +9,7 @@ from typing import TypeVar
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file
 from asr_kd.core.kaldi_scripts import read_script, write_script
+from asr_kd.core.text_tables import is_word
 from asr_kd.kaldi_lattices import binary_form, text_form
 from asr_kd.kaldi_lattices.byte_stream import ByteStream, line_at, open_stream
 from asr_kd.kaldi_lattices.unsorted import LatticeFault, UnsortedLattice, sorted_lattice, sorted_word_lattice
@@ -62,7 +63,7 @@ def write_lattices(
     lines = []
     with atomic_file(path, "wb") as file:
         for utterance_id, lattice in lattices:
-            if utterance_id.split() != [utterance_id]:
+            if not is_word(utterance_id):
                 raise InputError(f"{path}: utterance id {utterance_id!r}: expected one word")
             fault = lattice.fault()
             if fault:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.log import get_logger
+from asr_kd.core.text_tables import words_of
 from asr_kd.lexicon.cmu_dictionary import dictionary_form
 from asr_kd.lexicon.lexicon_file import Entry
 
@@ -48,12 +49,12 @@ def guess_pronunciations(
 def _train(folder: Path, examples: Iterable[tuple[str, str]]) -> None:
     (folder / "lexicon").write_text("".join(f"{word}\t{pron}\n" for word, pron in examples), encoding="utf-8")
     _run(folder, "phonetisaurus-align", "--input=lexicon", "--ofile=aligned", "--seq1_del=false", "--seq2_del=false")
-    lines = (folder / "aligned").read_text(encoding="utf-8").splitlines()
+    lines = [line for line in (folder / "aligned").read_text(encoding="utf-8").split("\n") if line]
     if not lines:
         raise InputError("the lexicon's spellings and pronunciations cannot be aligned, so nothing can be learnt from "
                          "them; give the missing words' pronunciations in the lexicon")
     # The estimator dies of an order that no example has.
-    order = min(_ORDER, 1 + max(len(line.split()) for line in lines))
+    order = min(_ORDER, 1 + max(len(words_of(line)) for line in lines))
     _run(folder, "estimate-ngram", "-o", str(order), "-t", "aligned", "-wl", "arpa")
     _run(folder, "phonetisaurus-arpa2wfst", "--lm=arpa", "--ofile=fst")
 
@@ -64,11 +65,11 @@ def _apply(folder: Path, words: Iterable[str], variants: int) -> dict[str, list[
     output = _run(folder, "phonetisaurus-g2pfst", "--model=fst", "--wordlist=words", f"--nbest={variants}")
     guesses: dict[str, list[tuple[tuple[str, ...], float]]] = {}
     costs: dict[str, float] = {}
-    for line in output.splitlines():
+    for line in filter(None, output.split("\n")):
         word, cost, phones = line.split("\t")
-        if phones.split():
+        if words_of(phones):
             best = costs.setdefault(word, float(cost))
-            guesses.setdefault(word, []).append((tuple(phones.split()), math.exp(min(0.0, best - float(cost)))))
+            guesses.setdefault(word, []).append((tuple(words_of(phones)), math.exp(min(0.0, best - float(cost)))))
     return guesses
 
 

@@ -11,19 +11,25 @@ from pathlib import Path
 import numpy as np
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_file, read_lines
+from asr_kd.core.files import atomic_file
+from asr_kd.core.text_tables import decimal_number, read_table_lines, words_of
 from asr_kd.lm.index import Level, NgramIndex
 from asr_kd.lm.model import BEGIN, END, LN10, NEVER, NgramModel, Ngrams, in_decimals
 
 __all__ = ["NgramModel", "Ngrams", "read_arpa", "write_arpa"]
 
 _LINES_AT_ONCE = 100_000
+# Of log10: -99 stands for no probability at all, and single precision still tells such sums apart.
+_LOWEST = -1e5
+_COUNT = re.compile(r"ngram[ \t]+(\d{1,18})[ \t]*=[ \t]*(\d{1,18})", re.ASCII)
+_EMPTY_WORD = re.compile(r"\t *\t")
 
 
 def read_arpa(path: Path) -> NgramModel:
     """Read an ARPA file (`.gz` too) and check all of it.
 
-    Raises InputError with file and line: wrong counts, NaN or positive log-probabilities, missing sections or
+    Raises InputError with file and line: wrong counts, log-probabilities that are NaN, positive or below -1e5
+    (base 10), missing sections or
     `\\end\\`, duplicate n-grams, words without unigram, n-grams whose history is absent or has no backoff.
     """
     return _Reader(path).read()
@@ -86,7 +92,7 @@ class _Section:
 class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines = read_lines(path)
+        self.lines = read_table_lines(path)
         self.number = 0
         self.ids: dict[str, int] = {}
 
@@ -135,9 +141,8 @@ class _Reader:
         """The next line that is not blank, stripped."""
         for number, line in self.lines:
             self.number = number
-            text = line.strip()
-            if text:
-                return text
+            if line:
+                return line
         raise self._error("the file ends before \\end\\; is it truncated?")
 
     def _read_counts(self) -> tuple[list[int], str]:
@@ -147,7 +152,7 @@ class _Reader:
         counts: list[int] = []
         while True:
             line = self._next()
-            match = re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line)
+            match = _COUNT.fullmatch(line)
             if match is None:
                 break
             if int(match[1]) != len(counts) + 1:
@@ -162,12 +167,14 @@ class _Reader:
         section, ids = _Section(), self.ids
         while True:
             line = self._next()
-            fields = line.split()
+            fields = words_of(line)
             if not order + 1 <= len(fields) <= order + 2 or (order == highest and len(fields) > order + 1):
                 if line.startswith("\\"):
                     return section, line
                 raise self._error(f"expected a log-probability, {order} word(s)"
                                   f"{' and perhaps a backoff' if order < highest else ''}, found {line!r}")
+            if _EMPTY_WORD.search(line):
+                raise self._error(f"an empty word between two tabs in {line!r}")
             section.log_probs.append(self._log_prob(fields[0], fields[1]))
             with_backoff = len(fields) == order + 2
             section.backoffs.append(self._backoff(fields[-1]) if with_backoff else 0.0)
@@ -188,17 +195,21 @@ class _Reader:
             return NEVER
         if not math.isfinite(value) or value > 0:
             raise self._error(f"log-probability {text} is not a finite number at or below 0")
+        if value < _LOWEST:
+            raise self._error(f"log-probability {text} is below {_LOWEST:g}; write -99 for a word that cannot be")
         return value * LN10
 
     def _backoff(self, text: str) -> float:
         value = self._number(text)
         if not math.isfinite(value):
             raise self._error(f"backoff {text} is not a finite number")
+        if abs(value) > -_LOWEST:
+            raise self._error(f"backoff {text} is not from {_LOWEST:g} to {-_LOWEST:g}; it is a logarithm to base 10")
         return value * LN10
 
     def _number(self, text: str) -> float:
         try:
-            return float(text)
+            return decimal_number(text)
         except ValueError:
             raise self._error(f"expected a number, found {text!r}") from None
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 from asr_kd.core.errors import InputError
+from asr_kd.core.text_tables import words_of
 from asr_kd.data.manifest import Utterance
 
 
@@ -21,4 +22,4 @@ def part_speakers(speakers: Iterable[str], folds: int) -> dict[str, int]:
 def unseen_text(others: Iterable[Utterance], own: Iterable[Utterance]) -> list[list[str]]:
     """The sentences of `others`, as words, without those that are `own` too."""
     said = {utterance.text for utterance in own}
-    return [utterance.text.split() for utterance in others if utterance.text not in said]
+    return [words_of(utterance.text) for utterance in others if utterance.text not in said]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import read_lines
+from asr_kd.core.text_tables import read_rows, words_of
 from asr_kd.lm.model import BEGIN, END
 
 Sentences = Iterable[Sequence[str]]
@@ -28,8 +28,8 @@ def read_sentences(paths: Iterable[Path], ids: bool = False) -> Iterator[list[st
     """
     for path in paths:
         empty = True
-        for number, line in read_lines(path):
-            words = line.split()[1:] if ids else line.split()
+        for number, fields in read_rows(path):
+            words = fields[1:] if ids else fields
             if not words:
                 continue
             if not _MARKERS.isdisjoint(words):
@@ -46,7 +46,7 @@ def read_manifest_sentences(folder: Path, split: str) -> Iterator[list[str]]:
     """The words of each utterance of a split. Raises InputError as `read_manifest` does."""
     from asr_kd.data.manifest import read_manifest
 
-    return (utterance.text.split() for utterance in read_manifest(folder, split))
+    return (words_of(utterance.text) for utterance in read_manifest(folder, split))
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -54,8 +54,7 @@ def read_vocabulary(path: Path) -> list[str]:
 
     Comments (`;;;`, `#0`), `<eps>` and sentence ends are no words. InputError for a file without any.
     """
-    words = dict.fromkeys(fields[0] for _, line in read_lines(path)
-                          if (fields := line.split()) and not line.startswith(";;;"))
+    words = dict.fromkeys(fields[0] for _, fields in read_rows(path) if not fields[0].startswith(";;;"))
     found = [word for word in words
              if word not in _NO_WORDS and not (word.startswith("#") and word[1:].isdigit())
              and not ((variant := _VARIANT.fullmatch(word)) and variant[1] in words)]

@@ -24,6 +24,7 @@ from asr_kd.bootstrap.adapted_alignment import adapted_score_source
 from asr_kd.core.config import Settings, build_config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, write_json
+from asr_kd.core.text_tables import is_word, words_of
 from asr_kd.data.manifest import Utterance, read_manifest
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
@@ -79,7 +80,7 @@ def align_manifest(
     hmm = load_hmm(Path(model), lexicon)
     utterances = read_manifest(manifests, split)
     _check_ids(utterances, chosen, manifests)
-    transcripts = {utterance.id: utterance.text.split() for utterance in utterances}
+    transcripts = {utterance.id: words_of(utterance.text) for utterance in utterances}
     hmm.lexicon.word_ids(transcripts, map_unknown)
     job = _Job(hmm, config, Audio(manifests, split, features, max_dropped, workers), transcripts, network, transforms,
                adapt, workers)
@@ -194,7 +195,7 @@ def _formats(formats: Sequence[str] | None) -> tuple[Format, ...]:
 
 
 def _check_ids(utterances: Sequence[Utterance], formats: Sequence[Format], manifests: Path) -> None:
-    wrong = next((utterance.id for utterance in utterances if utterance.id.split() != [utterance.id]), None)
+    wrong = next((utterance.id for utterance in utterances if not is_word(utterance.id)), None)
     if wrong is not None and {"ctm", "ids"} & set(formats):
         raise InputError(f"{manifests}: the id {wrong!r} cannot stand in CTM files and Kaldi's archives, which part "
                          "fields by spaces; rename such utterances, or ask for --format textgrid alone")

@@ -13,6 +13,7 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, list_files, write_json
 from asr_kd.core.stages import StageContext
+from asr_kd.core.text_tables import words_of
 from asr_kd.data.manifest import list_splits, read_manifest
 from asr_kd.decoding.graph import DecodingGraph, with_lexicon_of, write_lexicon
 from asr_kd.decoding.search import SearchConfig
@@ -53,7 +54,7 @@ def build(inputs: Mapping[str, Path], config: GraphConfig, output: Path, context
     hmm = HmmModel.load(inputs["hmm"])
     if "alignments" in inputs:
         alignments = AlignmentStore.open(inputs["alignments"], hmm)
-        transcripts = {u.id: u.text.split() for split in list_splits(inputs["manifests"])
+        transcripts = {u.id: words_of(u.text) for split in list_splits(inputs["manifests"])
                        for u in read_manifest(inputs["manifests"], split)}
         hmm = hmm.with_lexicon(estimate_pronunciation_probabilities(hmm, alignments, transcripts, map_unknown=True)[0])
     return _build(hmm, find_language_model(inputs), output, config)

@@ -16,6 +16,7 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import remove
 from asr_kd.core.stages import StageContext
+from asr_kd.core.text_tables import words_of
 from asr_kd.data.manifest import read_manifest
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
@@ -135,7 +136,7 @@ def align_split(
 def transcripts_of(manifests: Path, split: str, store: FrameStore) -> dict[str, list[str]]:
     """The words of each utterance that has features."""
     present = set(store.ids)
-    return {u.id: u.text.split() for u in read_manifest(manifests, split) if u.id in present}
+    return {u.id: words_of(u.text) for u in read_manifest(manifests, split) if u.id in present}
 
 
 def _scores(inputs: Mapping[str, Path], config: AlignStageConfig, model: HmmModel, store: FrameStore) -> ScoreSource:

@@ -14,6 +14,7 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.files import list_files, write_json
 from asr_kd.core.log import get_logger
 from asr_kd.core.stages import StageContext
+from asr_kd.core.text_tables import words_of
 from asr_kd.data.manifest import list_splits, read_manifest
 from asr_kd.lexicon.lexicon_file import read_lexicon, write_lexicon
 from asr_kd.lexicon.sources import LexiconSourceConfig, build_lexicon
@@ -156,8 +157,12 @@ def _make_lexicon(corpus: Path, config: PrepareKaldiConfig, output: Path) -> dic
                 "the recipe names no lexicon; name one under `lexicon`, or say under `pronunciations` "
                 "where pronunciations come from (cmudict, graphemes)"
             )
-        shutil.copyfile(file, output / LEXICON)
-        words = {entry.word for entry in read_lexicon(file)}
+        entries = read_lexicon(file)
+        if file.name.startswith("lexiconp") or file.suffix == ".gz":
+            write_lexicon(output / LEXICON, entries)
+        else:
+            shutil.copyfile(file, output / LEXICON)
+        words = {entry.word for entry in entries}
     else:
         wanted = language_model or set()
         wanted |= _words_of_texts(
@@ -172,7 +177,7 @@ def _make_lexicon(corpus: Path, config: PrepareKaldiConfig, output: Path) -> dic
         needed = {
             word
             for utterance in read_manifest(output, config.train)
-            for word in utterance.text.split()
+            for word in words_of(utterance.text)
         }
         named.insert(0, f"transcripts of {config.train}")
         entries, lexicon = build_lexicon(needed, config.pronunciations, file, wanted=wanted)
@@ -219,7 +224,7 @@ def make_lexicon(
     where it brings one; all of it is taken.
     """
     sentences = {
-        name: [u.text.split() for u in read_manifest(manifests, name)]
+        name: [words_of(u.text) for u in read_manifest(manifests, name)]
         for name in list_splits(manifests)
     }
     if split not in sentences:
@@ -277,7 +282,7 @@ def read_references(manifests: Path, split: str) -> tuple[dict[str, list[str]], 
     if folder.is_dir():
         return read_transcripts(folder / "text", "text").words, read_utt2spk(folder / "utt2spk")
     utterances = read_manifest(manifests, split)
-    return {u.id: u.text.split() for u in utterances}, {u.id: u.speaker for u in utterances}
+    return {u.id: words_of(u.text) for u in utterances}, {u.id: u.speaker for u in utterances}
 
 
 def _need_corpus(corpus: Path | None) -> Path:

@@ -13,6 +13,7 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_json, read_json, write_json
 from asr_kd.core.stages import StageContext
+from asr_kd.core.text_tables import words_of
 from asr_kd.data.manifest import Utterance, read_manifest
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.search import SearchConfig
@@ -103,7 +104,7 @@ def _build_graph(
         raise InputError(f"{inputs['manifests']}: no sentence of {config.split} is left for the language model of "
                          f"{folder.name}; take fewer folds, or give a language_model")
     graph = build_graph(hmm, model, folder, config.graph)
-    found = perplexity(model, [utterance.text.split() for utterance in own]).perplexity
+    found = perplexity(model, [words_of(utterance.text) for utterance in own]).perplexity
     return {"sentences": sentences, "own_sentences": len(own), "perplexity": round(found, 2), "arcs": graph["arcs"]}
 
 

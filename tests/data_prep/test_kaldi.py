@@ -224,7 +224,7 @@ def test_command_prints_a_line_a_split_and_names_faults_in_one_line(
 @pytest.mark.parametrize("name", ["audio/a\0b.wav", "audio/" + 300 * "x"], ids=["zero byte", "long"])
 def test_what_cannot_be_a_path_is_refused_with_file_and_line(corpus: Path, tmp_path: Path, name: str) -> None:
     change(corpus / "dev/wav.scp", "audio/dev00.wav", name)
-    with pytest.raises(InputError, match="wav.scp:1: .*cannot be a file's path"):
+    with pytest.raises(InputError, match=r"wav.scp:1: .*(control character U\+0000|cannot be a file's path)"):
         prepare_kaldi(corpus, tmp_path / "out")
 
 

@@ -58,6 +58,59 @@ def test_probabilities_are_read_where_every_line_has_one(tmp_path: Path) -> None
     assert [p.probability for p in lexicon.pronunciations_of[lexicon.word_id["AT"]]] == [0.25, 1.0]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_word(shared: Path) -> None:
+    assert read_lexicon(shared / "cases/lexicon/bom.txt")[0] == Entry("AMERICA", ("AH0", "M", "EH1", "R", "IH0", "K",
+                                                                                 "AH0"))
+
+
+def test_digits_of_sampa_are_phones(shared: Path) -> None:
+    entries = read_lexicon(shared / "cases/lexicon/sampa.txt")
+    assert [" ".join(entry.phones) for entry in entries] == ["u: 6", "2: l", "k 2: n I C", "h 2: r @ n", "g 9 t 6"]
+    assert {entry.probability for entry in entries} == {1.0}
+    lexicon = Lexicon.from_entries(entries)
+    assert pronunciations(lexicon, "G\u00f6tter") == [["g_B", "9_I", "t_I", "6_E"]]
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("OE 9 l\nER 6 R\n", [("9", "l"), ("6", "R")]),
+    ("A 1 l\nB b 1\n", [("1", "l"), ("b", "1")]),
+    ("A 1 l\nB 2 l\n", [("1", "l"), ("2", "l")]),
+    ("A 1 l\nB 0.5 l\n", [("l",), ("l",)]),
+    ("A 1.0 1\nB 1 2\n", [("1",), ("2",)]),
+])
+def test_a_column_of_probabilities_is_told_by_all_lines(tmp_path: Path, text: str, expected: list) -> None:
+    assert [entry.phones for entry in read_lexicon(write(tmp_path, text))] == expected
+
+
+def test_a_column_of_ones_is_read_with_a_warning_or_refused_or_declared(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ones = write(tmp_path, "A 1 a\nB 1 b\n")
+    assert read_lexicon(ones) == [Entry("A", ("a",)), Entry("B", ("b",))]
+    assert "every line is 1; read as a probability, not as a phone" in caplog.text
+    assert read_lexicon(ones, probabilities=False) == [Entry("A", ("1", "a")), Entry("B", ("1", "b"))]
+    both = write(tmp_path, "A 1 a\nB 1 b 1\n")
+    with pytest.raises(InputError, match="a probability or a phone; write 1.0 .* or name the file lexiconp.txt"):
+        read_lexicon(both)
+    declared = both.rename(tmp_path / "lexiconp.txt")
+    assert read_lexicon(declared) == [Entry("A", ("a",)), Entry("B", ("b", "1"))]
+    declared.write_text("A a\nB 1 b\n")
+    with pytest.raises(InputError, match="lexiconp.txt:1: 'a' is no probability"):
+        read_lexicon(declared)
+
+
+@given(st.lists(st.tuples(st.text("AB\u3000\u00a0", min_size=1), st.lists(st.sampled_from(["1", "2", "a", "6"]),
+                                                                          min_size=1, max_size=3)),
+                min_size=1, unique_by=lambda row: (row[0], *row[1])), st.sampled_from(["lexicon.txt", "lexiconp.txt"]))
+def test_a_lexicon_of_digit_phones_is_read_back_under_any_name(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, list[str]]], name: str
+) -> None:
+    entries = [Entry(word, tuple(phones)) for word, phones in rows]
+    path = tmp_path_factory.mktemp("lexicon") / name
+    write_lexicon(path, entries)
+    assert read_lexicon(path) == sorted(entries, key=lambda entry: entry.word)
+
+
 def test_cmu_variants_and_comments(tmp_path: Path) -> None:
     lexicon = Lexicon.read(write(tmp_path, ";;; comment\nREAD  R EH1 D\nREAD(2)  R IY1 D # present\nF(3) EH1 F\n"))
     assert pronunciations(lexicon, "READ") == [["R_B", "EH1_I", "D_E"], ["R_B", "IY1_I", "D_E"]]

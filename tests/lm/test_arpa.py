@@ -47,6 +47,14 @@ def test_digest_follows_the_content(arpa_path: Path) -> None:
         ("-0.6 A -0.25", "-inf A -0.25", 10, "log-probability -inf"),
         ("-0.6 A -0.25", "-0.6 A nan", 10, "backoff nan"),
         ("-0.6 A -0.25", "x A -0.25", 10, "expected a number"),
+        ("-0.6 A -0.25", "-0.6\t\t-0.25", 10, "an empty word between two tabs"),
+        ("-0.6 A -0.25", "-0.6\t \t-0.25", 10, "an empty word between two tabs"),
+        ("-0.6 A -0.25", "-1e39 A -0.25", 10, "log-probability -1e39 is below -100000; write -99"),
+        ("-0.6 A -0.25", "-0.6 A -1e39", 10, "backoff -1e39 is not from -100000 to 100000"),
+        ("-0.6 A -0.25", "-0.6 A 1e300", 10, "backoff 1e300 is not from -100000 to 100000"),
+        ("-0.6 A -0.25", "-0_6 A -0.25", 10, "expected a number, found '-0_6'"),
+        ("-0.6 A -0.25", "-0.6 A\x0b -0.25", 10, "control character U+000B at column 7"),
+        ("ngram 2=5", "ngram 2=" + 5000 * "9", 4, "expected \\1-grams:"),
         ("-0.6 A -0.25", "-0.6 A -0.25 -0.1", 10, "expected a log-probability, 1 word(s)"),
         ("-0.35 A B C", "-0.35 A B C -0.1", 25, "expected a log-probability, 3 word(s), found"),
         ("-0.9 B -0.1", "-0.9 A -0.1", 11, "'A' stands here a second time"),
@@ -69,6 +77,12 @@ def test_damage_is_refused_with_its_line(
     assert message in str(error.value)
     if line is not None:
         assert str(error.value).startswith(f"{arpa_path}:{line}: ")
+
+
+def test_an_ideographic_space_is_a_word(shared: Path) -> None:
+    model = read_arpa(shared / "cases/arpa/u3000_unigram.arpa")
+    assert model.words == ["<unk>", "<s>", "</s>", "red", "green", "blue", "\u3000"]
+    assert model.orders[0].backoffs[-1] == pytest.approx(-0.125 * math.log(10))
 
 
 def test_missing_and_truncated_files_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import gzip
+import time
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,6 @@ WORDS = st.lists(st.text("ABÅ'(){}é;", min_size=1, max_size=4).filter(lambda w
 def test_what_is_written_reads_back(tmp_path_factory: pytest.TempPathFactory, words: dict, kind: str) -> None:
     path = tmp_path_factory.mktemp("transcripts") / f"hyp.{kind}"
     write_transcripts(path, words, format=kind)
-    if kind == "text" and all(w and w[-1].startswith("(") and w[-1].endswith(")") for w in words.values()):
-        return  # such Kaldi text looks like trn, and is read as the docstring says
     if kind == "trn" and any(w and w[0].startswith(";;") for w in words.values()):
         return  # a comment in trn
     back = read_transcripts(path)
@@ -38,6 +37,38 @@ def test_trn_is_known_by_its_lines_or_its_name(tmp_path: Path) -> None:
     (tmp_path / "by_name.trn").write_text("u1 HELLO\n")
     with pytest.raises(InputError, match=r"by_name.trn:1: .*no \(id\)"):
         read_transcripts(tmp_path / "by_name.trn")
+
+
+def test_kaldi_text_whose_lines_end_in_brackets_is_kaldi_text(shared: Path, tmp_path: Path) -> None:
+    case = shared / "cases/text/text"
+    assert {key: len(words) for key, words in read_transcripts(case).words.items()} == {"u1": 4, "u2": 2}
+    (tmp_path / "hyp").write_text("u1 yes (noise)\nu2 no (noise)\n")
+    assert read_transcripts(tmp_path / "hyp").format == "text"
+    (tmp_path / "hyp").write_text("the first (s1-u1)\nthe second (s1-u2)\n")
+    assert read_transcripts(tmp_path / "hyp").format == "trn"
+
+
+def test_lines_that_fit_both_formats_are_told_by_known_ids_or_refused(
+    shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "hyp"
+    path.write_text((shared / "cases/text/text").read_text())
+    with pytest.raises(InputError, match=r"Kaldi text \(ids u1, u2\) or trn \(ids laughs, noise\); give the format"):
+        read_transcripts(path)
+    assert list(read_transcripts(path, ids={"u1", "u2", "u3"}).words) == ["u1", "u2"]
+    assert "could be Kaldi text or trn; read as Kaldi text, whose ids are known" in caplog.text
+    assert list(read_transcripts(path, ids={"noise"}).words) == ["laughs", "noise"]
+    assert list(read_transcripts(path, "trn").words) == ["laughs", "noise"]
+
+
+def test_a_trn_line_of_many_spaces_is_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "x.trn"
+    spaces = 2_000_000 * " "
+    path.write_text(f"a{spaces}b (u1)\n{spaces}(u2)\na (b" + 2_000_000 * " (" + "\n")
+    begin = time.perf_counter()
+    with pytest.raises(InputError, match=r"x.trn:3: .*no \(id\)"):
+        read_transcripts(path)
+    assert time.perf_counter() - begin < 5
 
 
 def test_compressed_transcripts_are_read(tmp_path: Path) -> None:
