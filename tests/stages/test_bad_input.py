@@ -262,4 +262,4 @@ def test_a_corpus_without_a_lexicon_is_spelt(corpus: Path, capsys: pytest.Captur
     assert code == 2 and "the recipe names no lexicon" in message
     recipe.write_text(RECIPE.replace("lexicon: lexicon.txt, ", "pronunciations: {source: graphemes}, "))
     assert run(corpus, capsys)[0] == 0
-    assert "A 1 " in (corpus.parent / "run/prepare/lexicon.txt").read_text()
+    assert "A 1.0 " in (corpus.parent / "run/prepare/lexicon.txt").read_text()
