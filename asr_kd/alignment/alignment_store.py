@@ -10,6 +10,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 
+from asr_kd.core.arrays import read_npy
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, hash_json, read_json, write_json
 from asr_kd.hmm.model import HmmModel
@@ -106,14 +107,16 @@ class AlignmentStore(Mapping[str, np.ndarray]):
         if model is not None and model.digest != description["model_digest"]:
             raise InputError(f"{folder}: aligned with the model {description['model_digest'][:8]}, not with "
                              f"{model.name}; align again with this one")
-        try:
-            transition_ids = np.load(numbers, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{numbers}: missing or damaged ({error}); align again") from error
+        transition_ids = read_npy(numbers, "alignments", "align again", mapped=True)
         total = sum(description["utterances"].values())
         content = hashlib.sha256(np.ascontiguousarray(transition_ids).data).hexdigest()
         if transition_ids.shape != (total,) or transition_ids.dtype != np.int32 or content != description["content"]:
             raise InputError(f"{numbers}: not the {total} frames that {path.name} describes; align again")
+        if len(transition_ids) and transition_ids.min() < 1:
+            raise InputError(f"{numbers}: damaged alignments: transition-id {transition_ids.min()}; align again")
+        if model is not None and transition_ids.max(initial=0) > model.transitions.num_transition_ids:
+            raise InputError(f"{numbers}: transition-id {transition_ids.max()}, the model {model.name} has "
+                             f"{model.transitions.num_transition_ids}; align again")
         return AlignmentStore(Path(folder), description, transition_ids)
 
     def __getitem__(self, utterance: str) -> np.ndarray:
@@ -146,7 +149,9 @@ class AlignmentStore(Mapping[str, np.ndarray]):
 
 def _is_complete(description: dict[str, Any]) -> bool:
     utterances = description.get("utterances")
-    return (isinstance(utterances, dict) and all(isinstance(frames, int) for frames in utterances.values())
+    return (isinstance(utterances, dict) and all(type(frames) is int and frames >= 0
+                                                     for frames in utterances.values())
+            and isinstance(description.get("drops"), dict | None) and isinstance(description.get("model_digest"), str)
             and {"model_digest", "content", "drops"} <= description.keys())
 
 

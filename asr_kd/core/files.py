@@ -4,7 +4,9 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from asr_kd.core.text_tables import read_lines as read_lines
 
 _TEMPORARY = ".tmp-"
 _LONGEST_JSON_LINE = 1 << 28
+# Half of a surrogate pair: JSON can say it, no file can hold it.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextlib.contextmanager
@@ -125,14 +129,31 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; missing, not UTF-8 or not JSON raises InputError."""
+    """Read a JSON file.
+
+    InputError: missing, not UTF-8, not JSON, a number that is not finite, half of a surrogate pair in a text.
+    """
     text = "".join(line + "\n" for _, line in read_lines(path, _LONGEST_JSON_LINE))
     try:
-        return json.loads(text)
+        value = json.loads(text, parse_constant=_refuse_number, parse_float=_finite_float)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON that can be read ({error})") from error
+
+
+def _refuse_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"the number {digits} is too large")
+    return value
 
 
 def hash_file(path: Path) -> str:

@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
+from asr_kd.core.arrays import read_npy
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_file, hash_json, read_json, write_json
+from asr_kd.core.reading import file_size, parsing
 from asr_kd.core.text_tables import read_lines
 from asr_kd.graph.fst import Fst
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon
 
 LEXICON = "lexicon.json"
+_MOST_PDFS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -45,23 +48,27 @@ class DecodingGraph:
     def load(folder: Path, hmm_digest: str | None = None) -> "DecodingGraph":
         """Read what `build_graph` wrote. InputError: damaged files, or built with an HMM of another digest."""
         description = read_json(folder / "graph.json")
-        try:
+        with parsing(folder / "graph.json", "description of a graph", "build the graph again"):
             built_with, num_pdfs = str(description["hmm"]), int(description["num_pdfs"])
-            content, lm_digest = str(description["fst"]), str(description.get("lm", ""))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{folder / 'graph.json'}: not a description of a graph; build the graph again") from error
+            lm_digest = str(description.get("lm", ""))
+            if not 0 < num_pdfs <= _MOST_PDFS:
+                raise ValueError(f"{num_pdfs} pdfs")
+            # Graphs of before have a digest of HCLG.fst only.
+            digests = {"HCLG.fst": description["fst"], "transition_pdfs.npy": description.get("transition_pdfs"),
+                       "words.txt": description.get("words"), LEXICON: description.get("lexicon_file")}
         if hmm_digest is not None and hmm_digest != built_with:
             raise InputError(f"{folder}: the graph was built with HMM {built_with}, but the model is {hmm_digest}; "
                              "build the graph with this model")
-        try:
-            pdfs = np.load(folder / "transition_pdfs.npy", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder / 'transition_pdfs.npy'}: missing or damaged; build the graph again") from error
+        for name, digest in digests.items():
+            if digest is None:
+                continue
+            file_size(folder / name)
+            if hash_file(folder / name) != digest:
+                raise InputError(f"{folder / name}: not the file that graph.json describes; build the graph again")
+        pdfs = read_npy(folder / "transition_pdfs.npy", "table of pdfs", "build the graph again")
         if pdfs.ndim != 1 or pdfs.dtype.kind != "i":
             raise InputError(f"{folder / 'transition_pdfs.npy'}: damaged; build the graph again")
         fst = Fst.read(folder / "HCLG.fst")
-        if hash_file(folder / "HCLG.fst") != content:
-            raise InputError(f"{folder / 'HCLG.fst'}: not the graph that graph.json describes; build the graph again")
         return DecodingGraph.from_fst(fst, pdfs, _read_words(folder / "words.txt"),
                                       num_pdfs, built_with, hash_json(description), str(folder), lm_digest)
 
@@ -71,10 +78,11 @@ class DecodingGraph:
         """From HCLG and the pdf of each transition-id (`transition_pdfs[0]` is not used)."""
         fst = Fst.from_arcs(fst.start, fst.finals, fst.sources, fst.arcs)
         tids = fst.arcs["ilabel"].astype(np.int32)
+        fst.check_costs(path)
         if tids.max(initial=0) >= len(transition_pdfs) or fst.arcs["olabel"].max(initial=0) >= len(words):
             raise InputError(f"{path}: transition-ids or words beyond the tables beside it; build the graph again")
         pdfs = np.where(tids > 0, transition_pdfs[tids], -1)
-        if pdfs.max(initial=-1) >= num_pdfs or (pdfs[tids > 0] < 0).any():
+        if tids.min(initial=0) < 0 or pdfs.max(initial=-1) >= num_pdfs or (pdfs[tids > 0] < 0).any():
             raise InputError(f"{path}: pdfs outside 0..{num_pdfs - 1}; build the graph again")
         arcs = fst.arcs.copy()
         arcs["ilabel"] = pdfs
@@ -91,8 +99,14 @@ class DecodingGraph:
 
 
 def write_lexicon(folder: Path, lexicon: Lexicon) -> None:
-    """Write the lexicon that a graph was built with, or that utterances were decoded with, beside what it made."""
-    write_json(Path(folder) / LEXICON, lexicon.as_json())
+    """Write the lexicon that a graph was built with, or that utterances were decoded with, beside what it made.
+
+    In a graph's folder `graph.json` gets the file's digest.
+    """
+    path, description = Path(folder) / LEXICON, Path(folder) / "graph.json"
+    write_json(path, lexicon.as_json())
+    if description.is_file():
+        write_json(description, {**read_json(description), "lexicon_file": hash_file(path)})
 
 
 def with_lexicon_of(folder: Path, hmm: HmmModel, words: list[str]) -> HmmModel:
@@ -102,10 +116,8 @@ def with_lexicon_of(folder: Path, hmm: HmmModel, words: list[str]) -> HmmModel:
     """
     path = Path(folder) / LEXICON
     if path.is_file():
-        try:
+        with parsing(path, "lexicon", "make the folder again"):
             hmm = hmm.with_lexicon(Lexicon.from_json(read_json(path), hmm.phones))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise InputError(f"{path}: damaged lexicon; make the folder again") from error
     if [word for word in words if word != "#0"] != hmm.lexicon.words:
         raise InputError(f"{folder}: made with another lexicon than "
                          f"{path.name if path.is_file() else 'that of the model'}; make the folder again")

@@ -160,6 +160,9 @@ def open_decoded(folder: Path) -> tuple[LatticeStore, list[str]]:
     """The lattices that `decode_split` kept, and the words by id. InputError: missing or damaged files."""
     store = LatticeStore.open(folder)
     words = read_json(Path(folder) / WORDS)
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise InputError(f"{Path(folder) / WORDS}: expected a list of words; decode again")
+    store.num_words = len(words)
     if store.description.get("words", hash_json(words)) != hash_json(words):
         raise InputError(f"{Path(folder) / WORDS}: not the words of the lattices beside it; decode again")
     return store, words

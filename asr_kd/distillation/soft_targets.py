@@ -126,11 +126,11 @@ class SoftTargets:
             raise InputError(f"{folder / _CARD}: not a card of soft targets "
                              f"({error.errors(include_url=False)[0]['msg']}); remove {folder}") from error
         _check_key(folder, card.key, expected)
-        targets = SoftTargets(folder, card)
         blocks = -(-card.num_frames // card.block)
         if not len(card.checksums) == len(card.tail_mass) == blocks or len(card.choices) not in (0, blocks):
             raise InputError(f"{folder / _CARD}: {len(card.checksums)} checksums, {len(card.tail_mass)} masses and "
                              f"{len(card.choices)} choices for {blocks} blocks of frames; remove {folder}")
+        targets = SoftTargets(folder, card)
         for index, checksum in enumerate(card.checksums):
             begin = index * card.block
             if targets._arrays.checksum(begin, min(begin + card.block, card.num_frames)) != checksum:

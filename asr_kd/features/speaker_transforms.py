@@ -7,8 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from asr_kd.core.arrays import read_tensors, write_tensors
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_folder, hash_bytes, read_json, write_json
+from asr_kd.core.files import atomic_folder, hash_bytes, hash_json, read_json, write_json
+from asr_kd.core.reading import parsing
 from asr_kd.features.affine import apply_affine
 
 Supervision = Literal["transcript", "first-pass"]
@@ -90,17 +92,16 @@ class SpeakerTransforms:
 
     def save(self, folder: Path) -> None:
         """Write `transforms.json` and `transforms.safetensors` to a folder that is whole or absent."""
-        from safetensors.numpy import save_file
-
         speakers = sorted(self.matrices)
         shape = (len(speakers), self.dim, self.dim + 1)
         stacked = np.array([self.matrices[s] for s in speakers], dtype=np.float32).reshape(shape)
         with atomic_folder(Path(folder)) as temporary:
-            write_json(temporary / _JSON, {
+            description = {
                 "format": _FORMAT, "supervision": self.supervision, "gmm_digest": self.gmm_digest,
                 "content": hash_bytes(stacked.tobytes()),
-                "speakers": [{"speaker": s, **asdict(self.facts[s])} for s in speakers]})
-            save_file({"transforms": stacked}, temporary / _NUMBERS)
+                "speakers": [{"speaker": s, **asdict(self.facts[s])} for s in speakers]}
+            write_json(temporary / _JSON, {**description, "digest": hash_json(description)})
+            write_tensors(temporary / _NUMBERS, {"transforms": stacked})
 
     @staticmethod
     def load(folder: Path, gmm_digest: str | None = None) -> "SpeakerTransforms":
@@ -108,15 +109,17 @@ class SpeakerTransforms:
 
         InputError where a file is missing or damaged, or (given `gmm_digest`) where they fit other Gaussians.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         path = Path(folder) / _JSON
         value = read_json(path)
         if not isinstance(value, dict) or value.get("format") != _FORMAT:
             raise InputError(f"{path}: not speaker transforms of format {_FORMAT}; estimate them again")
-        try:
-            stacked = load_file(path.with_name(_NUMBERS))["transforms"]
+        with parsing(folder, "speaker transforms", "estimate them again"):
+            stacked = read_tensors(path.with_name(_NUMBERS))["transforms"]
+            digest = value.get("digest")  # transforms of before have none
+            if digest is not None and hash_json({k: v for k, v in value.items() if k != "digest"}) != digest:
+                raise InputError(f"{path}: content and digest differ (edited by hand?); estimate them again")
+            if stacked.ndim != 3 or stacked.dtype != np.float32:
+                raise ValueError(f"transforms of shape {stacked.shape}, {stacked.dtype}")
             rows = value["speakers"]
             if hash_bytes(stacked.tobytes()) != value["content"] or len(rows) != len(stacked):
                 raise ValueError("content and digest differ")
@@ -126,11 +129,6 @@ class SpeakerTransforms:
                 {row["speaker"]: stacked[i] for i, row in enumerate(rows)},
                 {row["speaker"]: SpeakerFacts(row["frames"], row["fallback"], row["gain"]) for row in rows},
                 value["supervision"], value["gmm_digest"])
-        except FileNotFoundError as error:
-            raise InputError(f"{path.with_name(_NUMBERS)}: no such file") from error
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{folder}: damaged speaker transforms ({type(error).__name__}: {error}); "
-                             "estimate them again") from error
         if gmm_digest is not None:
             result.check_gmm(gmm_digest, str(folder))
         return result

@@ -10,11 +10,14 @@ import numpy as np
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file
+from asr_kd.core.opening import open_file
 
 ARC = np.dtype([("ilabel", "<i4"), ("olabel", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
 _STATE = np.dtype([("final", "<f4"), ("begin", "<u4"), ("arcs", "<u4"), ("iepsilons", "<u4"), ("oepsilons", "<u4")])
 _MAGIC = 2125659606
 _EXPANDED = 1
+# No probability of speech has a larger one; sums of a path stay exact enough to be compared.
+COST_LIMIT = 1e6
 _HEADER = struct.Struct("<ii5si8siiQqqq")
 
 
@@ -43,6 +46,19 @@ class Fst:
     def sources(self) -> np.ndarray:
         """Source state of each arc, int64 (arcs,)."""
         return np.repeat(np.arange(self.num_states), np.diff(self.offsets))
+
+    def check_costs(self, what: str) -> "Fst":
+        """The transducer itself; InputError where a cost is not finite or beyond COST_LIMIT, naming `what` it is.
+
+        OpenFst's operations may not come to an end with such costs.
+        """
+        finals = self.finals[self.finals != np.inf]
+        for costs in (self.arcs["weight"], finals):
+            sound = np.abs(costs) <= COST_LIMIT  # false for NaN
+            if not sound.all():
+                raise InputError(f"{what}: a cost of {costs[~sound][0]:g} (minus a natural logarithm), expected at "
+                                 f"most {COST_LIMIT:g}; mend its probabilities")
+        return self
 
     @staticmethod
     def from_arcs(start: int, finals: np.ndarray, sources: np.ndarray, arcs: np.ndarray) -> "Fst":
@@ -81,10 +97,8 @@ class Fst:
     @staticmethod
     def read(path: Path) -> "Fst":
         """Read an OpenFst `const` file (standard arcs, no symbol tables); anything else raises InputError."""
-        try:
-            content = np.fromfile(path, np.uint8)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+        with open_file(path) as file:
+            content = np.fromfile(file, np.uint8)
         if len(content) < _HEADER.size:
             raise InputError(f"{path}: not an OpenFst file, or truncated ({len(content)} bytes)")
         magic, _, kind, _, arc_type, version, flags, _, start, num_states, num_arcs = _HEADER.unpack(

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
+from asr_kd.core.arrays import write_npy
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, hash_file, write_json
@@ -26,13 +27,15 @@ from asr_kd.lexicon.lexicon import Lexicon
 from asr_kd.lm.model import BEGIN, END, NgramModel
 
 _LOG = get_logger(__name__)
+# Scales beyond this make costs of which single precision keeps nothing.
+LARGEST_SCALE = 100.0
 
 
 class GraphConfig(Config):
     """Scales of the transition probabilities, and what to do with words of the LM that the lexicon lacks."""
 
-    transition_scale: float = Field(default=1.0, ge=0)
-    self_loop_scale: float = Field(default=0.1, ge=0)
+    transition_scale: float = Field(default=1.0, ge=0, le=LARGEST_SCALE)
+    self_loop_scale: float = Field(default=0.1, ge=0, le=LARGEST_SCALE)
     allow_missing_words: bool = True
 
 
@@ -52,8 +55,7 @@ def build_graph(hmm: HmmModel, model: NgramModel, folder: Path, config: GraphCon
     folder.mkdir(parents=True, exist_ok=True)
     fst.write(folder / "HCLG.fst")
     write_words(folder / "words.txt", hmm.lexicon.words)
-    with atomic_file(folder / "transition_pdfs.npy", "wb") as file:
-        np.save(file, hmm.transitions.pdf_ids.astype(np.int32))
+    write_npy(folder / "transition_pdfs.npy", hmm.transitions.pdf_ids.astype(np.int32))
     summary = {
         "hmm": hmm.digest,
         "lexicon": hmm.lexicon.digest,
@@ -66,6 +68,8 @@ def build_graph(hmm: HmmModel, model: NgramModel, folder: Path, config: GraphCon
         "dropped_ngrams": grammar.dropped_ngrams,
         "config": config.model_dump(),
         "fst": hash_file(folder / "HCLG.fst"),
+        "transition_pdfs": hash_file(folder / "transition_pdfs.npy"),
+        "words": hash_file(folder / "words.txt"),
     }
     write_json(folder / "graph.json", summary)
     return {**summary, "cpu_seconds": round(time.process_time() - begin, 2)}

@@ -24,6 +24,22 @@ class DiagonalGmms:
     means: np.ndarray
     variances: np.ndarray
 
+    def check(self) -> None:
+        """ValueError where the arrays do not fit together, or hold what no Gaussian has."""
+        count = len(self.weights)
+        shapes = (self.offsets.ndim, self.weights.shape, self.means.ndim, self.means.shape, self.variances.shape)
+        if shapes != (1, (count,), 2, (count, self.means.shape[-1]), self.means.shape):
+            raise ValueError(f"Gaussians of shapes {self.weights.shape}, {self.means.shape}, {self.variances.shape}")
+        floats = (self.weights, self.means, self.variances)
+        if self.offsets.dtype.kind not in "iu" or any(array.dtype.kind != "f" for array in floats):
+            raise ValueError("Gaussians of another type of number")
+        offsets = self.offsets.astype(np.int64)
+        if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != count or (np.diff(offsets) < 1).any():
+            raise ValueError("the pdfs' Gaussians do not follow each other")
+        finite = all(np.isfinite(array).all() for array in floats)
+        if not finite or (self.weights < 0).any() or (self.variances <= 0).any():
+            raise ValueError("weights, means or variances out of range")
+
     @property
     def num_pdfs(self) -> int:
         return len(self.offsets) - 1

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from asr_kd.core.arrays import read_tensors, write_tensors
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_folder, hash_bytes, hash_json, read_json, write_json
+from asr_kd.core.files import atomic_folder, hash_bytes, hash_file, hash_json, read_json, write_json
+from asr_kd.core.reading import parsing
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.hmm.gmm import DiagonalGmms
 from asr_kd.hmm.topology import Topology
@@ -18,6 +20,7 @@ from asr_kd.lexicon.lexicon import Lexicon
 from asr_kd.lexicon.phones import PhoneTable
 
 _FORMAT = 2
+_DESCRIPTION, _NUMBERS = "model.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,10 @@ class HmmModel:
         return replace(self, lexicon=lexicon)
 
     def save(self, folder: Path) -> None:
-        """Write `model.json` and `model.safetensors` to a folder that is whole or absent."""
-        from safetensors.numpy import save_file
+        """Write `model.json` and `model.safetensors` to a folder that is whole or absent.
 
+        `numbers_sha256` and `content` in `model.json` are digests of all numbers and of all that it says.
+        """
         description = {
             "format": _FORMAT, "digest": self.digest, "gmm_digest": self.gmm_digest,
             "lexicon_digest": self.lexicon.digest,
@@ -93,47 +97,65 @@ class HmmModel:
             if gmm is not None:
                 arrays |= {f"{kind}.{name}": getattr(gmm, name) for name in _GMM_ARRAYS}
         with atomic_folder(Path(folder)) as temporary:
-            write_json(temporary / "model.json", description)
-            save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary / "model.safetensors")
+            write_tensors(temporary / _NUMBERS, arrays)
+            description["numbers_sha256"] = hash_file(temporary / _NUMBERS)
+            write_json(temporary / _DESCRIPTION, {**description, "content": hash_json(description)})
 
     @staticmethod
     def load(folder: Path) -> "HmmModel":
         """Read what `save` wrote. InputError where a file is missing, damaged or belongs to another model."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        path = Path(folder) / "model.json"
+        path = Path(folder) / _DESCRIPTION
+        numbers = path.with_name(_NUMBERS)
         value = read_json(path)
         if not isinstance(value, dict) or value.get("format") != _FORMAT:
             found = value.get("format") if isinstance(value, dict) else None
             raise InputError(f"{path}: {'no model' if found is None else f'a model of format {found}'}, expected "
                              f"one of format {_FORMAT}; train it again")
-        numbers = path.with_name("model.safetensors")
-        try:
-            arrays = load_file(numbers)
-            phones = PhoneTable.from_json(value["phones"])
-            topology = Topology.from_json(value["topology"])
-            transitions = TransitionModel(topology, [tuple(t) for t in value["transitions"]["tuples"]],
-                                          arrays["transition_log_probs"])
-            gmm, independent = (
-                DiagonalGmms(*(arrays[f"{kind}.{name}"] for name in _GMM_ARRAYS)) if f"{kind}.means" in arrays else None
-                for kind in _GMM_KINDS)
-            front_end = FrontEnd.from_json(value["front_end"], arrays.get("front_end.transform"))
-            model = HmmModel(Lexicon.from_json(value["lexicon"], phones), topology,
-                             DecisionTree.from_json(value["tree"]), transitions, gmm, value["feature_recipe"],
-                             front_end, independent)
-        except FileNotFoundError as error:
-            raise InputError(f"{numbers}: no such file") from error
-        except (SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
-            raise InputError(f"{folder}: damaged model ({type(error).__name__}: {error}); train it again") from error
-        if model.digest != value["digest"] or model.lexicon.digest != value["lexicon_digest"]:
+        arrays = read_tensors(numbers, "model", "train it again")
+        with parsing(folder, "model", "train it again"):
+            _check_content(path, numbers, value)
+            model = _assembled(value, arrays)
+            digests = (value["digest"], value["lexicon_digest"], value["gmm_digest"])
+        if (model.digest, model.lexicon.digest) != digests[:2]:
             raise InputError(f"{path}: content and digest differ (edited by hand?); train it again")
-        for found in (gmm, independent):
-            if found is not None and found.num_pdfs != model.tree.num_pdfs:
-                raise InputError(f"{numbers}: {found.num_pdfs} pdfs, the tree of {path} has {model.tree.num_pdfs}")
-        if model.gmm_digest != value["gmm_digest"]:
+        for gmm in (model.gmm, model.speaker_independent_gmm):
+            if gmm is not None and gmm.num_pdfs != model.tree.num_pdfs:
+                raise InputError(f"{numbers}: {gmm.num_pdfs} pdfs, the tree of {path} has {model.tree.num_pdfs}")
+        if model.gmm_digest != digests[2]:
             raise InputError(f"{numbers}: not the numbers that {path.name} describes; train it again")
         return model
+
+
+def _assembled(value: dict[str, Any], arrays: dict[str, np.ndarray]) -> HmmModel:
+    """The model of a description and its arrays; any exception where they are damaged."""
+    phones = PhoneTable.from_json(value["phones"])
+    topology = Topology.from_json(value["topology"])
+    tree = DecisionTree.from_json(value["tree"])
+    transitions = TransitionModel(topology, [tuple(t) for t in value["transitions"]["tuples"]],
+                                  arrays["transition_log_probs"])
+    if topology.num_phones != phones.num_phones:
+        raise ValueError(f"a topology of {topology.num_phones} phones, the table has {phones.num_phones}")
+    tree.check(topology)
+    transitions.check(tree.num_pdfs)
+    gmm, independent = (
+        DiagonalGmms(*(arrays[f"{kind}.{name}"] for name in _GMM_ARRAYS)) if f"{kind}.means" in arrays else None
+        for kind in _GMM_KINDS)
+    for found in (gmm, independent):
+        if found is not None:
+            found.check()
+    front_end = FrontEnd.from_json(value["front_end"], arrays.get("front_end.transform"))
+    return HmmModel(Lexicon.from_json(value["lexicon"], phones), topology, tree, transitions, gmm,
+                    value["feature_recipe"], front_end, independent)
+
+
+def _check_content(path: Path, numbers: Path, value: dict[str, Any]) -> None:
+    """InputError where one of the files differs from what `save` wrote; models of before have no such digests."""
+    content = value.get("content")
+    if content is not None and hash_json({k: v for k, v in value.items() if k != "content"}) != content:
+        raise InputError(f"{path}: content and digest differ (edited by hand?); train it again")
+    expected = value.get("numbers_sha256")
+    if expected is not None and hash_file(numbers) != expected:
+        raise InputError(f"{numbers}: not the numbers that {path.name} describes; train it again")
 
 
 _GMM_KINDS = ("gmm", "speaker_independent_gmm")

@@ -50,7 +50,19 @@ class Topology:
         """The topology that `as_json` described."""
         entries = tuple(tuple(HmmState(s["pdf_class"], tuple((int(to), float(p)) for to, p in s["arcs"])) for s in e)
                         for e in value["entries"])
-        return Topology(entries, tuple(value["entry_of"]))
+        topology = Topology(entries, tuple(map(int, value["entry_of"])))
+        topology.check()
+        return topology
+
+    def check(self) -> None:
+        """ValueError where an arc, a pdf class or a phone's HMM is out of range."""
+        for states in self.entries:
+            for state in states:
+                inside = all(0 <= to <= len(states) and 0 < probability <= 1 for to, probability in state.arcs)
+                if not inside or not 0 <= state.pdf_class < len(states):
+                    raise ValueError("an HMM whose arcs or pdf classes are out of range")
+        if not all(0 <= entry < len(self.entries) and self.entries[entry] for entry in self.entry_of[1:]):
+            raise ValueError("a phone without an HMM")
 
 
 def standard_topology(phones: PhoneTable, speech_states: int = 3, silence_states: int = 5) -> Topology:

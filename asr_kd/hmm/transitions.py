@@ -9,6 +9,9 @@ import numpy as np
 from asr_kd.hmm.topology import Topology
 from asr_kd.hmm.tree import DecisionTree
 
+# Log-probabilities of 1 may be above 0 by as much.
+_ROUNDING = 1e-3
+
 
 class TransitionModel:
     """Transition-ids from 1 to `num_transition_ids` and their probabilities.
@@ -48,6 +51,15 @@ class TransitionModel:
             for phone in range(1, topology.num_phones + 1)
             for number, state in enumerate(topology.states(phone))
             for pdf in tree.possible_pdfs(phone, state.pdf_class)])
+
+    def check(self, num_pdfs: int) -> None:
+        """ValueError where a tuple is not of the topology or has a pdf of `num_pdfs` or more, or a log-probability
+        is above 0 or not finite."""
+        for phone, hmm_state, pdf in self.tuples:
+            if not (0 <= hmm_state < len(self.topology.states(phone)) and 0 <= pdf < num_pdfs):
+                raise ValueError(f"transition state {(phone, hmm_state, pdf)} of {num_pdfs} pdfs")
+        if not np.isfinite(self.log_probs).all() or self.log_probs.max() > _ROUNDING:
+            raise ValueError("transition probabilities out of range")
 
     @property
     def num_transition_ids(self) -> int:

@@ -54,6 +54,31 @@ class DecisionTree:
             node = int((self.yes if value in self._sets[self.questions[node]] else self.no)[node])
         return int(self.pdfs[node])
 
+    def check(self, topology: Topology) -> None:
+        """ValueError where nodes lead back or out of the tree, or a phone's pdf class has no node."""
+        nodes = len(self.keys)
+        arrays = (self.questions, self.yes, self.no, self.pdfs)
+        if not 0 <= self.central_position < self.context_width or any(a.shape != (nodes,) for a in arrays):
+            raise ValueError("arrays of a decision tree that do not fit together")
+        leaves = self.keys == _LEAF
+        inner = np.flatnonzero(~leaves)
+        keys, questions = self.keys[inner], self.questions[inner]
+        below = np.stack([self.yes[inner], self.no[inner]])
+        sound = (
+            self.roots.ndim == 2 and len(self.roots) == topology.num_phones + 1
+            and (self.roots >= -1).all() and (self.roots < nodes).all()
+            and (self.pdfs[leaves] >= 0).all() and (self.pdfs[leaves] < self.num_pdfs).all()
+            and (keys >= PDF_CLASS).all() and (keys < self.context_width).all()
+            and (questions >= 0).all() and (questions < len(self.question_sets)).all()
+            and (below > inner).all() and (below < nodes).all()  # nodes are added below others: no way leads back
+        )
+        if not sound:
+            raise ValueError("a decision tree whose nodes, questions or pdfs are out of range")
+        for phone in range(1, topology.num_phones + 1):
+            classes = topology.num_pdf_classes(phone)
+            if classes > self.roots.shape[1] or (self.roots[phone, :classes] < 0).any():
+                raise ValueError(f"a decision tree without a root for phone {phone}")
+
     def possible_pdfs(self, phone: int, pdf_class: int) -> list[int]:
         """All pdfs that a phone's pdf class can have, whatever the context; sorted."""
         found, waiting = set(), [int(self.roots[phone, pdf_class])]

@@ -5,14 +5,22 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from asr_kd.core.errors import InputError
+
+LARGEST_COST = 1e10
+# Bounds of settings: beams in units of scaled cost, and scales of acoustic costs. Wider ones mean a mistake.
+LARGEST_BEAM = 1e4
+SMALLEST_SCALE, LARGEST_SCALE = 1e-6, 100.0
+COST_FAULT = f"a cost is not finite, or beyond {LARGEST_COST:g}"
+
 
 @dataclass(frozen=True)
 class Lattice:
     """What a search kept of one utterance; state 0 is the start, every arc leads to a higher state.
 
-    Costs are negative natural logarithms, acoustic ones unscaled. A word of 0 is none; an arc with transition-id 0
-    takes no frame, all others take one. Every state is on a path from the start to a final state, and final states
-    are in the last frame.
+    Costs are negative natural logarithms, at most LARGEST_COST, acoustic ones unscaled. A word of 0 is none; an arc
+    with transition-id 0 takes no frame, all others take one. Every state is on a path from the start to a final
+    state, and final states are in the last frame.
 
     frames: int32 (states,), frames consumed before the state; offsets: int32 (states + 1,), the arcs of state s are
     offsets[s] to offsets[s + 1]; final_costs: float32 (states,), infinite where not final; targets, transition_ids,
@@ -59,9 +67,8 @@ class Lattice:
         if (self.transition_ids < 0).any() or (self.words < 0).any():
             return "a negative transition-id or word"
         finals = self.final_costs
-        if not (np.isfinite(self.graph_costs).all() and np.isfinite(self.acoustic_costs).all()
-                and (np.isfinite(finals) | (finals == np.inf)).all()):
-            return "a cost is not finite"
+        if not sound_costs(self.graph_costs, self.acoustic_costs, finals[finals != np.inf]):
+            return COST_FAULT
         if (self.frames[np.isfinite(finals)] < self.frames[-1]).any():
             return "a final state before the last frame"
         if len(np.unique(np.append(self.targets, np.int32(0)))) < states:
@@ -69,6 +76,19 @@ class Lattice:
         if (np.diff(self.offsets)[~np.isfinite(finals)] == 0).any():
             return "a dead end: a state that reaches no final state"
         return None
+
+
+def check_beam(beam: float, acoustic_scale: float) -> None:
+    """InputError where no paths are compared with these; the beam is in units of scaled cost."""
+    if not 0 <= beam <= LARGEST_BEAM:
+        raise InputError(f"lattice beam {beam:g}: expected 0 to {LARGEST_BEAM:g}")
+    if not SMALLEST_SCALE <= acoustic_scale <= LARGEST_SCALE:
+        raise InputError(f"acoustic scale {acoustic_scale:g}: expected {SMALLEST_SCALE:g} to {LARGEST_SCALE:g}")
+
+
+def sound_costs(*costs: np.ndarray) -> bool:
+    """Whether all are finite and small enough for sums of a path to be compared."""
+    return all(bool((np.abs(values) <= LARGEST_COST).all()) for values in costs)  # false for NaN
 
 
 def order_fault(frames: np.ndarray, offsets: np.ndarray, targets: np.ndarray) -> str | None:
@@ -85,6 +105,7 @@ def order_fault(frames: np.ndarray, offsets: np.ndarray, targets: np.ndarray) ->
 
 def prune(lattice: Lattice, beam: float, acoustic_scale: float) -> Lattice:
     """Keep the arcs on paths whose cost (graph + acoustic_scale · acoustic) is within `beam` of the best path's."""
+    check_beam(beam, acoustic_scale)
     if lattice.num_states == 0:
         return lattice
     costs = lattice.graph_costs + acoustic_scale * lattice.acoustic_costs.astype(np.float64)

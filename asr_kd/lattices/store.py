@@ -13,6 +13,8 @@ import numpy as np
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json, write_json
+from asr_kd.core.opening import open_file
+from asr_kd.core.reading import file_size, parsing
 from asr_kd.lattices.lattice import Lattice
 from asr_kd.lattices.word_lattice import WordLattice
 
@@ -22,9 +24,11 @@ DATA, INDEX = "lattices.bin", "lattices.json"
 _HEADER = struct.Struct("<8sII")
 _MAGIC, _VERSION = b"asrkdlat", 2
 _CODES: dict[str, np.dtype[Any]] = {code: np.dtype(f"<{code}") for code in ("u1", "u2", "u4", "f4")}
+_MOST_COLUMNS = 13
 _COLUMN = struct.Struct("<2sI")
 _KINDS: dict[Kind, type[Lattice] | type[WordLattice]] = {"words": WordLattice, "states": Lattice}
 # State-level lattices are tens of times larger, and written where speed matters more.
+_LARGEST = 1 << 29  # bytes of a lattice
 _COMPRESSION: dict[Kind, int] = {"words": 6, "states": 1}
 
 
@@ -95,26 +99,25 @@ class LatticeStore:
         self._path, self._content, self._entries = path, content, entries
         self.kind: Kind = kind
         self.description = description
+        self.num_words: int | None = None  # of the table of words, where it is known
+        self._checked: set[str] = set()
 
     @staticmethod
     def open(folder: Path) -> "LatticeStore":
         """Open what a LatticeStoreWriter left in `folder`; missing or damaged files raise InputError."""
         index = read_json(Path(folder) / INDEX)
         path = Path(folder) / DATA
-        try:
+        with parsing(Path(folder) / INDEX, "index of lattices", "decode again"):
             if index["version"] != _VERSION:
                 raise InputError(f"{folder}: lattices of version {index['version']}, expected {_VERSION}; decode again")
             entries = {i: _Entry(*map(int, values)) for i, values in index["lattices"].items()}
             size, description, kind = int(index["bytes"]), dict(index["description"]), index["kind"]
             if kind not in _KINDS:
-                raise ValueError(kind)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{Path(folder) / INDEX}: damaged index of lattices; decode again") from error
-        try:
-            with open(path, "rb") as file:
-                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: missing or empty; decode again") from error
+                raise ValueError(f"lattices of {kind!r}")
+        if file_size(path) < _HEADER.size:
+            raise InputError(f"{path}: damaged: less than the header of a lattice store; decode again")
+        with open_file(path) as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if len(content) != size or _HEADER.unpack(content[: _HEADER.size])[:2] != (_MAGIC, _VERSION):
             raise InputError(f"{path}: damaged: {len(content)} bytes, expected {size} with the header of a lattice "
                              "store; decode again")
@@ -136,14 +139,25 @@ class LatticeStore:
     def __getitem__(self, utterance_id: str) -> Lattice | WordLattice:
         """The lattice; KeyError for an unknown id, InputError where its block is damaged."""
         entry = self._entries[utterance_id]
-        try:
-            content = zlib.decompress(self._content[entry.begin : entry.begin + entry.size])
-        except zlib.error:
-            content = b""
-        if zlib.crc32(content) != entry.crc32:
-            raise InputError(f"{self._path}: the lattice of {utterance_id} is damaged (checksum); decode again")
-        columns = _unpacked(content)
-        return _word_lattice(columns) if self.kind == "words" else _state_lattice(columns)
+        with parsing(f"{self._path}: {utterance_id}", "lattice", "decode again"):
+            block = self._content[max(entry.begin, 0) : max(entry.begin + entry.size, 0)]
+            content = _decompressed(block)
+            if zlib.crc32(content) != entry.crc32:
+                raise ValueError("its checksum differs")
+            columns = _unpacked(content)
+            lattice = _word_lattice(columns) if self.kind == "words" else _state_lattice(columns)
+            if utterance_id not in self._checked:
+                self._check(lattice)
+                self._checked.add(utterance_id)
+        return lattice
+
+    def _check(self, lattice: Lattice | WordLattice) -> None:
+        """ValueError where the lattice breaks its rules, which compiled code relies on, or has words of no table."""
+        fault = lattice.fault()
+        if fault:
+            raise ValueError(fault)
+        if self.num_words is not None and lattice.words.max(initial=0) >= self.num_words:
+            raise ValueError(f"word {lattice.words.max()}, the table beside it has {self.num_words}")
 
     def word_lattice(self, utterance_id: str) -> WordLattice:
         """The lattice of an utterance; InputError where the store holds lattices of states."""
@@ -153,6 +167,15 @@ class LatticeStore:
         raise InputError(f"{self._path}: lattices of states, word lattices are needed; decode with lattices: words")
 
 
+def _decompressed(block: bytes) -> bytes:
+    """The content of a block; ValueError where it is larger than any lattice, whatever its checksum."""
+    decompressor = zlib.decompressobj()
+    content = decompressor.decompress(block, _LARGEST)
+    if decompressor.unconsumed_tail or not decompressor.eof:
+        raise ValueError("cut off, or larger than a lattice can be")
+    return content
+
+
 def _packed(columns: list[np.ndarray]) -> bytes:
     """Columns one after the other, each with its type and length."""
     return b"".join(part for column in columns
@@ -160,8 +183,11 @@ def _packed(columns: list[np.ndarray]) -> bytes:
 
 
 def _unpacked(content: bytes) -> list[np.ndarray]:
-    columns, position = [], 0
+    columns: list[np.ndarray] = []
+    position = 0
     while position < len(content):
+        if len(columns) == _MOST_COLUMNS:
+            raise ValueError("more columns than a lattice has")
         code, length = _COLUMN.unpack_from(content, position)
         kind = _CODES[code.decode()]
         columns.append(np.frombuffer(content, kind, length, position + _COLUMN.size))
@@ -186,7 +212,7 @@ def _state_columns(lattice: Lattice) -> list[np.ndarray]:
 
 def _state_lattice(columns: list[np.ndarray]) -> Lattice:
     states_per_frame, arc_counts, steps, tids, words, graph_costs, acoustic_costs, last_finals = columns
-    frames, offsets, sources = _structure(states_per_frame, arc_counts)
+    frames, offsets, sources = _structure(states_per_frame, arc_counts, len(steps))
     finals = np.full(len(frames), np.inf, np.float32)
     finals[len(frames) - len(last_finals) :] = last_finals
     # Copies, not read-only views: compiled code would be compiled a second time for those.
@@ -217,7 +243,7 @@ def _word_columns(lattice: WordLattice) -> list[np.ndarray]:
 def _word_lattice(columns: list[np.ndarray]) -> WordLattice:
     (states_per_frame, arc_counts, steps, words, graph_costs, acoustic_costs, begins, num_frames, finals,
      graph_of_finals, acoustic_of_finals, begins_of_finals, tids) = columns
-    frames, offsets, sources = _structure(states_per_frame, arc_counts)
+    frames, offsets, sources = _structure(states_per_frame, arc_counts, len(steps))
     targets = sources + steps.astype(np.int32)
     begins = begins.astype(np.int32)
     final_graph, final_acoustic = np.full(len(frames), np.inf, np.float32), np.zeros(len(frames), np.float32)
@@ -231,8 +257,12 @@ def _word_lattice(columns: list[np.ndarray]) -> WordLattice:
         tids.astype(np.int32))
 
 
-def _structure(states_per_frame: np.ndarray, arc_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frames, arc offsets and the arcs' source states."""
+def _structure(
+    states_per_frame: np.ndarray, arc_counts: np.ndarray, num_arcs: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames, arc offsets and the arcs' source states; ValueError where the counts do not fit together."""
+    if states_per_frame.sum(dtype=np.int64) != len(arc_counts) or arc_counts.sum(dtype=np.int64) != num_arcs:
+        raise ValueError("counts of states and arcs that do not fit together")
     frames = np.repeat(np.arange(len(states_per_frame), dtype=np.int32), states_per_frame)
     offsets = np.concatenate([[0], np.cumsum(arc_counts, dtype=np.int32)]).astype(np.int32)
     return frames, offsets, np.repeat(np.arange(len(frames), dtype=np.int32), arc_counts)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json, write_json
+from asr_kd.core.reading import parsing
 from asr_kd.lattices.store import LatticeStore
 
 _UTTERANCES = "utterances.json"
@@ -44,14 +45,12 @@ class TrainingLattices:
         if own != hmm_digest:
             raise InputError(f"{folder}: lattices of the model {own[:12]}, to be used with the model "
                              f"{hmm_digest[:12]}; their transition-ids are not its, make them with it")
-        try:
+        with parsing(Path(folder) / _UTTERANCES, "list of lattices", "make the lattices again"):
             utterances = {
                 str(name): TrainingUtterance(
                     int(values["frames"]), int(values["arcs"]),
                     None if values["numerator_cost"] is None else float(values["numerator_cost"]))
                 for name, values in read_json(Path(folder) / _UTTERANCES).items()}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{Path(folder) / _UTTERANCES}: damaged; make the lattices again") from error
         if utterances.keys() != set(store.ids):
             raise InputError(f"{Path(folder) / _UTTERANCES}: not the utterances of the lattices beside it; make them "
                              "again")

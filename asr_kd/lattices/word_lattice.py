@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr_kd.lattices.lattice import Lattice, order_fault
+from asr_kd.lattices.lattice import COST_FAULT, Lattice, order_fault, sound_costs
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ class WordLattice:
             return "a transition-id below 1 or a negative word"
         if (self.frames[self.targets] - self.frames[sources] != self.ends - self.begins).any():
             return "an arc does not take the frames of its transition-ids"
-        final = np.isfinite(self.final_graph_costs)
+        final = self.final_graph_costs != np.inf
         if (self.frames + self.final_ends - self.final_begins != self.num_frames)[final].any():
             return "paths of different lengths"
         costs = (self.graph_costs, self.acoustic_costs, self.final_acoustic_costs, self.final_graph_costs[final])
-        if not all(np.isfinite(values).all() for values in costs):
-            return "a cost is not finite"
+        if not sound_costs(*costs):
+            return COST_FAULT
         if len(np.unique(np.append(self.targets, np.int32(0)))) < states:
             return "a state that no path reaches"
         if (np.diff(self.offsets)[~final] == 0).any():

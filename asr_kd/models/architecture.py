@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import pydantic
+import torch
 from pydantic import Field
 from torch import nn
 
@@ -12,6 +13,9 @@ from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
 
 ARCHITECTURES: dict[str, type[DNN] | type[HighwayDNN]] = {"dnn": DNN, "highway": HighwayDNN}
+
+
+_MOST_LAYERS = 1000
 
 
 class NetworkConfig(Config):
@@ -52,16 +56,28 @@ def describe_network(model: nn.Module) -> dict[str, Any]:
                      f"{', '.join(ARCHITECTURES)}")
 
 
-def restore_network(description: dict[str, Any]) -> DNN | HighwayDNN:
-    """The network of `describe_network`, weights yet to be loaded; InputError for an unknown or malformed one."""
+def restore_network(description: dict[str, Any], parameters: int | None = None) -> DNN | HighwayDNN:
+    """The network of `describe_network`, weights yet to be loaded.
+
+    InputError for an unknown or malformed description, or (given the number of `parameters` that a file holds) where it
+    has another number of them; then no memory is taken for it.
+    """
     arguments = dict(description)
     kind = ARCHITECTURES.get(str(arguments.pop("type", None)))
     if kind is None:
         raise InputError(f"architecture type is {description.get('type')!r}, expected one of "
                          f"{', '.join(ARCHITECTURES)}")
+    num_layers = arguments.get("num_layers")
+    if type(num_layers) is int and num_layers > _MOST_LAYERS:
+        raise InputError(f"architecture {description!r}: more than {_MOST_LAYERS} layers")
     try:
+        if parameters is not None:
+            with torch.device("meta"):
+                described = count_parameters(kind(**arguments))
+            if described != parameters:
+                raise ValueError(f"{described} parameters, expected {parameters}")
         return kind(**arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"architecture {description!r}: {error}") from error
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
+from asr_kd.core.arrays import read_torch_tensors, write_tensors
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, hash_file, hash_json, read_json, write_json
+from asr_kd.core.reading import file_size, parsing
 from asr_kd.models.architecture import count_parameters, describe_network, restore_network
 
 _WEIGHTS = "model.safetensors"
@@ -87,8 +87,7 @@ def save_bundle(
         raise InputError(f"{folder}: the network has {architecture['input_dim']} inputs, not a multiple of the "
                          f"{window} spliced frames")
     with atomic_folder(Path(folder)) as temporary:
-        save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()},
-                  temporary / _WEIGHTS)
+        write_tensors(temporary / _WEIGHTS, model.state_dict())
         card = ModelCard(
             architecture=architecture, parameters=count_parameters(model), feature_recipe=feature_recipe,
             feature_dim=architecture["input_dim"] // window, splice_left=splice_left, splice_right=splice_right,
@@ -129,20 +128,28 @@ def load_bundle(
         raise InputError(f"{folder}: the model was trained on other features than the given ones ({shown}); "
                          "use features of the model's own recipe")
     weights = folder / _WEIGHTS
-    if not weights.is_file():
-        raise InputError(f"{weights}: no such file")
+    file_size(weights)
     if hash_file(weights) != card.weights_sha256:
         raise InputError(f"{weights}: is not the file that {folder / _CARD} describes (SHA-256 differs); "
                          "the bundle is damaged or mixed up")
-    model = restore_network(card.architecture)
+    tensors = read_torch_tensors(weights, "weights")
+    if sum(value.numel() for value in tensors.values()) < card.parameters:
+        raise InputError(f"{weights}: fewer than the {card.parameters} parameters of {folder / _CARD}")
     try:
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{weights}: does not fit the architecture of {folder / _CARD}: {error}") from error
+        model = restore_network(card.architecture, card.parameters)
+    except InputError as error:
+        raise InputError(f"{folder / _CARD}: {error}") from error
+    with parsing(weights, f"weights, which do not fit the architecture of {folder / _CARD}"):
+        model.load_state_dict(tensors)
+        unsound = next((name for name, value in tensors.items() if not value.isfinite().all()), None)
+    if unsound is not None:
+        raise InputError(f"{weights}: {unsound} holds values that are not finite; train the network again")
     return model.eval(), card
 
 
 def _check_card(card: ModelCard, folder: Path) -> None:
+    if not card.priors:
+        raise InputError(f"{folder}: no priors")
     pdfs, inputs = card.architecture.get("num_pdfs"), card.architecture.get("input_dim")
     expected = card.feature_dim * (card.splice_left + 1 + card.splice_right)
     if inputs != expected:

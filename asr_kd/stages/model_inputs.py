@@ -44,6 +44,7 @@ class Audio:
         if store.recipe != recipe:
             raise InputError(f"{store.folder}: other features than those that {whose} were trained on; give theirs, or "
                              "leave them out to have them computed")
+        store.verify()  # a stage's record vouches for its own stores, nothing for one that is given
         return store
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from asr_kd.core.arrays import read_torch_tensors, write_tensors
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.files import atomic_folder, hash_file, read_json, write_json
+from asr_kd.core.reading import parsing
 
 _TENSORS = "state.safetensors"
 _STATE = "state.json"
@@ -58,9 +58,9 @@ def write_checkpoint(folder: Path, state: RunState, model: nn.Module, objective:
     content["best_loss"] = None if math.isinf(state.best_loss) else state.best_loss
     try:
         with atomic_folder(folder / name) as temporary:
-            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary / _TENSORS)
+            write_tensors(temporary / _TENSORS, tensors)
             write_json(temporary / _STATE, {**content, "tensors_sha256": hash_file(temporary / _TENSORS)})
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise WorkError(f"{folder / name}: the checkpoint cannot be written ({error}); the one before it is whole: "
                         "make room and run again") from error
     for old in _checkpoints(folder):
@@ -81,15 +81,18 @@ def read_checkpoint(folder: Path, key: str) -> tuple[RunState, dict[str, Tensor]
         return None
     newest = found[-1]
     content = read_json(newest / _STATE)
-    if content.get("key") != key:
-        raise InputError(f"{newest}: is a checkpoint of the run {str(content.get('key'))[:12]} (other settings, data, "
+    if not isinstance(content, dict) or content.get("key") is None:
+        raise InputError(f"{newest / _STATE}: damaged checkpoint; remove {folder} to train anew")
+    if content["key"] != key:
+        raise InputError(f"{newest}: is a checkpoint of the run {str(content['key'])[:12]} (other settings, data, "
                          f"objective, seed or initial weights), this run is {key[:12]}; remove {folder} to train anew")
     tensors_path = newest / _TENSORS
-    if not tensors_path.is_file() or hash_file(tensors_path) != content.pop("tensors_sha256"):
+    if not tensors_path.is_file() or hash_file(tensors_path) != content.pop("tensors_sha256", None):
         raise InputError(f"{tensors_path}: damaged (SHA-256 differs from {_STATE}); remove {folder} to train anew")
-    best_loss = content.pop("best_loss")
-    state = RunState(**content, best_loss=math.inf if best_loss is None else best_loss)
-    return state, load_file(tensors_path)
+    with parsing(newest / _STATE, "checkpoint", f"remove {folder} to train anew"):
+        best_loss = content.pop("best_loss")
+        state = RunState(**content, best_loss=math.inf if best_loss is None else best_loss)
+    return state, read_torch_tensors(tensors_path, "checkpoint", f"remove {folder} to train anew")
 
 
 def restore_tensors(tensors: dict[str, Tensor], model: nn.Module, objective: nn.Module,

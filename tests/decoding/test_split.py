@@ -140,5 +140,5 @@ def test_a_graph_that_is_not_the_described_one_is_refused(tmp_path: Path) -> Non
     folder = tmp_path / "graph"
     write_graph(folder)
     random_fst(4).write(folder / "HCLG.fst")
-    with pytest.raises(InputError, match="not the graph that graph.json describes"):
+    with pytest.raises(InputError, match="not the file that graph.json describes"):
         DecodingGraph.load(folder, "treeA")

@@ -9,6 +9,7 @@ import pytest
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.features import frame_store
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
+from asr_kd.stages.model_inputs import Audio
 
 RECIPE = {"kind": "fbank", "num_mel_bins": 4}
 
@@ -40,7 +41,6 @@ def test_what_was_written_is_read(tmp_path: Path, dtype: str, tolerance: float) 
         begin, end = store.bounds(utterance_id)
         values = store.frames[begin:end].astype(np.float32) * np.float32(store.scale) + np.float32(store.offset)
         np.testing.assert_array_equal(values, store[utterance_id])
-    store.verify()
 
 
 def test_the_same_features_give_the_same_bytes(tmp_path: Path) -> None:
@@ -97,12 +97,16 @@ def test_a_damaged_store_is_refused_in_one_line(tmp_path: Path, name: str) -> No
     assert str(tmp_path / "store") in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_damaged_frame_is_found_by_verify(tmp_path: Path) -> None:
+def test_a_damaged_frame_is_found_by_verify_and_so_where_a_store_is_given(tmp_path: Path) -> None:
     write_store(tmp_path / "store")
+    recipe = FrameStore.open(tmp_path / "store").recipe
+    audio = Audio(tmp_path, "dev", tmp_path / "store")
+    assert len(audio.store(recipe, "the GMMs", tmp_path))
     flip(tmp_path / "store" / "frames.bin", 300)
-    store = FrameStore.open(tmp_path / "store")
     with pytest.raises(InputError, match="checksum of its frames"):
-        store.verify()
+        FrameStore.open(tmp_path / "store").verify()
+    with pytest.raises(InputError, match="checksum of its frames"):
+        audio.store(recipe, "the GMMs", tmp_path)
 
 
 def test_unknown_ids_are_refused_by_name(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from asr_kd.alignment.alignment_store import AlignmentStore, write_alignments
+from asr_kd.core.arrays import read_tensors, write_tensors
 from asr_kd.core.errors import InputError
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.hmm.gmm import DiagonalGmms
@@ -70,7 +72,7 @@ def test_a_missing_or_cut_file_is_refused_by_name(folder: Path, name: str) -> No
 def test_numbers_of_another_model_are_refused(true_model: HmmModel, folder: Path, tmp_path: Path) -> None:
     random_triphone_model(true_model, 1).save(tmp_path / "other")
     (folder / "model.safetensors").write_bytes((tmp_path / "other/model.safetensors").read_bytes())
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match="model.safetensors: not the numbers"):
         HmmModel.load(folder)
 
 
@@ -182,4 +184,72 @@ def test_exchanged_gaussians_are_refused(true_model: HmmModel, folder: Path, tmp
     replace(true_model, gmm=DiagonalGmms(gmm.offsets, gmm.weights, gmm.means + 1, gmm.variances)).save(tmp_path / "o")
     (folder / "model.safetensors").write_bytes((tmp_path / "o/model.safetensors").read_bytes())
     with pytest.raises(InputError, match="model.safetensors: not the numbers that model.json describes"):
+        HmmModel.load(folder)
+
+
+def test_altered_gaussians_of_unadapted_speech_are_refused(true_model: HmmModel, tmp_path: Path) -> None:
+    with_front_end(true_model).save(tmp_path / "m")
+    numbers = tmp_path / "m/model.safetensors"
+    arrays = read_tensors(numbers)
+    arrays["speaker_independent_gmm.means"][0] += 1
+    write_tensors(numbers, arrays)
+    with pytest.raises(InputError, match="model.safetensors: not the numbers"):
+        HmmModel.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("key", ["transitions", "feature_recipe", "num_transition_ids", "lexicon", "front_end"])
+def test_any_edit_of_the_description_is_refused(folder: Path, key: str) -> None:
+    path = folder / "model.json"
+    value = json.loads(path.read_text())
+    value[key] = {"tuples": value[key]["tuples"][:-1]} if key == "transitions" else 7
+    path.write_text(json.dumps(value))
+    with pytest.raises(InputError, match="model.json"):
+        HmmModel.load(folder)
+
+
+def test_a_model_of_before_the_new_digests_is_read(true_model: HmmModel, folder: Path) -> None:
+    path = folder / "model.json"
+    value = json.loads(path.read_text())
+    del value["content"], value["numbers_sha256"]
+    path.write_text(json.dumps(value))
+    assert HmmModel.load(folder).gmm_digest == true_model.gmm_digest
+
+
+def _spoilt_tree(value: dict, arrays: dict) -> None:
+    for name in ("keys", "yes", "no", "questions"):
+        value["tree"][name][0] = 0
+
+
+def _spoilt_topology(value: dict, arrays: dict) -> None:
+    value["topology"]["entries"][0][0]["arcs"][0][0] = 99
+
+
+def _spoilt_transitions(value: dict, arrays: dict) -> None:
+    value["transitions"]["tuples"][0][2] = 10**6
+
+
+def _spoilt_offsets(value: dict, arrays: dict) -> None:
+    arrays["gmm.offsets"][1] = -7
+
+
+def _spoilt_variances(value: dict, arrays: dict) -> None:
+    arrays["gmm.variances"][0] = 0.0
+
+
+def _spoilt_probabilities(value: dict, arrays: dict) -> None:
+    arrays["transition_log_probs"][1] = np.nan
+
+
+@pytest.mark.parametrize("spoil", [_spoilt_tree, _spoilt_topology, _spoilt_transitions, _spoilt_offsets,
+                                   _spoilt_variances, _spoilt_probabilities])
+def test_a_model_whose_numbers_are_out_of_range_is_refused_even_with_right_digests(
+    folder: Path, spoil: Callable[[dict, dict], None]
+) -> None:
+    path = folder / "model.json"
+    value, arrays = json.loads(path.read_text()), read_tensors(folder / "model.safetensors")
+    spoil(value, arrays)
+    del value["content"], value["numbers_sha256"]
+    path.write_text(json.dumps(value))
+    write_tensors(folder / "model.safetensors", arrays)
+    with pytest.raises(InputError, match="damaged model"):
         HmmModel.load(folder)

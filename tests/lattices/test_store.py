@@ -128,7 +128,7 @@ def test_a_damaged_store_is_refused(tmp_path: Path, damage: str) -> None:
         (tmp_path / INDEX).write_text('{"version": 2, "lattices": {"u": [1, 2]}, "bytes": 3}')
     else:
         data.write_bytes({"cut": content[:-1], "header": b"?" + content[1:], "empty": b""}[damage])
-    with pytest.raises(InputError, match=r"lattices\.(bin|json): .*decode again"):
+    with pytest.raises(InputError, match=r"lattices\.(bin|json): .*(decode again|no such file)"):
         LatticeStore.open(tmp_path)
 
 
@@ -140,5 +140,5 @@ def test_a_flipped_bit_is_noticed_and_the_utterance_named(tmp_path: Path) -> Non
     data.write_bytes(bytes(content))
     store = LatticeStore.open(tmp_path)
     assert_equal(store["utt0"], lattices["utt0"])
-    with pytest.raises(InputError, match="utt2 is damaged"):
+    with pytest.raises(InputError, match="utt2: damaged lattice"):
         store["utt2"]
