@@ -1,33 +1,18 @@
 """Plain YAML into frozen typed settings; what is wrong is named with file, line and key."""
 
 import difflib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import pydantic
-import yaml
 
 from asr_kd.core.errors import InputError
+from asr_kd.core.plain_yaml import Key, dotted, parse_yaml
 from asr_kd.core.text_tables import read_lines
-
-Key = tuple[str | int, ...]
 
 # What a split, a system or a model is called; it becomes part of file names, so it holds no path.
 Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number, as in YAML 1.2 and JSON (PyYAML follows 1.1: text)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-_PLAIN_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class ExecutionOnly:
@@ -51,17 +36,33 @@ ConfigType = TypeVar("ConfigType", bound=Config)
 
 
 class Settings:
-    """The content of a YAML file (or of an override), each value with the place that it came from."""
+    """The content of a YAML file (or of an override), each value with the place that it came from.
 
-    def __init__(self, values: dict[str, Any], places: dict[Key, str]) -> None:
+    `places` belongs to the whole file; `root` is the key at which `values` stand in it. `under` are the settings that
+    these were laid over: a key that these do not hold has its place there.
+    """
+
+    def __init__(
+        self, values: dict[str, Any], places: dict[Key, str], root: Key = (), under: "Settings | None" = None
+    ) -> None:
         self.values = values
         self.places = places
+        self._root = root
+        self._under = under
 
     def place(self, key: Key) -> str:
         """`file:line` of a key, or of the nearest key above it that has one."""
-        while key not in self.places and key:
-            key = key[:-1]
-        return self.places.get(key, "settings")
+        layers = list(self._layers())
+        for length in range(len(key), -1, -1):
+            for layer in layers:
+                place = layer.places.get((*layer._root, *key[:length]))
+                if place is not None:
+                    return place
+        for layer in layers:
+            for length in range(len(layer._root) - 1, -1, -1):
+                if layer._root[:length] in layer.places:
+                    return layer.places[layer._root[:length]]
+        return "settings"
 
     def slice(self, *key: str | int) -> "Settings":
         """The settings below `key` (a mapping; an absent or empty one gives no settings)."""
@@ -70,16 +71,25 @@ class Settings:
             value = value[part] if not isinstance(value, Mapping) else value.get(part)
             if value is None:
                 break
-        places = {k[len(key):]: place for k, place in self.places.items() if k[: len(key)] == key}
-        places.setdefault((), self.place(key))
         if value is not None and not isinstance(value, dict):
-            raise InputError(f"{self.place(key)}: {_dotted(key)}: expected a mapping, found {_kind(value)}")
-        return Settings(value or {}, places)
+            raise InputError(f"{self.place(key)}: {dotted(key)}: expected a mapping, found {_kind(value)}")
+        under = None if self._under is None else self._under.slice(*key)
+        return Settings(value or {}, self.places, (*self._root, *key), under)
 
     def merged(self, overlay: "Settings") -> "Settings":
         """These settings with `overlay`'s laid over them; mappings merge, all else is replaced."""
-        places = {**self.places, **overlay.places}
-        return Settings(_merge(self.values, overlay.values), places)
+        under: Settings | None = self
+        for layer in reversed(list(overlay._layers())):
+            under = Settings(layer.values, layer.places, layer._root, under)
+        assert under is not None
+        under.values = _merge(self.values, overlay.values)
+        return under
+
+    def _layers(self) -> Iterator["Settings"]:
+        layer: Settings | None = self
+        while layer is not None:
+            yield layer
+            layer = layer._under
 
     def with_override(self, assignment: str, said: str = "") -> "Settings":
         """Apply `a.b=value` from the command line; the value is read as YAML.
@@ -90,7 +100,7 @@ class Settings:
         name, equals, text = assignment.partition("=")
         if not equals or not all(name.split(".")):
             raise InputError(f"{said}: expected KEY.KEY=VALUE")
-        values = _read_yaml(text, said, {})
+        values = parse_yaml(text, said, {})
         for part in reversed(name.split(".")):
             values = {part: values}
         key: Key = tuple(name.split("."))
@@ -100,7 +110,7 @@ class Settings:
 def read_settings(path: Path) -> Settings:
     """Read a YAML mapping. Not YAML, duplicate keys, tags and anchors' merges raise InputError with file:line."""
     places: dict[Key, str] = {(): f"{path}:1"}
-    values = _read_yaml("\n".join(line for _, line in read_lines(path)), str(path), places)
+    values = parse_yaml("\n".join(line for _, line in read_lines(path)), str(path), places)
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -118,7 +128,7 @@ def build_config(kind: type[ConfigType], settings: Settings, prefix: str = "") -
     except pydantic.ValidationError as error:
         fault = error.errors(include_url=False)[0]
         key: Key = tuple(part for part in fault["loc"] if not _is_union_tag(part))
-        name = ".".join(part for part in (prefix, _dotted(key)) if part)
+        name = ".".join(part for part in (prefix, dotted(key)) if part)
         place = settings.place(key)
         if fault["type"] == "extra_forbidden":
             hint = nearest_name(str(key[-1]), _fields_at(kind, key[:-1]))
@@ -136,49 +146,6 @@ def nearest_name(name: str, known: Sequence[str]) -> str:
     """A hint for a mistyped name: the nearest known one, or all of them."""
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(known)}"
-
-
-def _read_yaml(text: str, path: str, places: dict[Key, str]) -> Any:
-    """Plain values, and into `places` where each stands; nothing that a tag could name is made."""
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        line = (error.problem_mark.line + 1) if error.problem_mark else 1
-        raise InputError(f"{path}:{line}: not YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from error
-    try:
-        return _construct(node, (), places, path) if node is not None else None
-    except RecursionError as error:
-        raise InputError(f"{path}: nested too deep, or an anchor that holds itself") from error
-
-
-def _construct(node: yaml.Node, key: Key, places: dict[Key, str], path: str) -> Any:
-    place = f"{path}:{node.start_mark.line + 1}"
-    places.setdefault(key, place)
-    if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_COLLECTIONS:
-        raise InputError(f"{place}: {_dotted(key)}: not a plain value ({node.tag})")
-    if isinstance(node, yaml.MappingNode):
-        values: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            name = key_node.value
-            here = f"{path}:{key_node.start_mark.line + 1}"
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag.endswith(":merge"):
-                raise InputError(f"{here}: expected a plain key")
-            if name in values:
-                raise InputError(f"{here}: {_dotted((*key, name))}: given twice")
-            places[(*key, name)] = here
-            values[name] = _construct(value_node, (*key, name), places, path)
-        return values
-    if isinstance(node, yaml.SequenceNode):
-        return [_construct(item, (*key, i), places, path) for i, item in enumerate(node.value)]
-    loader = _Loader("")
-    try:
-        return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{place}: {_dotted(key)}: not a plain value ({node.tag})") from error
-    finally:
-        loader.dispose()
 
 
 def _without_execution_only(value: Any, dumped: Any) -> Any:
@@ -234,10 +201,6 @@ def _inner_config(annotation: Any) -> type[Config] | None:
 
 def _is_union_tag(part: str | int) -> bool:
     return isinstance(part, str) and ("[" in part or part in {"str", "int", "float", "bool", "none"})
-
-
-def _dotted(key: Key) -> str:
-    return ".".join(str(part) for part in key)
 
 
 def _kind(value: Any) -> str:

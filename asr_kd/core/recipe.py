@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import Field
 
-from asr_kd.core.config import Config, Name, Settings, build_config, nearest_name, read_settings
+from asr_kd.core.config import Config, Name, Settings, build_config, nearest_name
 from asr_kd.core.errors import InputError
+from asr_kd.core.recipe_files import installed_folders, load_recipe
 from asr_kd.core.stages import Stage, StageKind
 from asr_kd.core.sweep import expand_sweeps
 
@@ -76,10 +77,8 @@ def find_recipe(recipe: str) -> Path:
         path = path.parent
     if (path / "recipe.yaml").is_file():
         return path
-    import recipes
-
-    for root in recipes.__path__:
-        installed = Path(root) / path.name
+    for root in installed_folders():
+        installed = root / path.name
         if path.parent in (Path(), Path("recipes")) and (installed / "recipe.yaml").is_file():
             return installed
     raise InputError(f"{recipe}: no recipe there (expected a folder with recipe.yaml)")
@@ -94,7 +93,7 @@ def read_recipe(
     overrides: list[str] | None = None,
     seed: int = 0,
 ) -> Recipe:
-    """Read `folder/recipe.yaml`, lay the `fast` overlay and the overrides (`STAGE.key=value`) over it.
+    """Read `folder/recipe.yaml` and its base; lay the `fast` overlay and overrides (`STAGE.key=value`) on top.
 
     A stage with an option (or several) is there only where `options` names it (or any of them). Stages may read only
     stages above them. A stage that depends on the seed, or reads one that does, carries it in its folder's name, so
@@ -158,7 +157,7 @@ def read_stage_settings(folder: Path, kind: str) -> dict[str, Settings]:
 
 def _read_file(folder: Path) -> tuple[_RecipeFile, Settings]:
     """The recipe in `folder`, sweeps expanded, and its settings with their places."""
-    settings = expand_sweeps(read_settings(folder / "recipe.yaml"))
+    settings = expand_sweeps(load_recipe(folder / "recipe.yaml"))
     file = build_config(_RecipeFile, settings)
     _claims(file, settings)
     return file, settings

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from asr_kd.core.config import Key, Settings
+from asr_kd.core.config import Settings
 from asr_kd.core.errors import InputError
+from asr_kd.core.plain_yaml import Key
 
 _PLACEHOLDER = re.compile(r"<(\w+)>")
 Point = Mapping[str, Any]
@@ -25,7 +26,13 @@ def expand_sweeps(settings: Settings) -> Settings:
     if not isinstance(stages, dict) or not any(_grid(entry) is not None for entry in stages.values()):
         return settings
     expanded: dict[str, Any] = {}
-    places = {key: place for key, place in settings.places.items() if key[:1] != ("stages",)}
+    places: dict[Key, str] = {}
+    of_template: dict[str | int, list[tuple[Key, str]]] = {}
+    for key, place in settings.places.items():
+        if key[:1] == ("stages",) and len(key) > 1:
+            of_template.setdefault(key[1], []).append((key[2:], place))
+        else:
+            places[key] = place
     for _, alike in itertools.groupby(stages, lambda template: _grid(stages[template])):
         templates = list(alike)
         for point in _points(settings, templates[0], stages[templates[0]]):
@@ -39,9 +46,8 @@ def expand_sweeps(settings: Settings) -> Settings:
                 if name in expanded:
                     raise InputError(f"{here}: there is a stage {name!r} already")
                 expanded[name] = filled
-                for key, place in settings.places.items():
-                    if key[:2] == ("stages", template):
-                        places["stages", name, *_fill_key(key[2:], point)] = place
+                for key, place in of_template.get(template, []):
+                    places["stages", name, *_fill_key(key, point)] = place
     return Settings({**settings.values, "stages": expanded}, places)
 
 

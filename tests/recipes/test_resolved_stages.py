@@ -1,0 +1,82 @@
+"""The stages of both recipes are those that were there before recipes could extend a base."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asr_kd.core.recipe import Recipe, read_recipe
+from asr_kd.core.stages import Stage
+from asr_kd.stages.registry import STAGE_KINDS
+
+ROOT = Path(__file__).resolve().parents[2]
+# Recorded from the recipes of one file each: digests of every stage with all options, of the stages that `--fast`
+# changes, and of the order of stages with each set of options. Options that a recipe got later are not in it.
+RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "resolved_stages.json").read_text())
+SEED = 1
+# What recipes say since then, without another result: that a vocabulary is closed, and the roles of scored systems.
+SETTINGS_ADDED = {"prepare-kaldi": {"closed_vocabulary"}}
+ROLES_ADDED = {"role", "plain", "family", "trial", "headline", "reference"}
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_stages_are_as_they_were_recorded(name: str) -> None:
+    options = recorded_options(name)
+    assert stage_digests(read(name, options)) == RECORDED[name]["stages"]
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_stages_of_the_small_version_are_as_they_were_recorded(name: str) -> None:
+    options = recorded_options(name)
+    expected = RECORDED[name]["stages"] | RECORDED[name]["fast"]
+    assert stage_digests(read(name, options, fast=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [(name, options) for name in sorted(RECORDED) for options in RECORDED[name]["orders"]]
+)
+def test_each_option_alone_adds_the_stages_that_it_added(name: str, options: str) -> None:
+    recipe = read(name, options.split())
+    digests = stage_digests(recipe)
+    assert order_digest(recipe) == RECORDED[name]["orders"][options]
+    assert digests == {folder: RECORDED[name]["stages"][folder] for folder in digests}
+
+
+def recorded_options(name: str) -> list[str]:
+    return [option for option in RECORDED[name]["orders"] if option]
+
+
+def read(name: str, options: list[str], fast: bool = False) -> Recipe:
+    return read_recipe(ROOT / "recipes" / name, STAGE_KINDS, options=options, seed=SEED, fast=fast)
+
+
+def stage_digests(recipe: Recipe) -> dict[str, str]:
+    """Folder -> kind, digest of the inputs, digest of the settings that are not the kind's defaults."""
+    return {
+        stage.folder: f"{stage.kind.name} {digest(inputs_of(stage))} {digest(settings_of(stage))}"
+        for stage in recipe.stages
+    }
+
+
+def order_digest(recipe: Recipe) -> str:
+    return digest([stage.folder for stage in recipe.stages])
+
+
+def inputs_of(stage: Stage) -> dict[str, str]:
+    return {name: needed.folder for name, needed in stage.inputs.items()}
+
+
+def settings_of(stage: Stage) -> dict[str, Any]:
+    settings = stage.config.model_dump(mode="json", exclude_defaults=True)
+    for name in SETTINGS_ADDED.get(stage.kind.name, set()) & settings.keys():
+        del settings[name]
+    for roles in settings.get("systems", {}).values():
+        for name in ROLES_ADDED & roles.keys():
+            del roles[name]
+    return settings
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
