@@ -60,12 +60,18 @@ def to_phonemes(voice: str, texts: Sequence[str]) -> list[str]:
     return [str(line) for line in json.loads(answer)]
 
 
-def _run(request: Mapping[str, object]) -> bytes:
+def find_espeak() -> dict[str, str]:
+    """Where espeak-ng's library and data are; InputError where it is not installed."""
     try:
         import espeakng_loader
     except ImportError as error:
-        raise InputError("the demo corpus needs espeak-ng: pip install 'asr-kd[demo]' (espeakng-loader)") from error
-    paths = {"library": espeakng_loader.get_library_path(), "data": espeakng_loader.get_data_path()}
+        raise InputError("the demo corpus needs espeak-ng: pip install 'asr-kd[demo]' "
+                         "(espeakng-loader)") from error
+    return {"library": espeakng_loader.get_library_path(), "data": espeakng_loader.get_data_path()}
+
+
+def _run(request: Mapping[str, object]) -> bytes:
+    paths = find_espeak()
     # Without site-packages: a speaker's process starts in a few hundredths of a second.
     command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("demo_espeak.py"))]
     done = subprocess.run(command, input=json.dumps({**paths, **request}).encode(), capture_output=True, check=False)

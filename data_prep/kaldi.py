@@ -27,6 +27,14 @@ _MAX_OVERSHOOT = 0.5  # seconds that a segment may end after its recording; Kald
 _LONGEST_NAME = 255  # bytes, of a file's name
 
 
+@dataclass(frozen=True, slots=True)
+class KaldiTables:
+    """Words and speaker of each utterance of a data directory."""
+
+    texts: dict[str, str]
+    speakers: dict[str, str]
+
+
 def prepare_kaldi(
     corpus: Path,
     output: Path,
@@ -50,17 +58,10 @@ def prepare_kaldi(
     not fit together. Utterances with unusable audio are dropped by reason; WorkError above the
     share `max_dropped` of a split.
     """
-    corpus, output = Path(corpus), Path(output)
-    root = corpus if root is None else Path(root)
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; {option_name('root')} names the one that paths in wav.scp are "
-                         "relative to")
+    output = Path(output)
     if not 0 <= max_dropped <= 1:
         raise InputError(f"max_dropped is {max_dropped}: expected a share from 0 to 1")
-    found = _find(corpus, splits)
-    for split in found:
-        check_split_name(split)
-    directories = [_DataDirectory.read(split, path, root, allow_pipes) for split, path in found.items()]
+    directories = _read(Path(corpus), splits, root, allow_pipes)
     prepared = {}
     manifests = {}
     for directory in directories:
@@ -71,6 +72,35 @@ def prepare_kaldi(
     for split, utterances in manifests.items():
         write_manifest(output, split, utterances)
     return prepared
+
+
+def read_kaldi(
+    corpus: Path,
+    *,
+    splits: list[str] | None = None,
+    root: Path | None = None,
+    allow_pipes: bool = False,
+) -> dict[str, KaldiTables]:
+    """The tables of each split, checked as `prepare_kaldi` does before it opens any audio."""
+    return {
+        directory.split: KaldiTables(directory.texts, directory.speakers)
+        for directory in _read(Path(corpus), splits, root, allow_pipes)
+    }
+
+
+def _read(
+    corpus: Path, splits: list[str] | None, root: Path | None, allow_pipes: bool
+) -> list["_DataDirectory"]:
+    root = corpus if root is None else Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; {option_name('root')} names the one that paths in wav.scp are "
+                         "relative to")
+    found = _find(corpus, splits)
+    for split in found:
+        check_split_name(split)
+    return [
+        _DataDirectory.read(split, path, root, allow_pipes) for split, path in found.items()
+    ]
 
 
 def write_kaldi(

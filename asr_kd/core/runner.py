@@ -76,6 +76,7 @@ class Runner:
             for name, needed in stage.inputs.items():
                 if needed not in chosen:
                     self._require(stage, name, needed)
+        self._check_outside(chosen)
         reports = []
         for stage in chosen:
             key = self._key(stage)
@@ -95,6 +96,7 @@ class Runner:
     def plan(self, selection: Selection) -> list[StageReport]:
         """What `run` would do; nothing is written."""
         self.directory.check()
+        self._check_outside(selection.of(self.recipe))
         reports, to_build = [], set()
         for stage in selection.of(self.recipe):
             state = self.directory.state(stage, self._key(stage))
@@ -107,6 +109,17 @@ class Runner:
             reason = "forced" if forced else state.reason or f"its input {waits[0]} is to be built"
             reports.append(StageReport.of(stage.folder, "to build", reason, {}))
         return reports
+
+    def _check_outside(self, stages: list[Stage]) -> None:
+        """InputError where the corpus, or what is installed, does not have what a stage needs."""
+        for stage in stages:
+            if stage.kind.check_outside is None:
+                continue
+            try:
+                with messages_of_stage(stage.name):
+                    stage.kind.check_outside(stage.config, stage.inputs, self.corpus)
+            except InputError as error:
+                raise InputError(f"stage {stage.folder}: {error}") from error
 
     def _require(self, stage: Stage, name: str, needed: Stage) -> None:
         state = self.directory.state(needed, self._key(needed))

@@ -37,8 +37,10 @@ class StageKind:
     output. `reads` are the names of inputs that it needs, `may_read` those it can do without;
     `reads_any` admits further names. `outside(config, corpus)` lists files that do not belong to the
     run. `check(config, inputs)` raises InputError where settings do not agree with the stages among the
-    inputs, when the recipe is read and before any work. A `seeded` kind depends on the seed. `publishes`
-    names a sub-folder whose files are shown in the run directory itself.
+    inputs, when the recipe is read and before any work; `check_outside(config, inputs, corpus)` where
+    the corpus, or what is installed, does not have what the stage needs, before any stage is built or
+    planned. A `seeded` kind depends on the seed. `publishes` names a sub-folder whose files are shown in
+    the run directory itself.
     """
 
     name: str
@@ -50,6 +52,7 @@ class StageKind:
     reads_any: bool = False
     outside: Callable[[Any, Path | None], list[Path]] | None = None
     check: Callable[[Any, Mapping[str, "Stage"]], None] | None = None
+    check_outside: Callable[[Any, Mapping[str, "Stage"], Path | None], None] | None = None
     seeded: bool = False
     publishes: str | None = None
 

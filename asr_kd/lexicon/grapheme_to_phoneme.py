@@ -46,6 +46,17 @@ def guess_pronunciations(
             for word, form in forms.items() if form in guesses}
 
 
+def check_installed() -> dict[str, str]:
+    """The environment that Phonetisaurus' programs run in; InputError where it is not installed."""
+    try:
+        from phonetisaurus import guess_environment
+    except ImportError:
+        raise InputError("grapheme-to-phoneme conversion needs Phonetisaurus, which comes with the "
+                         "extra g2p: pip install 'asr-kd[g2p]'") from None
+    environment: dict[str, str] = guess_environment()
+    return environment
+
+
 def _train(folder: Path, examples: Iterable[tuple[str, str]]) -> None:
     (folder / "lexicon").write_text("".join(f"{word}\t{pron}\n" for word, pron in examples), encoding="utf-8")
     _run(folder, "phonetisaurus-align", "--input=lexicon", "--ofile=aligned", "--seq1_del=false", "--seq2_del=false")
@@ -75,12 +86,7 @@ def _apply(folder: Path, words: Iterable[str], variants: int) -> dict[str, list[
 
 def _run(folder: Path, program: str, *arguments: str) -> str:
     """What a program of the wheel prints."""
-    try:
-        from phonetisaurus import guess_environment
-    except ImportError:
-        raise InputError("grapheme-to-phoneme conversion needs Phonetisaurus, which comes with the extra g2p: "
-                         "pip install 'asr-kd[g2p]'") from None
-    environment = guess_environment()
+    environment = check_installed()
     binary = Path(environment["PATH"].split(":")[0]) / program
     try:
         done = subprocess.run([binary, *arguments], cwd=folder, env=environment, capture_output=True, check=False)

@@ -12,7 +12,7 @@ from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError, assignment
 from asr_kd.core.log import get_logger
 from asr_kd.lexicon.cmu_dictionary import cmu_dictionary, look_up
-from asr_kd.lexicon.grapheme_to_phoneme import guess_pronunciations
+from asr_kd.lexicon.grapheme_to_phoneme import check_installed, guess_pronunciations
 from asr_kd.lexicon.graphemes import GraphemeConfig, spell
 from asr_kd.lexicon.lexicon import LexiconConfig
 from asr_kd.lexicon.lexicon_file import RESERVED_WORDS, Entry, read_lexicon
@@ -82,44 +82,95 @@ def build_lexicon(words: Iterable[str], config: LexiconSourceConfig | None = Non
     phone that the dictionary does not have, a word that cannot be spelt.
     """
     config = config or LexiconSourceConfig()
-    needed = set(words) - set(RESERVED_WORDS)
-    asked = sorted(needed | set(wanted) - set(RESERVED_WORDS))
-    special = _special_words(config)
-    if config.source == "file" and file is None:
-        raise InputError("the corpus names no lexicon; name one, or take its pronunciations from "
-                         f"{assignment('source', 'cmudict')} or from {assignment('source', 'graphemes')}")
-    from_file = _by_word(read_lexicon(file)) if file is not None and config.source != "graphemes" else {}
-    rest = [word for word in asked if word not in from_file]
-    silent = {word: [Entry(word, (special[word],))] for word in rest if word in special}
-    rest = [word for word in rest if word not in silent]
-    other: dict[str, list[Entry]] = {}
+    known = _Known.of(words, config, file, wanted)
+    rest = known.rest
     guessed: dict[str, list[Entry]] = {}
-    refusal = ""
-    if config.source == "graphemes":
-        other, refusal = _spelt(rest, needed, config.graphemes)
-    elif config.source == "cmudict":
-        _check_phones(from_file, config, file)
-        other = look_up(rest)
-    rest = [word for word in rest if word not in other]
-    if rest and config.missing == "g2p" and config.source != "graphemes":
-        guessed = _guessed(rest, from_file, config)
+    if rest and _guesses(config):
+        guessed = _guessed(rest, known.from_file, config)
         rest = [word for word in rest if word not in guessed]
-    refused = [word for word in rest if word in needed]
-    if refused and config.missing != "unknown":
-        raise InputError(refusal or _refusal(refused, config, file))
+    _refuse_missing(rest, known, config, file)
     if rest:
         logger.warning("%s without pronunciation left out of the lexicon", _named(rest))
-    parts = (from_file, silent, other, guessed)
+    parts = (known.from_file, known.silent, known.other, guessed)
     before = [entry for part in parts for entries in part.values() for entry in entries]
     entries = merge_pronunciations(before, _stripped(config))
     units = sorted({p for entry in entries for p in entry.phones} - set(config.silence_phones))
     spelt = config.source == "graphemes"
     report = LexiconReport(
-        asked=len(asked), from_file=sum(word in from_file for word in asked),
-        from_cmudict=0 if spelt else len(other), spelt=len(other) if spelt else 0, special=len(silent),
-        guessed=tuple(sorted(guessed)), unknown=tuple(rest), words=len({entry.word for entry in entries}),
-        pronunciations=len(entries), merged=len(before) - len(entries), units=tuple(units))
+        asked=len(known.asked), from_file=sum(word in known.from_file for word in known.asked),
+        from_cmudict=0 if spelt else len(known.other), spelt=len(known.other) if spelt else 0,
+        special=len(known.silent), guessed=tuple(sorted(guessed)), unknown=tuple(rest),
+        words=len({entry.word for entry in entries}), pronunciations=len(entries),
+        merged=len(before) - len(entries), units=tuple(units))
     return entries, report
+
+
+def words_without_pronunciation(
+    words: Iterable[str], config: LexiconSourceConfig | None = None, file: Path | None = None
+) -> list[str]:
+    """Those of `words` that a lexicon by these settings would not have, sorted, before it is built.
+
+    Nothing is guessed: words that `missing: g2p` is to guess count as pronounced. InputError where
+    `build_lexicon` would refuse the words, or lacks an installed package.
+    """
+    config = config or LexiconSourceConfig()
+    known = _Known.of(words, config, file, ())
+    if known.rest and _guesses(config):
+        check_installed()
+        return []
+    _refuse_missing(known.rest, known, config, file)
+    return known.rest
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Pronunciations that are there without guessing, and the `rest` of the words; `refusal`: why
+    such a word, if it is needed, cannot be spelt."""
+
+    needed: set[str]
+    asked: list[str]
+    from_file: dict[str, list[Entry]]
+    silent: dict[str, list[Entry]]
+    other: dict[str, list[Entry]]
+    rest: list[str]
+    refusal: str
+
+    @staticmethod
+    def of(words: Iterable[str], config: LexiconSourceConfig, file: Path | None, wanted: Iterable[str]
+           ) -> "_Known":
+        needed = set(words) - set(RESERVED_WORDS)
+        asked = sorted(needed | set(wanted) - set(RESERVED_WORDS))
+        special = _special_words(config)
+        if config.source == "file" and file is None:
+            raise InputError(
+                "the corpus names no lexicon; name one, or take its pronunciations from "
+                f"{assignment('source', 'cmudict')} or from {assignment('source', 'graphemes')}")
+        spelt = config.source == "graphemes"
+        from_file = _by_word(read_lexicon(file)) if file is not None and not spelt else {}
+        rest = [word for word in asked if word not in from_file]
+        silent = {word: [Entry(word, (special[word],))] for word in rest if word in special}
+        rest = [word for word in rest if word not in silent]
+        other: dict[str, list[Entry]] = {}
+        refusal = ""
+        if spelt:
+            other, refusal = _spelt(rest, needed, config.graphemes)
+        elif config.source == "cmudict":
+            _check_phones(from_file, config, file)
+            other = look_up(rest)
+        rest = [word for word in rest if word not in other]
+        return _Known(needed, asked, from_file, silent, other, rest, refusal)
+
+
+def _guesses(config: LexiconSourceConfig) -> bool:
+    return config.missing == "g2p" and config.source != "graphemes"
+
+
+def _refuse_missing(
+    rest: Sequence[str], known: _Known, config: LexiconSourceConfig, file: Path | None
+) -> None:
+    refused = [word for word in rest if word in known.needed]
+    if refused and config.missing != "unknown":
+        raise InputError(known.refusal or _refusal(refused, config, file))
 
 
 def merge_pronunciations(entries: Iterable[Entry], phone: Callable[[str], str] = str) -> list[Entry]:

@@ -13,17 +13,23 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import list_files, write_json
 from asr_kd.core.log import get_logger
-from asr_kd.core.stages import StageContext
+from asr_kd.core.stages import Stage, StageContext
 from asr_kd.core.text_tables import words_of
 from asr_kd.data.manifest import list_splits, read_manifest
+from asr_kd.lexicon.lexicon import LexiconConfig
 from asr_kd.lexicon.lexicon_file import read_lexicon, write_lexicon
-from asr_kd.lexicon.sources import LexiconSourceConfig, build_lexicon
+from asr_kd.lexicon.sources import (
+    LexiconSourceConfig,
+    build_lexicon,
+    words_without_pronunciation,
+)
 from asr_kd.lexicon.vocabulary import VocabularyReport, report_vocabulary, spoken_words
 from asr_kd.lm.arpa import read_arpa
 from asr_kd.lm.text import read_sentences, read_vocabulary
 from asr_kd.scoring.transcripts import read_transcripts, read_utt2spk
 from data_prep.demo import DemoConfig, prepare_demo
-from data_prep.kaldi import prepare_kaldi
+from data_prep.demo_voice import find_espeak
+from data_prep.kaldi import KaldiTables, prepare_kaldi, read_kaldi
 
 __all__ = [
     "DemoConfig",
@@ -38,6 +44,7 @@ logger = get_logger(__name__)
 LEXICON = "lexicon.txt"
 LANGUAGE_MODEL = "lm.arpa.gz"
 TEXTS = "texts"
+DEMO_TEXT = "lm.txt"
 VOCABULARY = "vocabulary.json"
 REFERENCES, _REFERENCE = "references", ("text", "utt2spk")
 
@@ -89,6 +96,73 @@ class PrepareKaldiConfig(Config):
         return [name for name in named if name is not None]
 
 
+def check_kaldi(config: PrepareKaldiConfig, inputs: Mapping[str, Stage]) -> None:
+    """InputError for settings of a preparing stage that do not go together."""
+    if config.train not in config.folders:
+        raise InputError(
+            f"the split {config.train!r} whose words need pronunciations is not among the splits "
+            f"{', '.join(config.folders)}"
+        )
+    if config.lexicon is None and config.pronunciations is None:
+        raise InputError(
+            "the recipe names no lexicon; name one under `lexicon`, or say under `pronunciations` "
+            "where pronunciations come from (cmudict, graphemes)"
+        )
+    if config.words_of_evaluated_splits and config.pronunciations is None:
+        raise InputError(
+            "words_of_evaluated_splits has words pronounced, but without `pronunciations` the "
+            "lexicon is taken as it is; leave it out, or say where pronunciations come from"
+        )
+    names = [Path(text).name for text in config.texts]
+    if len(set(names)) < len(names):
+        raise InputError(f"two of the texts {', '.join(config.texts)} have the same file name")
+
+
+def check_kaldi_corpus(
+    config: PrepareKaldiConfig, inputs: Mapping[str, Stage], corpus: Path | None
+) -> None:
+    """InputError for tables that are not there or do not fit together, files that are not there,
+    and training words that cannot be pronounced; no audio is opened."""
+    corpus = _need_corpus(corpus)
+    for name in (*config.files, *config.folders.values()):
+        _named_file(corpus, name)
+    tables = _read_tables(config, corpus)
+    if config.pronunciations is not None:
+        said = {word for text in tables[config.train].texts.values() for word in words_of(text)}
+        unpronounced_words(config, corpus, said)
+
+
+def check_demo(config: DemoConfig, inputs: Mapping[str, Stage], corpus: Path | None) -> None:
+    """InputError where espeak-ng is not installed."""
+    find_espeak()
+
+
+def read_split(config: PrepareKaldiConfig, corpus: Path, split: str) -> KaldiTables:
+    """Words and speakers of one split, as the corpus's tables have them."""
+    return _read_tables(config, corpus, split)[split]
+
+
+def unpronounced_words(config: PrepareKaldiConfig, corpus: Path, words: Iterable[str]) -> list[str]:
+    """The words that the lexicon will not have, before it is made; InputError where it would refuse
+    them."""
+    file = None if config.lexicon is None else _named_file(corpus, config.lexicon)
+    if config.pronunciations is not None:
+        return words_without_pronunciation(words, config.pronunciations, file)
+    # Every lexicon gets these two.
+    added = {LexiconConfig().silence_word, LexiconConfig().unknown_word}
+    known = added | {entry.word for entry in read_lexicon(file)} if file is not None else added
+    return sorted(set(words) - known)
+
+
+def _read_tables(config: PrepareKaldiConfig, corpus: Path, *only: str) -> dict[str, KaldiTables]:
+    return read_kaldi(
+        corpus,
+        splits=[f"{split}={config.folders[split]}" for split in only or config.folders],
+        root=_root(corpus, config),
+        allow_pipes=config.allow_pipes,
+    )
+
+
 def kaldi_files(config: PrepareKaldiConfig, corpus: Path | None) -> list[Path]:
     """The corpus's files that the stage depends on: the splits' tables, all files that are named,
     and all audio."""
@@ -110,11 +184,6 @@ def prepare_kaldi_stage(
     """Manifests and whole references of each split, `lexicon.txt`, `vocabulary.json` and, where the
     corpus brings them, `lm.arpa.gz` and `texts`."""
     corpus = _need_corpus(context.corpus)
-    if config.train not in config.folders:
-        raise InputError(
-            f"the split {config.train!r} whose words need pronunciations is not among the splits "
-            f"{', '.join(config.folders)}"
-        )
     prepared = prepare_kaldi(
         corpus,
         output,
