@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar, get_args
 import pydantic
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.plain_yaml import Key, dotted, parse_yaml
+from asr_kd.core.plain_yaml import MAX_CHARACTERS, MAX_DEPTH, Key, dotted, parse_yaml
 from asr_kd.core.text_tables import read_lines
 
 # What a split, a system or a model is called; it becomes part of file names, so it holds no path.
@@ -100,6 +100,8 @@ class Settings:
         name, equals, text = assignment.partition("=")
         if not equals or not all(name.split(".")):
             raise InputError(f"{said}: expected KEY.KEY=VALUE")
+        if name.count(".") >= MAX_DEPTH:
+            raise InputError(f"{said[:80]}...: a key of more than {MAX_DEPTH} parts")
         values = parse_yaml(text, said, {})
         for part in reversed(name.split(".")):
             values = {part: values}
@@ -110,12 +112,21 @@ class Settings:
 def read_settings(path: Path) -> Settings:
     """Read a YAML mapping. Not YAML, duplicate keys, tags and anchors' merges raise InputError with file:line."""
     places: dict[Key, str] = {(): f"{path}:1"}
-    values = parse_yaml("\n".join(line for _, line in read_lines(path)), str(path), places)
+    values = parse_yaml("\n".join(_bounded_lines(path)), str(path), places)
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise InputError(f"{path}:1: expected a mapping of settings, found {_kind(values)}")
     return Settings(values, places)
+
+
+def _bounded_lines(path: Path) -> Iterator[str]:
+    characters = 0
+    for number, line in read_lines(path, MAX_CHARACTERS):
+        characters += len(line) + 1
+        if characters > MAX_CHARACTERS:
+            raise InputError(f"{path}:{number}: more than {MAX_CHARACTERS:,} characters; expected a file of settings")
+        yield line
 
 
 def build_config(kind: type[ConfigType], settings: Settings, prefix: str = "") -> ConfigType:

@@ -9,6 +9,8 @@ from asr_kd.core.config import Settings
 from asr_kd.core.errors import InputError
 from asr_kd.core.plain_yaml import Key
 
+MAX_STAGES = 2_000
+MAX_FILLED_TEXT = 10_000
 _PLACEHOLDER = re.compile(r"<(\w+)>")
 Point = Mapping[str, Any]
 
@@ -20,7 +22,8 @@ def expand_sweeps(settings: Settings) -> Settings:
     lists. Neighbours with the same `each` take turns, point by point. A point's values take the place of `<name>` in
     the stage's name (without dots, which a stage's name may not have), in what it reads and in its settings, where a
     `<name>` that stands alone keeps the value's type.
-    InputError: an empty grid, a placeholder without values, two points of one name.
+    InputError: an empty grid, a placeholder without values, two points of one name, more than `MAX_STAGES` stages, a
+    text of more than `MAX_FILLED_TEXT` characters.
     """
     stages = settings.values.get("stages")
     if not isinstance(stages, dict) or not any(_grid(entry) is not None for entry in stages.values()):
@@ -29,10 +32,10 @@ def expand_sweeps(settings: Settings) -> Settings:
     places: dict[Key, str] = {}
     of_template: dict[str | int, list[tuple[Key, str]]] = {}
     for key, place in settings.places.items():
-        if key[:1] == ("stages",) and len(key) > 1:
-            of_template.setdefault(key[1], []).append((key[2:], place))
-        else:
+        if key[:1] != ("stages",) or len(key) == 1:
             places[key] = place
+        elif key[2:3] != ("each",):
+            of_template.setdefault(key[1], []).append((key[2:], place))
     for _, alike in itertools.groupby(stages, lambda template: _grid(stages[template])):
         templates = list(alike)
         for point in _points(settings, templates[0], stages[templates[0]]):
@@ -43,6 +46,11 @@ def expand_sweeps(settings: Settings) -> Settings:
                     filled = _fill_stage(stages[template], point)
                 except KeyError as error:
                     raise InputError(f"{here}: <{error.args[0]}> is not among {', '.join(point)} of its each") from None
+                except ValueError as error:
+                    raise InputError(f"{here}: {error}") from None
+                if len(expanded) == MAX_STAGES:
+                    raise InputError(f"{here}: with all points of its each the recipe has more than {MAX_STAGES:,} "
+                                     "stages; expected a smaller grid, or several recipes")
                 if name in expanded:
                     raise InputError(f"{here}: there is a stage {name!r} already")
                 expanded[name] = filled
@@ -91,13 +99,24 @@ def _fill(value: Any, point: Point) -> Any:
 
 
 def _fill_text(text: Any, point: Point) -> Any:
-    return _PLACEHOLDER.sub(lambda match: str(point[match[1]]), text) if isinstance(text, str) else text
+    if not isinstance(text, str):
+        return text
+    return _with_values(text, {name: str(value) for name, value in point.items()})
 
 
 def _fill_name(name: Any, point: Point) -> Any:
     if not isinstance(name, str) or not point:
         return name
-    return _PLACEHOLDER.sub(lambda match: str(point[match[1]]).replace(".", ""), name)
+    return _with_values(name, {name: str(value).replace(".", "") for name, value in point.items()})
+
+
+def _with_values(text: str, values: Mapping[str, str]) -> str:
+    """`text` with each `<name>` replaced; KeyError: a name without a value, ValueError: too long a text."""
+    length = len(text) + sum(len(values[name]) for name in _PLACEHOLDER.findall(text))
+    if length > MAX_FILLED_TEXT:
+        raise ValueError(f"a text of {length:,} characters with the values of its each; "
+                         f"expected at most {MAX_FILLED_TEXT:,}")
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
 
 
 def _fill_key(key: Key, point: Point) -> Key:

@@ -1,5 +1,6 @@
 """One entry of a recipe that stands for a grid of stages."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,25 @@ def test_a_point_is_overridden_by_its_own_name(tmp_path: Path) -> None:
 def test_wrong_sweeps_are_named_with_their_place(tmp_path: Path, old: str, new: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         _read(tmp_path, RECIPE.replace(old, new))
+
+
+def test_a_grid_of_more_stages_than_a_recipe_may_have_is_refused_at_once(tmp_path: Path) -> None:
+    grid = f"{{T: {list(range(200))}, q: {list(range(100))}}}"
+    text = f"description: x\nstages:\n  teach-T<T>-q<q>:\n    run: soft\n    each: {grid}\n"
+    with pytest.raises(InputError, match="recipe.yaml:3: .* the recipe has more than 2,000 stages"):
+        _read(tmp_path, text)
+
+
+def test_values_that_blow_up_a_text_are_refused(tmp_path: Path) -> None:
+    text = f"description: x\nstages:\n  teach:\n    run: soft\n    each: {{T: [{'x' * 5000}]}}\n" \
+           f"    settings: {{temperature: a{'<T>' * 1000}}}\n"
+    with pytest.raises(InputError, match="recipe.yaml:3: stages.teach: a text of 5,003,001 characters"):
+        _read(tmp_path, text)
+
+
+def test_a_recipe_of_many_stages_is_read_quickly(tmp_path: Path) -> None:
+    text = f"description: x\nstages:\n  teach-T<T>:\n    run: soft\n    each: {{T: {list(range(1, 2001))}}}\n" \
+           "    settings: {temperature: <T>}\n"
+    begin = time.process_time()
+    assert len(_read(tmp_path, text).stages) == 2000
+    assert time.process_time() - begin < 5
