@@ -44,5 +44,6 @@ def write_adapted_features(
             for utterance_id, matrix in matrices.items():
                 if config.normalisation == "speaker":
                     matrix = statistics.normalise(matrix, config.normalise_variance)
-                writer.add(utterance_id, speaker, matrix)
+                writer.add(utterance_id, speaker, matrix, store.sources.get(utterance_id),
+                           store.speeds.get(utterance_id, 1.0))
     return FrameStore.open(folder)

@@ -61,7 +61,7 @@ def extract_features(
                 else:
                     kept.append((utterance, result))
             for utterance, matrix in _normalised(kept, config):
-                writer.add(utterance.id, utterance.speaker, matrix)
+                writer.add(utterance.id, utterance.speaker, matrix, utterance.source, utterance.speed)
         drops.check()
     return drops
 

@@ -2,12 +2,14 @@
 
 A store is a folder of two files. `frames.bin`: a header of 128 bytes (magic, version, type, dimension, counts,
 scale, checksums), then all frames, row by row. `index.json`: the feature recipe, what speaker transforms in
-the frames were estimated from, and id, speaker and number of frames of each utterance in the order of their frames.
+the frames were estimated from, id, speaker and number of frames of each utterance in the order of their frames, and
+of each copy at another speed the utterance and the speaker that it is a copy of, and its speed.
 """
 
 import json
 import math
 import os
+import re
 import struct
 import zlib
 from contextlib import ExitStack
@@ -21,6 +23,7 @@ from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.files import atomic_folder, hash_bytes, hash_json
 from asr_kd.core.opening import open_file
 from asr_kd.core.reading import parsing
+from asr_kd.data.manifest import Source
 
 DTYPES = ("float16", "float32", "uint8")
 # uint8 keeps normalised features: this many standard deviations to either side.
@@ -40,6 +43,7 @@ class FrameStore:
     `frames` is the memory map `(num_frames, dim)` as stored, `frames * scale + offset` the values (scale 1 and
     offset 0 unless 8 bit). Utterance i of `ids` has the rows `offsets[i]` to `offsets[i + 1]`. `supervision` says what
     speaker transforms in the frames were estimated from ("transcript", "first-pass"), None where there are none.
+    `sources` says what each copy at another speed is a copy of, `speeds` how much faster it is played.
     """
 
     def __init__(self, folder: Path, header: "_Header", index: dict[str, Any]) -> None:
@@ -60,6 +64,11 @@ class FrameStore:
         self.offsets = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum([row[2] for row in rows], out=self.offsets[1:])
         self._rows = {utterance_id: i for i, utterance_id in enumerate(self.ids)}
+        copies = index["copies"] if "copies" in index else _copies_by_name(rows)
+        self.sources = {name: Source(utterance, speaker) for name, (utterance, speaker, _) in copies.items()}
+        self.speeds = {name: float(speed) for name, (_, _, speed) in copies.items()}
+        if not all(isinstance(source.speaker, str) and name in self._rows for name, source in self.sources.items()):
+            raise ValueError("expected copies of utterances by utterance, speaker and speed")
         self._crc = header.crc
         self.frames = np.memmap(folder / _FRAMES, np.dtype(self.dtype), "r", _HEADER_BYTES, (self.num_frames, self.dim))
 
@@ -81,6 +90,11 @@ class FrameStore:
     def digest(self) -> str:
         """Names the feature recipe: equal for stores whose frames mean the same, whatever the audio."""
         return recipe_digest(self.recipe, self.dim)
+
+    def source_speaker(self, utterance_id: str) -> str:
+        """The speaker of the corpus whose speech an utterance is, at whatever speed."""
+        source = self.sources.get(utterance_id)
+        return self.speakers[utterance_id] if source is None else source.speaker
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -130,6 +144,7 @@ class FrameStoreWriter:
         self.supervision = supervision
         self._scale, self._offset = (2 * UINT8_RANGE / 255, -UINT8_RANGE) if dtype == "uint8" else (1.0, 0.0)
         self._rows: list[tuple[str, str, int]] = []
+        self._copies: dict[str, tuple[str, str, float]] = {}
         self._ids: set[str] = set()
         self._num_frames = 0
         self._crc = 0
@@ -141,9 +156,13 @@ class FrameStoreWriter:
         self._file.write(bytes(_HEADER_BYTES))
         return self
 
-    def add(self, utterance_id: str, speaker: str, matrix: np.ndarray) -> None:
-        """Append `(frames, dim)`. A second utterance of one id raises InputError, values that are not finite
-        or do not fit the type WorkError."""
+    def add(
+        self, utterance_id: str, speaker: str, matrix: np.ndarray, source: Source | None = None, speed: float = 1.0
+    ) -> None:
+        """Append `(frames, dim)`; `source` and `speed` of a copy at another speed.
+
+        A second utterance of one id raises InputError, values that are not finite or do not fit the type WorkError.
+        """
         if utterance_id in self._ids:
             raise InputError(f"{self.folder}: utterance {utterance_id} occurs twice; ids must be unique")
         if matrix.ndim != 2 or matrix.shape[1] != self.dim or len(matrix) == 0:
@@ -157,6 +176,8 @@ class FrameStoreWriter:
         self._crc = zlib.crc32(content, self._crc)
         self._ids.add(utterance_id)
         self._rows.append((utterance_id, speaker, len(matrix)))
+        if source is not None:
+            self._copies[utterance_id] = (source.utterance, source.speaker, speed)
         self._num_frames += len(matrix)
 
     def __exit__(
@@ -173,7 +194,7 @@ class FrameStoreWriter:
     def _finish(self) -> None:
         if not self._rows:
             raise WorkError(f"{self.folder}: no utterance to store features of")
-        index = _index_bytes(self.recipe, self.supervision, self._rows)
+        index = _index_bytes(self.recipe, self.supervision, self._rows, self._copies)
         (self._temporary / _INDEX).write_bytes(index)
         self._file.seek(0)
         self._file.write(_header_bytes(
@@ -209,11 +230,34 @@ def _header_bytes(
     return (fields + struct.pack("<I", zlib.crc32(fields))).ljust(_HEADER_BYTES, b"\0")
 
 
-def _index_bytes(recipe: dict[str, Any], supervision: str | None, rows: list[tuple[str, str, int]]) -> bytes:
+def _copies_by_name(rows: list[Any]) -> dict[str, tuple[str, str, float]]:
+    """Copies at another speed in a store of a version that did not say which they are.
+
+    A name that ends like a copy's is one only where utterance and speaker end alike, both are in the store without
+    that ending, and the frames are as many as the speed makes of them.
+    """
+    frames = {name: count for name, _, count in rows}
+    speakers = {name: speaker for name, speaker, _ in rows}
+    copies = {}
+    for name, speaker, count in rows:
+        utterance, mark, factor = name.rpartition("_sp")
+        if not re.fullmatch(r"\d{1,3}(\.\d{1,9})?", factor) or not float(factor) or utterance not in frames:
+            continue
+        is_named_alike = speaker == f"{speakers[utterance]}{mark}{factor}"
+        if is_named_alike and abs(count - frames[utterance] / float(factor)) <= 3:
+            copies[name] = (utterance, speakers[utterance], float(factor))
+    return copies
+
+
+def _index_bytes(
+    recipe: dict[str, Any], supervision: str | None, rows: list[tuple[str, str, int]],
+    copies: dict[str, tuple[str, str, float]] | None = None,
+) -> bytes:
     # One utterance a line, so that people can read it too.
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     facts = f'"recipe": {json.dumps(recipe, sort_keys=True)},\n"supervision": {json.dumps(supervision)}'
-    return f'{{{facts},\n"utterances": [\n{lines}\n]}}\n'.encode()
+    sources = json.dumps(copies or {}, ensure_ascii=False)
+    return f'{{{facts},\n"utterances": [\n{lines}\n],\n"copies": {sources}}}\n'.encode()
 
 
 def _read_header(path: Path) -> _Header:

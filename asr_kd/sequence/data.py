@@ -47,6 +47,9 @@ class UtteranceBatch(Minibatch):
 class UtteranceData:
     """Utterances with features and a lattice, parted by speaker into training and held-out (CV) ones.
 
+    The held-out utterances are those of frame training (TrainingData): of perturbed speech no held-out speaker is in
+    training at any speed, and CV hears the speech as it was spoken.
+
     `alignments` (transition-ids by utterance) are the numerators; `criterion` distillation takes `teacher_paths`
     instead and needs none, unless the frame loss `wants_labels`. What cannot be learnt from is in `drops`: utterances
     without lattice, alignment or numerator, of another number of frames than their features, longer than `max_frames`
@@ -80,9 +83,11 @@ class UtteranceData:
                 if self._usable(name, length)]
         self.drops.check()
         chosen = set(self.held_out_speakers)
-        held_out = np.array([store.speakers[store.ids[number]] in chosen for number in kept], bool)
+        names = [store.ids[number] for number in kept]
+        held_out = np.array([store.source_speaker(name) in chosen for name in names], bool)
+        as_spoken = np.array([name not in store.sources for name in names], bool)
         self.train_utterances = np.array(kept, np.int64)[~held_out]
-        self.cv_utterances = np.array(kept, np.int64)[held_out]
+        self.cv_utterances = np.array(kept, np.int64)[held_out & as_spoken]
         for what, part in (("training", self.train_utterances), ("held-out", self.cv_utterances)):
             if not part.size:
                 raise InputError(f"there are no {what} utterances with a lattice ({len(self.held_out_speakers)} "
@@ -91,7 +96,8 @@ class UtteranceData:
                    for name in store.ids if name in alignments}
         self.digest = hash_json([
             frames_digest(store), lattices.digest, aligned, left, right, self.held_out_speakers, max_frames, max_arcs,
-            targets.digest if targets else None, teacher_paths.digest if teacher_paths else None])
+            targets.digest if targets else None, teacher_paths.digest if teacher_paths else None,
+            *([sorted(store.sources)] if store.sources else [])])
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
         """Training utterances in minibatches of at most `batch_size` frames, put together once for a seed; their order

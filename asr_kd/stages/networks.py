@@ -124,7 +124,7 @@ def train_network(
                    description=context.name)
     learnt_from = {} if targets is None else {SOFT_TARGETS: _facts_of(targets, store.recipe["frame_shift"])}
     provenance = {"stage": context.name, "seed": context.seed, "objective": objective.describe(),
-                  "training": config.training.model_dump(mode="json"),
+                  "training": config.training.model_dump(mode="json"), "held_out_speakers": data.held_out_speakers,
                   "result": {**result.as_dict(), "curve": _curve(result), **learnt_from}}
     save_bundle(
         output / BUNDLE, model.cpu(), feature_recipe=store.recipe, splice_left=config.splice_left,

@@ -31,6 +31,15 @@ def add_speeds(
         perturbed = [perturb_speed(utterance, factor) for factor in config.factors for utterance in utterances]
     except ValueError as error:
         raise InputError(f"{inputs['manifests']}: {error}") from error
+    _check_names({u.id for u in utterances}, {u.id for u in perturbed}, "utterance", inputs["manifests"])
+    _check_names({u.speaker for u in utterances}, {u.speaker for u in perturbed}, "speaker", inputs["manifests"])
     everything = [*utterances, *perturbed]
     write_manifest(output, config.split, everything)
     return {"utterances": len(everything), "hours": round(sum(u.duration for u in everything) / 3600, 3)}
+
+
+def _check_names(names: set[str], copies: set[str], kind: str, manifests: Path) -> None:
+    """InputError: the name of a copy is that of a real utterance or speaker."""
+    if names & copies:
+        raise InputError(f"{manifests}: the {kind} {min(names & copies)} has the name that a copy at another speed "
+                         f"would get; rename the {kind}, or take other factors")

@@ -117,7 +117,7 @@ def train_sequence(
     provenance: dict[str, Any] = {
         "stage": context.name, "seed": context.seed, "objective": objective.describe(), "parameters": config.parameters,
         "moved": moved, "training": config.training.model_dump(mode="json"), "lattices": lattices.digest,
-        "network": card.digest}
+        "network": card.digest, "held_out_speakers": data.held_out_speakers}
     result = train(model, data, objective, config.training, context.work, seed=context.seed, description=context.name,
                    on_epoch=keep if config.keep_passes else None)
     save(output / BUNDLE, result, model)
@@ -145,12 +145,25 @@ def _objective_and_data(
     frames, targets = frame_objective(taught, config.distillation, config.split, splice, store, hmm, model)
     table = transition_table(hmm)
     paths = _teacher_paths(inputs, config, store, hmm, lattices) if is_distillation else None
+    held_out = _held_out_speakers(config.training.held_out_speakers, card, store)
     data = UtteranceData(
         store, lattices, table, alignments, config.criterion, left=splice[0], right=splice[1],
-        held_out_speakers=config.training.held_out_speakers, max_frames=config.training.batch_size,
+        held_out_speakers=held_out, max_frames=config.training.batch_size,
         max_arcs=config.training.batch_arcs, max_dropped=config.max_dropped, targets=targets, teacher_paths=paths,
         wants_labels=config.wants_labels)
     return SequenceObjective(config.criterion, card.log_priors(), frames), data
+
+
+def _held_out_speakers(wanted: int | list[str], card: ModelCard, store: FrameStore) -> int | list[str]:
+    """The speakers that the network to be trained on was judged by, where as many are wanted and they are there.
+
+    Their number alone would not do: it is counted among speakers with alignments, which not every criterion has.
+    """
+    earlier = card.provenance.get("held_out_speakers")
+    speakers = {store.source_speaker(name) for name in store.ids}
+    if isinstance(wanted, int) and isinstance(earlier, list) and len(earlier) == wanted and speakers >= set(earlier):
+        return earlier
+    return wanted
 
 
 def transition_table(hmm: HmmModel) -> TransitionTable:

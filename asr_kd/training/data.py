@@ -14,7 +14,6 @@ from torch import Tensor
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_bytes, hash_json
-from asr_kd.data.perturbation import unperturbed
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.splice import SplicedFrames, SplicedFramesOnDevice
 
@@ -108,8 +107,8 @@ class TrainingData:
     speakers are those named, or `held_out_speakers` many of those with alignments, chosen by the hash of their ids: the
     same in every run, whatever the seed and whatever unlabelled speech there is. Of perturbed speech no held-out
     speaker is in training at any speed, and CV hears the speech as it was spoken, so that it is the same with and
-    without. At utterance ends the edge frame is repeated. Arrays that do not fit together, unknown speakers and empty
-    parts raise InputError.
+    without, and in sequence training. At utterance ends the edge frame is repeated. Arrays that do not fit together,
+    unknown speakers and empty parts raise InputError.
     """
 
     def __init__(self, store: FrameStore, pdf_ids: NDArray[np.integer[Any]], *, left: int = 7, right: int = 7,
@@ -136,9 +135,9 @@ class TrainingData:
         held_out, as_spoken = np.zeros(store.num_frames, bool), np.zeros(store.num_frames, bool)
         chosen = set(self.held_out_speakers)
         for utterance_id in store.ids:
-            speaker, (begin, end) = store.speakers[utterance_id], store.bounds(utterance_id)
-            held_out[begin:end] = speaker in chosen
-            as_spoken[begin:end] = speaker == unperturbed(speaker)
+            rows = slice(*store.bounds(utterance_id))
+            held_out[rows] = store.source_speaker(utterance_id) in chosen
+            as_spoken[rows] = utterance_id not in store.sources
         self.train_frames: NDArray[np.int64] = np.flatnonzero((labelled | unlabelled) & ~held_out)
         self.cv_frames: NDArray[np.int64] = np.flatnonzero(labelled & held_out & as_spoken)
         for what, frames in (("training", self.train_frames), ("held-out", self.cv_frames)):
@@ -150,7 +149,8 @@ class TrainingData:
         self._ids, self._ends = store.ids, store.offsets[1:]
         self._held: _Held | None = None
         self.digest = hash_json([frames_digest(store), labels, left, right, self.held_out_speakers,
-                                 targets.digest if targets else None, *(["unlabelled"] if unlabelled else [])])
+                                 targets.digest if targets else None, *(["unlabelled"] if unlabelled else []),
+                                 *([sorted(store.sources)] if store.sources else [])])
 
     def hold_on(self, device: torch.device) -> None:
         """Keep frames, labels and targets in a GPU's memory, where they leave half of it free."""
@@ -222,16 +222,20 @@ def frames_digest(store: FrameStore) -> str:
 
 
 def choose_held_out(store: FrameStore, wanted: int | list[str], labelled: Iterable[str]) -> list[str]:
-    """The held-out speakers: those named, or so many, chosen by the hash of their ids from those who said some of the
-    `labelled` utterances; sorted. One that is chosen is held out at all speeds."""
-    speakers = sorted(set(store.speakers.values()))
+    """Choose the held-out speakers, sorted; none of their speech is trained on, at whatever speed.
+
+    Those named (by themselves, or by the name of a copy of theirs), or as many as wanted of the speakers of the
+    `labelled` utterances, by the hash of their ids.
+    """
+    speakers = {store.source_speaker(utterance_id) for utterance_id in store.ids}
     if isinstance(wanted, int):
-        people = {unperturbed(store.speakers[utterance_id]) for utterance_id in labelled}
+        people = {store.source_speaker(utterance_id) for utterance_id in labelled}
         if 0 < len(people) <= wanted:
             raise InputError(f"held_out_speakers is {wanted}, but train has {len(people)} speakers with alignments")
-        chosen = set(sorted(people, key=lambda s: hashlib.sha256(s.encode()).digest())[:wanted])
-        return [speaker for speaker in speakers if unperturbed(speaker) in chosen]
-    unknown = sorted(set(wanted) - set(speakers))
+        return sorted(sorted(people, key=lambda s: hashlib.sha256(s.encode()).digest())[:wanted])
+    of_copies = {store.speakers[name]: source.speaker for name, source in store.sources.items()}
+    chosen = {of_copies.get(name, name) for name in wanted}
+    unknown = sorted(chosen - speakers)
     if unknown:
         raise InputError(f"held_out_speakers names {unknown[0]!r}, which is no speaker of the training data")
-    return [speaker for speaker in speakers if unperturbed(speaker) in {unperturbed(one) for one in wanted}]
+    return sorted(chosen)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
 from asr_kd.data.manifest import Utterance, list_splits, read_manifest, write_manifest
+from asr_kd.data.perturbation import perturb_speed
 
 
 def utterance(name: str = "u1", **changes: object) -> Utterance:
@@ -107,8 +109,8 @@ def test_missing_folder_manifest_and_split_are_input_errors(tmp_path: Path) -> N
     ('"u2"', '"u1"', r"train_supervisions.jsonl.gz:2: utterance u1 occurs twice"),
     ('"recording_id": "u2"', '"recording_id": "u9"', r"jsonl.gz:2: recording u9 is not in train_recordings"),
     ('{"id": "u2"', '{"id" "u2"', r"train_supervisions.jsonl.gz:2: not a Lhotse SupervisionSegment"),
-    ('"duration": 2.5', '"duration": -2.5', r"jsonl.gz:2: utterance u2: duration is -2.5"),
-    ('"start": 0.0, "duration": 2.5', '"start": NaN, "duration": 2.5', r"jsonl.gz:2: utterance u2: start is nan"),
+    ('"duration": 2.5', '"duration": -2.5', r"jsonl.gz:2: not a Lhotse .*duration is -2.5, expected"),
+    ('"start": 0.0, "duration": 2.5', '"start": NaN, "duration": 2.5', r"jsonl.gz:2: .*start is nan, expected"),
 ])
 def test_faulty_supervisions_are_named_with_their_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     write_manifest(tmp_path, "train", [utterance("u1"), utterance("u2", duration=2.5)])
@@ -151,6 +153,13 @@ def test_impossible_manifests_are_not_written(tmp_path: Path) -> None:
     ("recordings", "num_samples", -5), ("supervisions", "text", 3), ("supervisions", "speaker", 3),
     ("supervisions", "id", None), ("supervisions", "recording_id", ["u1"]),
     ("recordings", "sources", [{"type": "file", "channels": [0], "source": None}]),
+    ("recordings", "sources", [{"type": "file", "channels": [0], "source": "a\0b"}]), ("recordings", "sources", []),
+    ("recordings", "sources", {}), ("recordings", "id", "a\ud800"), ("recordings", "num_samples", 1 << 60),
+    ("recordings", "num_samples", 16000.0), ("recordings", "sampling_rate", True), ("recordings", "transforms", [3]),
+    ("recordings", "channel_ids", [-1]), ("supervisions", "text", "a\udfff"), ("supervisions", "id", "u\n1"),
+    ("supervisions", "speaker", "a\0b"), ("supervisions", "id", ""), ("supervisions", "start", 1e308),
+    ("supervisions", "duration", 10**400), ("supervisions", "duration", True), ("supervisions", "channel", "0"),
+    ("supervisions", "channel", {"a": 1}), ("supervisions", "custom", 3),
 ])
 def test_values_of_another_type_are_named_with_their_line(
     tmp_path: Path, kind: str, key: str, value: object
@@ -161,6 +170,69 @@ def test_values_of_another_type_are_named_with_their_line(
     path.write_bytes(gzip.compress(json.dumps({**record, key: value}).encode()))
     with pytest.raises(InputError, match=f"train_{kind}.jsonl.gz:1: not a Lhotse .*expected"):
         read_manifest(tmp_path, "train")
+
+
+@pytest.mark.parametrize("key", ["id", "recording_id", "start", "duration"])
+def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
+    write_manifest(tmp_path, "train", [utterance()])
+    edit(tmp_path / "train_supervisions.jsonl.gz", f'"{key}"', '"other"')
+    with pytest.raises(InputError, match=f"train_supervisions.jsonl.gz:1: not a Lhotse .*{key} is missing"):
+        read_manifest(tmp_path, "train")
+
+
+def test_lines_are_those_that_lhotse_writes(tmp_path: Path) -> None:
+    from lhotse.audio import AudioSource, Recording
+    from lhotse.augmentation import Speed
+    from lhotse.supervision import SupervisionSegment
+
+    stereo = utterance(start=0.25, channel=None, channels=2, recording="r", recording_duration=2.0)
+    write_manifest(tmp_path, "train", [perturb_speed(stereo, 0.9)])
+    recording = Recording("r_sp0.9", [AudioSource("file", [0, 1], "/audio/u1.wav")], 16000, 35556, 35556 / 16000,
+                          [0, 1], [Speed(factor=0.9).to_dict()])
+    supervision = SupervisionSegment("u1_sp0.9", "r_sp0.9", 4444 / 16000, (31111 - 4444) / 16000, [0, 1], "HELLO WORLD",
+                                     speaker="s1_sp0.9", custom={"source_utterance": "u1", "source_speaker": "s1"})
+    for kind, record in (("recordings", recording), ("supervisions", supervision)):
+        line = gzip.decompress((tmp_path / f"train_{kind}.jsonl.gz").read_bytes()).decode()
+        assert line == json.dumps(record.to_dict()) + "\n"
+
+
+def test_text_that_is_no_text_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no character"):
+        write_manifest(tmp_path, "train", [utterance(text="A \ud800")])
+    assert not list(tmp_path.iterdir())
+
+
+def mutations(content: bytes, random: np.random.Generator) -> bytes:
+    """A line of a manifest with a value, a few bytes or a stretch changed."""
+    values = [b"null", b"-1", b"1e308", b"NaN", b'"\\ud800"', b'"\\u0000"', b"[]", b"{}", b"true", b"[" * 3000,
+              b"9" * 5000]
+    kind = random.integers(4)
+    begin, end = sorted(random.integers(0, len(content), 2))
+    if kind == 0:
+        keys = [match.end() for match in re.finditer(rb'": ', content)]
+        begin = keys[random.integers(len(keys))]
+        end = begin + len(re.match(rb'("[^"]*"|[^,}\]]*)', content[begin:])[0])  # type: ignore[index]
+        return content[:begin] + values[random.integers(len(values))] + content[end:]
+    if kind == 1:
+        return content[:begin] + random.bytes(random.integers(1, 9)) + content[begin:]
+    return content[:begin] + content[end:] if kind == 2 else content[:end] + content[begin:]
+
+
+def test_damaged_manifests_are_input_errors_or_readable(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    write_manifest(tmp_path, "train", [perturb_speed(utterance(), 0.9), utterance("u2", duration=2.5)])
+    refused = 0
+    for number in range(300):
+        path = tmp_path / f"train_{('recordings', 'supervisions')[number % 2]}.jsonl.gz"
+        whole = path.read_bytes()
+        path.write_bytes(gzip.compress(mutations(gzip.decompress(whole), random)))
+        try:
+            for read in read_manifest(tmp_path, "train"):
+                assert read.recording_samples >= 0 and read.id and read.speed > 0
+        except InputError as error:
+            refused += "jsonl.gz" in str(error) or "no utterances" in str(error)
+        path.write_bytes(whole)
+    assert refused > 150
 
 
 def test_a_record_nested_too_deep(tmp_path: Path) -> None:

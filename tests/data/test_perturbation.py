@@ -1,5 +1,6 @@
 """Speech at other speeds: what the manifest says, what is heard, who is held out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ import soundfile
 
 from asr_kd.core.errors import InputError
 from asr_kd.data.audio import read_utterance
-from asr_kd.data.manifest import Utterance, read_manifest, write_manifest
-from asr_kd.data.perturbation import perturb_speed, unperturbed
+from asr_kd.data.manifest import Source, Utterance, read_manifest, write_manifest
+from asr_kd.data.perturbation import perturb_speed
 from asr_kd.data.validation import validate_manifest
 from data_prep.kaldi import write_kaldi
 
@@ -64,12 +65,34 @@ def test_transforms_other_than_of_speed_are_refused(tone: Utterance, tmp_path: P
         read_manifest(tmp_path / "m", "train")
 
 
-def test_a_speaker_is_known_at_all_speeds(tone: Utterance) -> None:
-    assert unperturbed(perturb_speed(tone, 1.1).speaker) == unperturbed("s1") == "s1"
-    assert unperturbed("sp0.9_x") == "sp0.9_x"
+def test_a_copy_knows_its_source_and_is_made_once(tone: Utterance) -> None:
+    assert tone.source is None and perturb_speed(tone, 1.1).source == Source("u1", "s1")
     for factor, utterance in ((0.0, tone), (0.9, perturb_speed(tone, 0.9))):
         with pytest.raises(ValueError):
             perturb_speed(utterance, factor)
+
+
+def test_a_speaker_whose_name_ends_like_a_copys_is_one_of_the_corpus(tone: Utterance, tmp_path: Path) -> None:
+    anna = replace(tone, id="u_sp1", speaker="anna_sp1")
+    write_manifest(tmp_path, "train", [anna, perturb_speed(anna, 1.1)])
+    assert [u.source for u in read_manifest(tmp_path, "train")] == [None, Source("u_sp1", "anna_sp1")]
+
+
+def test_copies_of_older_manifests_and_of_lhotse_are_known_by_their_speed(tone: Utterance, tmp_path: Path) -> None:
+    import lhotse
+
+    copies = [replace(perturb_speed(tone, factor), source=None) for factor in (0.9, 1.1)]
+    write_manifest(tmp_path / "old", "train", [tone, *copies])
+    sources = [u.source for u in read_manifest(tmp_path / "old", "train")]
+    assert sources == [None, Source("u1", "s1"), Source("u1", "s1")]
+    write_manifest(tmp_path / "lhotse", "train", [tone])
+    for kind in ("recordings", "supervisions"):
+        path = tmp_path / f"lhotse/train_{kind}.jsonl.gz"
+        manifest = lhotse.load_manifest(path)
+        rate = {} if kind == "recordings" else {"sampling_rate": RATE}
+        manifest.from_items([item.perturb_speed(1.5, **rate) for item in manifest]).to_file(path)
+    (found,) = read_manifest(tmp_path / "lhotse", "train")
+    assert (found.speed, found.speaker, found.source) == (1.5, "s1", Source("u1", "s1"))
 
 
 def test_segments_still_end_within_their_recording() -> None:

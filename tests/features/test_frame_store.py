@@ -1,5 +1,9 @@
+import hashlib
+import json
 import os
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +11,7 @@ import numpy as np
 import pytest
 
 from asr_kd.core.errors import InputError, WorkError
+from asr_kd.data.manifest import Source
 from asr_kd.features import frame_store
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.stages.model_inputs import Audio
@@ -41,6 +46,37 @@ def test_what_was_written_is_read(tmp_path: Path, dtype: str, tolerance: float) 
         begin, end = store.bounds(utterance_id)
         values = store.frames[begin:end].astype(np.float32) * np.float32(store.scale) + np.float32(store.offset)
         np.testing.assert_array_equal(values, store[utterance_id])
+
+
+def test_copies_at_another_speed_are_known_by_a_field_and_not_by_their_names(tmp_path: Path) -> None:
+    with FrameStoreWriter(tmp_path / "store", 4, "float32", RECIPE) as writer:
+        for speaker in ("anna", "anna_sp1", "anna_sp0.9"):
+            writer.add(f"{speaker}-u", speaker, np.ones((9, 4), np.float32))
+        source = Source("anna_sp1-u", "anna_sp1")
+        writer.add("anna_sp1-u_sp1.1", "anna_sp1_sp1.1", np.ones((8, 4), np.float32), source, 1.1)
+    store = FrameStore.open(tmp_path / "store")
+    assert store.sources == {"anna_sp1-u_sp1.1": Source("anna_sp1-u", "anna_sp1")}
+    assert store.speeds == {"anna_sp1-u_sp1.1": 1.1}
+    assert [store.source_speaker(name) for name in store.ids] == ["anna", "anna_sp1", "anna_sp0.9", "anna_sp1"]
+
+
+def test_copies_in_older_stores_are_known_where_nothing_else_can_be_meant(tmp_path: Path) -> None:
+    rows = [("u", "anna", 90), ("u_sp0.9", "anna_sp0.9", 100), ("u_sp1.1", "anna_sp1.1", 90), ("v", "bert_sp0.9", 9),
+            ("v_sp0.9", "bert", 10), ("w_sp0.9", "carl_sp0.9", 10)]
+    with FrameStoreWriter(tmp_path / "store", 4, "float32", RECIPE) as writer:
+        for name, speaker, frames in rows:
+            writer.add(name, speaker, np.ones((frames, 4), np.float32))
+    index = json.loads((tmp_path / "store/index.json").read_bytes())
+    del index["copies"]
+    older = json.dumps(index).encode()
+    (tmp_path / "store/index.json").write_bytes(older)
+    header = bytearray((tmp_path / "store/frames.bin").read_bytes())
+    size = struct.calcsize("<8sI8sIQffI32s")
+    header[size - 32 : size] = hashlib.sha256(older).digest()
+    header[size : size + 4] = struct.pack("<I", zlib.crc32(header[:size]))
+    (tmp_path / "store/frames.bin").write_bytes(header)
+    store = FrameStore.open(tmp_path / "store")
+    assert store.sources == {"u_sp0.9": Source("u", "anna")} and store.speeds == {"u_sp0.9": 0.9}
 
 
 def test_the_same_features_give_the_same_bytes(tmp_path: Path) -> None:

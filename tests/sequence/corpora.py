@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from asr_kd.data.manifest import Source
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.lattices.chains import join_chains
 from asr_kd.lattices.store import LatticeStoreWriter
@@ -36,18 +37,24 @@ class SequenceCorpus:
 
 
 def write_corpus(
-    folder: Path, speakers: int = 6, utterances: int = 3, shortest: int = 8, seed: int = 0
+    folder: Path, speakers: int = 6, utterances: int = 3, shortest: int = 8, seed: int = 0, copies: bool = False
 ) -> SequenceCorpus:
-    """Utterances of `shortest` frames and more, no two alike; the pdf of a frame can be heard in it."""
+    """Utterances of `shortest` frames and more, no two alike; the pdf of a frame can be heard in it.
+
+    copies: of each utterance another stands beside it that is said to be a copy at 1.1 times its speed.
+    """
     rng = np.random.default_rng(seed)
     tones = rng.normal(0, 1, (len(TABLE.pdfs), DIM))
     names = [f"s{speaker}-{number}" for speaker in range(speakers) for number in range(utterances)]
+    sources = {f"{name}_sp1.1": Source(name, name.split("-")[0]) for name in names if copies}
+    names += sources
     alignments = {name: rng.integers(1, len(TABLE.pdfs), shortest + more).astype(np.int32)
                   for name, more in zip(names, rng.permutation(len(names)), strict=True)}
     with FrameStoreWriter(folder / "features", DIM, "float16", {"kind": "synthetic"}) as writer:
         for name, tids in alignments.items():
             heard = tones[TABLE.pdfs[tids]] + rng.normal(0, 0.3, (len(tids), DIM))
-            writer.add(name, name.split("-")[0], heard.astype(np.float32))
+            speaker = name.split("-")[0] + ("_sp1.1" if name in sources else "")
+            writer.add(name, speaker, heard.astype(np.float32), sources.get(name), 1.1 if name in sources else 1.0)
     known = {}
     with LatticeStoreWriter(folder / "lattices", {"hmm": HMM, "made_of": f"lattices {seed}"}) as lattices:
         for number, (name, tids) in enumerate(alignments.items()):

@@ -14,6 +14,7 @@ from asr_kd.lattices.training_lattices import TrainingLattices
 from asr_kd.sequence.accuracies import frame_accuracies, phone_errors
 from asr_kd.sequence.config import CriterionConfig
 from asr_kd.sequence.lattice_batch import LatticeBatch
+from asr_kd.training.data import TrainingData
 from tests.sequence.brute_force import TABLE
 from tests.sequence.corpora import HMM, SequenceCorpus, teacher_paths, teacher_scores, write_corpus
 
@@ -119,6 +120,22 @@ def test_training_and_held_out_utterances_are_parted_by_speaker(corpus: Sequence
     assert data.utterances(data.cv_utterances) == [f"s{speaker}-{number}" for speaker in (1, 4) for number in range(3)]
     assert sorted([*data.cv_utterances, *data.train_utterances]) == list(range(18))
     assert set(data.held_out_speakers) == {"s1", "s4"}
+
+
+def test_held_out_utterances_are_those_of_frame_training_with_copies_and_without(
+    corpus: SequenceCorpus, tmp_path: Path
+) -> None:
+    perturbed = write_corpus(tmp_path, copies=True)
+    data = perturbed.data()
+    held_out = data.utterances(data.cv_utterances)
+    assert held_out == corpus.data().utterances(corpus.data().cv_utterances)
+    pdf_ids = np.zeros(perturbed.store.num_frames, np.int32)
+    frames = TrainingData(perturbed.store, pdf_ids, left=1, right=1, held_out_speakers=2)
+    assert frames.utterances(frames.cv_frames) == held_out
+    trained = data.utterances(data.train_utterances)
+    assert frames.utterances(frames.train_frames) == sorted(trained, key=perturbed.store.ids.index)
+    assert len(trained) == 24 and not {perturbed.store.source_speaker(name) for name in trained} & {
+        perturbed.store.source_speaker(name) for name in held_out}
 
 
 def test_parts_without_utterances_are_refused(corpus: SequenceCorpus) -> None:

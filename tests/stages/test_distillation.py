@@ -117,7 +117,8 @@ def test_a_cache_says_what_it_lost_and_weighs(run: Path) -> None:
     facts = summary(run, "targets-seed1")
     store = FrameStore.open(run / "adapted/train")
     assert 0 < facts["lost_mass"] < 1 and facts["divergence_error"] > facts["lost_mass"]
-    assert facts["gradient_error"] == 2 * facts["lost_mass"] and len(facts["teachers"]) == 1
+    assert facts["gradient_error"] == pytest.approx(2 * facts["lost_mass"], abs=2e-6)  # both are rounded
+    assert len(facts["teachers"]) == 1
     assert summary(run, "ensemble")["combination"] == "posteriors" and len(summary(run, "ensemble")["teachers"]) == 2
     assert facts["bytes_per_hour"] == 360_000 * (5 * 4 + 2 + 4 + 24 * 2) and facts["frames"] == store.num_frames
     of_student = load_bundle(run / "plain-seed1/model")[1].provenance["result"]["soft_targets"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from asr_kd.core.errors import InputError
+from asr_kd.data.manifest import Source
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.features.splice import splice
 from asr_kd.training.data import TrainingData, choose_held_out, frames_digest, prefetch
@@ -102,15 +103,27 @@ def test_digests_tell_frames_labels_and_speakers_apart(tmp_path: Path) -> None:
 def test_perturbed_speech_is_held_out_with_its_speaker_and_judged_as_it_was_spoken(tmp_path: Path) -> None:
     with FrameStoreWriter(tmp_path / "store", DIM, "float16", {"kind": "synthetic"}) as writer:
         for speaker in ("a", "b", "c"):
-            for mark in ("", "_sp0.9", "_sp1.1"):
-                writer.add(f"{speaker}-1{mark}", speaker + mark, np.zeros((10, DIM), np.float32))
+            for mark, speed in (("", 1.0), ("_sp0.9", 0.9), ("_sp1.1", 1.1)):
+                source = Source(f"{speaker}-1", speaker) if mark else None
+                writer.add(f"{speaker}-1{mark}", speaker + mark, np.zeros((10, DIM), np.float32), source, speed)
     store = FrameStore.open(tmp_path / "store")
     pdf_ids = np.zeros(store.num_frames, np.int32)
     by_number = choose_held_out(store, 1, store.ids)
-    for wanted in (1, [by_number[0]], [by_number[1]]):
+    for wanted in (1, [by_number[0]], [f"{by_number[0]}_sp0.9"]):
         data = TrainingData(store, pdf_ids, held_out_speakers=wanted)
-        assert data.held_out_speakers == by_number and len(by_number) == 3
+        assert data.held_out_speakers == by_number and len(by_number) == 1
         assert len(data.train_frames) == 60 and data.utterances(data.cv_frames) == [f"{by_number[0]}-1"]
+
+
+def test_a_speaker_whose_name_ends_like_a_copys_is_a_speaker(tmp_path: Path) -> None:
+    with FrameStoreWriter(tmp_path / "store", DIM, "float16", {"kind": "synthetic"}) as writer:
+        for speaker in ("anna", "anna_sp1", "bert_sp0.9", "carl"):
+            writer.add(f"{speaker}-1", speaker, np.zeros((10, DIM), np.float32))
+    store = FrameStore.open(tmp_path / "store")
+    for held_out in store.ids:
+        data = TrainingData(store, np.zeros(40, np.int32), held_out_speakers=[store.speakers[held_out]])
+        assert data.utterances(data.cv_frames) == [held_out] and len(data.train_frames) == 30
+    assert len(choose_held_out(store, 3, store.ids)) == 3
 
 
 def test_speakers_without_alignments_are_never_held_out(tmp_path: Path) -> None:
