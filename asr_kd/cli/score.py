@@ -63,6 +63,13 @@ def score(
     ] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws of speakers for intervals and p-values.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    optional_words: Annotated[
+        Literal["refuse", "deletable", "literal"],
+        typer.Option(help="(uh) in an STM or trn reference: optionally deletable as sclite -D has it, or a word."),
+    ] = "refuse",
+    unicode_form: Annotated[
+        Literal["keep", "nfc"], typer.Option(help="Unicode form in which the words of both sides are compared.")
+    ] = "keep",
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Word errors per speaker and overall, with intervals and a paired test.
@@ -100,5 +107,7 @@ def score(
         fit=fit,
         draws=draws,
         seed=seed,
+        optional_words=optional_words,
+        unicode_form=unicode_form,
     )
     typer.echo(json_module.dumps(found.as_dict(), indent=1) if json else render_score(found))

@@ -14,7 +14,8 @@ _ALTERNATIVES = {"<ALT_BEGIN>", "<ALT>", "<ALT_END>"}
 
 @dataclass(frozen=True, slots=True)
 class CtmWord:
-    """One word of a recording (or utterance) and channel; times in seconds, confidence 0 to 1 or none."""
+    """One word of a recording (or utterance) and channel; times in seconds, confidence (0 to 1 where we wrote it) or
+    none."""
 
     utterance: str
     channel: str
@@ -22,6 +23,11 @@ class CtmWord:
     duration: float
     word: str
     confidence: float | None = None
+
+    @property
+    def stream(self) -> tuple[str, str]:
+        """Recording and channel as they are compared: channel `a` is `A`."""
+        return self.utterance, channel_key(self.channel)
 
     @property
     def end(self) -> float:
@@ -35,9 +41,11 @@ class CtmWord:
 def read_ctm(path: Path) -> list[CtmWord]:
     """Read a CTM file, `.gz` too, in its order; lines that begin with `;;` are comments.
 
-    InputError with file and line: not 5 or 6 fields, a time that is no number, not finite or negative, a confidence
-    outside 0..1, a word that starts before the one above it in its recording and channel, alternatives
-    (`<ALT_BEGIN>`: one of them has to be chosen first), bytes that are not UTF-8, no word at all.
+    A confidence can be `NA` (None) or any number, as sclite takes it; a type and a speaker behind it are left out.
+    Channels that differ in case only are one. InputError with file and line: not 5 to 8 fields, a time that is no
+    number, not finite or negative, a confidence that is no number, a word that starts before the one above it in
+    its recording and channel, alternatives (`<ALT_BEGIN>`: one of them has to be chosen first), bytes that are not
+    UTF-8, no word at all.
     """
     words: list[CtmWord] = []
     last: dict[tuple[str, str], tuple[float, int]] = {}
@@ -47,23 +55,23 @@ def read_ctm(path: Path) -> list[CtmWord]:
         place = f"{path}:{number}"
         if fields[4:5] and fields[4].upper() in _ALTERNATIVES:
             raise InputError(f"{place}: alternatives (<ALT_BEGIN>) are not read; leave one of them in the file")
-        if len(fields) not in (5, 6):
+        if not 5 <= len(fields) <= 8:
             raise InputError(
                 f"{place}: expected `UTT CHANNEL START DURATION WORD [CONFIDENCE]`, found {len(fields)} fields"
             )
         start, duration = (_number(fields[i], what, place) for i, what in ((2, "start"), (3, "duration")))
-        confidence = _number(fields[5], "confidence", place) if len(fields) == 6 else None
+        confidence = None if len(fields) < 6 else _confidence(fields[5], place)
         word = CtmWord(fields[0], fields[1], start, duration, fields[4], confidence)
         fault = _fault(word)
         if fault:
             raise InputError(f"{place}: {fault}")
-        before, line_before = last.get((word.utterance, word.channel), (0.0, 0))
+        before, line_before = last.get(word.stream, (0.0, 0))
         if start < before:
             raise InputError(
                 f"{place}: the CTM goes back in time: {word.utterance} {word.channel} starts at {fields[2]} s, after "
                 f"{before:g} s on line {line_before}; sort it by recording, channel and start"
             )
-        last[word.utterance, word.channel] = start, number
+        last[word.stream] = start, number
         words.append(word)
     if not words:
         raise InputError(f"{path}: no word in the file; expected lines `UTT CHANNEL START DURATION WORD [CONFIDENCE]`")
@@ -76,18 +84,34 @@ def write_ctm(path: Path, entries: Iterable[CtmWord], decimals: int = 3) -> None
     InputError: a field that is empty or has spaces, a time that is not finite or negative, a confidence outside 0..1.
     """
     with atomic_file(Path(path)) as file:
-        for entry in sorted(entries, key=lambda entry: (entry.utterance, entry.channel, entry.start)):
+        for entry in sorted(entries, key=lambda entry: (*entry.stream, entry.start)):
             file.write(ctm_line(entry, decimals, path))
 
 
 def ctm_line(entry: CtmWord, decimals: int = 3, path: Path | str = "CTM") -> str:
     """One entry as a line of the file `path`; InputError as of `write_ctm`."""
     fault = _fault(entry)
+    if not fault and entry.confidence is not None and not 0 <= entry.confidence <= 1:
+        fault = f"confidence: expected 0 to 1, found {entry.confidence:g}"
     if fault:
         raise InputError(f"{path}: utterance {entry.utterance}: {fault}")
     confidence = "" if entry.confidence is None else f" {entry.confidence:.6f}"
     return (f"{entry.utterance} {entry.channel} {entry.start:.{decimals}f} {entry.duration:.{decimals}f} {entry.word}"
             f"{confidence}\n")
+
+
+def channel_key(channel: str) -> str:
+    """The channel as channels are compared: `a` is `A`."""
+    return channel.casefold()
+
+
+def _confidence(text: str, place: str) -> float | None:
+    if text.upper() == "NA":
+        return None
+    confidence = _number(text, "confidence", place)
+    if not math.isfinite(confidence):
+        raise InputError(f"{place}: confidence: expected a finite number or NA, found {text}")
+    return confidence
 
 
 def _number(text: str, what: str, place: str) -> float:
@@ -108,6 +132,4 @@ def _fault(entry: CtmWord) -> str:
     for what, seconds in (("start", entry.start), ("duration", entry.duration)):
         if not math.isfinite(seconds) or seconds < 0:
             return f"{what}: expected seconds from 0, found {seconds:g}"
-    if entry.confidence is not None and not 0 <= entry.confidence <= 1:
-        return f"confidence: expected 0 to 1, found {entry.confidence:g}"
     return ""

@@ -11,6 +11,7 @@ from typing import Literal
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file
 from asr_kd.core.text_tables import decimal_number, is_word, read_table_lines, words_of
+from asr_kd.data.ctm import channel_key
 
 IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 
@@ -34,6 +35,11 @@ class StmSegment:
     def ignored(self) -> bool:
         """Whether the segment's time is out of bounds for scoring."""
         return len(self.words) == 1 and is_ignore_mark(self.words[0])
+
+    @property
+    def stream(self) -> tuple[str, str]:
+        """Recording and channel as they are compared: channel `a` is `A`."""
+        return self.recording, channel_key(self.channel)
 
     @property
     def id(self) -> str:
@@ -70,8 +76,8 @@ def read_stm(path: Path) -> Stm:
 
     A first word in angle brackets is the segment's labels, as in sclite, even where it is meant as `<unk>`.
     InputError with file and line: fewer than five fields (the speaker is one of them), a time that is no number, not
-    finite or negative, a segment that does not end after it starts, alternatives `{ a / b }`, bytes that are not
-    UTF-8, no segment at all.
+    finite or negative, a segment that does not end after it starts, bytes that are not UTF-8, no segment at all.
+    Alternatives `{ a / b }` and optional words `(uh)` stay words here; `scoring.notation` reads them.
     """
     segments: list[StmSegment] = []
     definitions: list[StmDefinition] = []
@@ -98,7 +104,7 @@ def write_stm(path: Path, stm: Stm, decimals: int = 3) -> None:
             if any(_UNWRITABLE.search(text) for text in texts):
                 raise InputError(f"{path}: {one.kind} {one.id}: quotes and line breaks cannot be written")
             file.write(f';; {one.kind} "{one.id}" "{one.heading}" "{one.description}"\n')
-        for segment in sorted(stm.segments, key=lambda one: (one.recording, one.channel, one.start)):
+        for segment in sorted(stm.segments, key=lambda one: (*one.stream, one.start)):
             fault = _fault(segment)
             if fault:
                 raise InputError(f"{path}: segment of {segment.recording} at {segment.start:g} s: {fault}")
@@ -123,9 +129,9 @@ def check_disjoint(segments: Iterable[StmSegment], place: str) -> None:
 
 
 def by_channel(segments: Iterable[StmSegment]) -> dict[tuple[str, str], list[StmSegment]]:
-    """Segments of each (recording, channel), sorted by time."""
-    ordered = sorted(segments, key=lambda one: (one.recording, one.channel, one.start, one.end))
-    return {key: list(group) for key, group in groupby(ordered, key=lambda one: (one.recording, one.channel))}
+    """Segments of each recording and channel (`StmSegment.stream`), sorted by time."""
+    ordered = sorted(segments, key=lambda one: (*one.stream, one.start, one.end))
+    return {key: list(group) for key, group in groupby(ordered, key=lambda one: one.stream)}
 
 
 def is_ignore_mark(word: str) -> bool:
@@ -174,8 +180,6 @@ def _fault(segment: StmSegment) -> str:
             return f"{what}: expected seconds from 0, found {seconds:g}"
     if segment.end <= segment.start:
         return f"expected an end after the start, found {segment.start:g} to {segment.end:g} s"
-    if "{" in segment.words:
-        return "alternatives { a / b } are not read; leave one of them"
     if not segment.ignored and any(map(is_ignore_mark, segment.words)):
         return f"{IGNORED} stands among other words"
     first = segment.words[0] if segment.words else ""

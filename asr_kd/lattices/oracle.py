@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from asr_kd.core.errors import InputError
 from asr_kd.lattices.lattice import Lattice
 from asr_kd.lattices.word_lattice import WordLattice
 
 # One number holds errors, then substitutions, then insertions: the least one is the path to report.
 _ERROR = 1 << 40
+# Of the table of states and words, eight bytes each.
+_MOST_CELLS = 1 << 26
 _SUBSTITUTION, _INSERTION, _DELETION = _ERROR + (1 << 20), _ERROR + 1, _ERROR
 
 
@@ -33,11 +36,14 @@ def oracle_errors(lattice: Lattice | WordLattice, reference: Sequence[int]) -> O
 
     Among paths with as many errors the one with the fewest substitutions counts, then that with the fewest
     insertions. A reference word that is in no table can be any negative number. A lattice without states has the
-    empty path only.
+    empty path only. InputError: a table of more than half a gigabyte.
     """
     words = np.asarray(reference, np.int64)
     if lattice.num_states == 0:
         return OracleErrors(0, len(words), 0, [])
+    if lattice.num_states * (len(words) + 1) > _MOST_CELLS:
+        raise InputError(f"{lattice.num_states} states of a lattice against {len(words)} reference words are too many "
+                         "for its oracle errors; decode shorter utterances or with a smaller lattice beam")
     is_final = np.isfinite(lattice.final_costs if isinstance(lattice, Lattice) else lattice.final_graph_costs)
     total, path = _nearest(lattice.offsets, lattice.targets, lattice.words, is_final, words)
     errors, rest = divmod(int(total), _ERROR)

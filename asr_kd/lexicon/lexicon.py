@@ -12,8 +12,12 @@ from pydantic import Field
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_json
+from asr_kd.core.log import get_logger
+from asr_kd.core.word_forms import find_other_forms
 from asr_kd.lexicon.lexicon_file import read_lexicon
 from asr_kd.lexicon.phones import PhoneTable
+
+logger = get_logger(__name__)
 
 
 class LexiconConfig(Config):
@@ -136,13 +140,17 @@ class Lexicon:
                 if word not in self.word_id or self.word_id[word] == 0:
                     missing[word] += 1
                     where.setdefault(word, utterance)
+        other = find_other_forms(list(missing), self.word_id)
+        forms = f"; the lexicon has {other}" if str(other) else ""
         if missing and not map_unknown:
             named = ", ".join(f"{w!r} ({where[w]})" for w, _ in missing.most_common(10))
             more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-            raise InputError(f"{len(missing)} words of the transcripts have no pronunciation: {named}{more}; add them "
-                             f"to the lexicon, or set map_unknown to train them as {self.unknown_word}")
+            raise InputError(f"{len(missing)} words of the transcripts have no pronunciation: {named}{more}{forms}; "
+                             f"add them to the lexicon, or set map_unknown to train them as {self.unknown_word}")
         if missing and self.unknown_word not in self.word_id:
             raise InputError(f"the unknown word {self.unknown_word!r} has no pronunciation in the lexicon")
+        if forms:
+            logger.warning("%d words of the transcripts have no pronunciation%s", len(missing), forms)
         unknown = self.word_id.get(self.unknown_word, 0)
         ids = {u: [self.word_id.get(w, 0) or unknown for w in words] for u, words in transcripts.items()}
         return ids, missing.total()

@@ -36,6 +36,7 @@ def render_score(score: Score) -> str:
             f"p = {p_value(comparison.p_value)} (paired bootstrap by {score.unit}){mark}"
         )
     parts.append(f"text filter {score.text_filter}, {_ALIGNMENTS[score.alignment]}")
+    parts += score.hints
     return "\n\n".join(parts)
 
 

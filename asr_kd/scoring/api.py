@@ -9,10 +9,12 @@ from asr_kd.scoring.bootstrap import DRAWS, SpeakerDraws, compare, draw_speakers
 from asr_kd.scoring.calibration import Calibration, fit_calibration, read_calibration, write_calibration
 from asr_kd.scoring.confidence import measure_confidence, word_confidences
 from asr_kd.scoring.evaluation_set import EvaluationSet, distinct, load_evaluation_set
+from asr_kd.scoring.hints import form_hints
 from asr_kd.scoring.hypotheses import FileFormat, Hypotheses
 from asr_kd.scoring.meetings import Streams, read_meetings, score_meetings
+from asr_kd.scoring.notation import OptionalWords
 from asr_kd.scoring.scores import Metric, Score, SystemScore
-from asr_kd.scoring.text_filter import TextFilter, find_filter
+from asr_kd.scoring.text_filter import TextFilter, UnicodeForm, find_filter
 from asr_kd.scoring.wer import Alignment
 
 
@@ -36,6 +38,8 @@ def score(
     fit: Path | None = None,
     draws: int = DRAWS,
     seed: int = 0,
+    optional_words: OptionalWords = "refuse",
+    unicode_form: UnicodeForm = "keep",
 ) -> Score:
     """Score hypothesis files (one for each seed of a system) against a reference; Kaldi text, trn, CTM or STM.
 
@@ -48,10 +52,12 @@ def score(
     hypotheses in that format. A reference utterance without hypothesis counts as deletions; with `partial` only the
     utterances that every hypothesis file has are scored. `words` is the number of reference words of the whole set,
     as they are written. `confidence`: measure the confidences of a CTM; `calibration`: also through that map; `fit`:
-    fit a map to the first system, and write it there. InputError: hypothesis ids not in the reference, another number
-    of words (but for `partial`), options that exclude each other, unreadable files.
+    fit a map to the first system, and write it there. `optional_words`: how `(uh)` in an STM or trn reference is taken,
+    see `scoring.notation`; `unicode_form` "nfc" composes the words of both sides first. InputError: hypothesis ids
+    not in the reference, another number of words (but for `partial`), options that exclude each other, unreadable
+    files.
     """
-    text_filter = find_filter(filter)
+    text_filter = find_filter(filter, unicode_form)
     if metric == "cpwer":
         _refuse_for_meetings(
             utt2spk=utt2spk, alignments=alignments, trn=trn, text=text, confidence=confidence or None,
@@ -62,7 +68,7 @@ def score(
         )
     whole = load_evaluation_set(
         ref, hyp, against or [], utt2spk, ref_format=ref_format, format=format, text_filter=text_filter,
-        alignment=alignment, partial=partial,
+        alignment=alignment, partial=partial, optional_words=optional_words,
     )
     _check_words(ref, whole.whole.num_words, f"{len(whole.references)} utterances", words, partial)
     part = whole.covered() if partial else whole
@@ -91,6 +97,7 @@ def score(
         metric=metric,
         alignment=alignment,
         text_filter=text_filter.label,
+        hints=part.hints(),
     )
 
 
@@ -161,6 +168,13 @@ def _score_recordings(
         reference_words=total + max(0, (words or 0) - sum(written.values())),
         metric="cpwer",
         text_filter=text_filter.label,
+        hints=form_hints(
+            (words for streams in part.values() for words in streams.values()),
+            {
+                str(path): [words for streams in recordings.values() for words in streams.values()]
+                for path, recordings in files.items()
+            },
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from asr_kd.core.errors import InputError
 from asr_kd.scoring.evaluation_set import EvaluationSet
 from asr_kd.scoring.hypotheses import Hypotheses
+from asr_kd.scoring.notation import DeletedWord
 from asr_kd.scoring.wer import align_words
 
 NUM_BINS = 10
@@ -98,9 +99,14 @@ def word_confidences(part: EvaluationSet, files: Mapping[str, Hypotheses]) -> Wo
     for path, file in files.items():
         if file.confidences is None:
             raise InputError(f"{path}: not every word has a confidence; expected a CTM with six fields a line")
+        references, hypotheses = part.readings(file)
         for utterance, words in file.words.items():
-            columns = align_words(part.references[utterance], words, part.alignment)
-            correct += [column.operation == "equal" for column in columns if column.hypothesis is not None]
+            columns = align_words(references[utterance], hypotheses[utterance], part.alignment)
+            correct += [
+                column.operation == "equal"
+                for column in columns
+                if column.hypothesis is not None and not isinstance(column.hypothesis, DeletedWord)
+            ]
             confidence += file.confidences[utterance]
             speaker += [part.speakers[utterance]] * len(words)
         for name, outside in file.outside.items():

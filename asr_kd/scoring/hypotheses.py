@@ -1,6 +1,6 @@
 """References and hypotheses of any format, as words by the reference's utterance ids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,9 +8,16 @@ from typing import Literal
 from asr_kd.core.errors import InputError
 from asr_kd.data.ctm import CtmWord, read_ctm
 from asr_kd.data.stm import Stm, read_stm
+from asr_kd.scoring.notation import (
+    OptionalWords,
+    check_notation,
+    first_reading,
+    refuse_notation,
+    warn_of_braces,
+)
 from asr_kd.scoring.segments import cut_by_segments, segment_texts
 from asr_kd.scoring.text_filter import TextFilter
-from asr_kd.scoring.transcripts import Transcripts, read_transcripts, read_utt2spk, trn_speaker, with_kaldi_ids
+from asr_kd.scoring.transcripts import Transcripts, read_transcripts, read_utt2spk, trn_id, trn_speaker, with_kaldi_ids
 from asr_kd.scoring.wer import Words, check_ids, first_ids
 
 FileFormat = Literal["text", "trn", "ctm", "stm"]
@@ -21,7 +28,8 @@ class Reference:
     """Words by utterance id as they are written, and who speaks.
 
     Where `unit` is "utterance" no speaker is known and each utterance stands for itself. `known` is what utt2spk
-    says; `segments` the file itself where it is an STM, whose segments' ids are the utterances'.
+    says; `segments` the file itself where it is an STM, whose segments' ids are the utterances'. `notation` are the
+    utterances with alternatives or optional words, `optional_words` says how words in brackets are taken.
     """
 
     texts: Mapping[str, Words]
@@ -29,10 +37,16 @@ class Reference:
     unit: str
     known: Mapping[str, str] = field(default_factory=dict)
     segments: Stm | None = None
+    notation: frozenset[str] = frozenset()
+    optional_words: OptionalWords = "literal"
 
     @property
     def num_words(self) -> int:
-        return sum(len(words) for words in self.texts.values())
+        """Words of the set, the first one of alternatives."""
+        return sum(
+            len(first_reading(words) if utterance in self.notation else words)
+            for utterance, words in self.texts.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -86,34 +100,60 @@ def read_hypotheses(
         stm = read_stm(path)
         if not partial:
             _check_speakers(path, stm, reference)
-        found = Hypotheses(text_filter.texts(segment_texts(stm, str(path))[0], path))
+        found = _from_texts(path, kind, segment_texts(stm, str(path))[0], reference, text_filter)
     else:
-        found = Hypotheses(text_filter.texts(with_kaldi_ids(read_transcripts(path, kind), reference.known), path))
+        read = read_transcripts(path, kind, _known_ids(reference.texts, reference.speakers))
+        found = _from_texts(path, read.format, with_kaldi_ids(read, reference.known), reference, text_filter)
     check_ids(reference.texts, found.words, str(path))
     return found
 
 
-def read_reference(path: Path, format: FileFormat | None = None, utt2spk: Path | None = None) -> Reference:
-    """Read a reference of any format; InputError: unreadable files, utterances without speaker."""
+def read_reference(
+    path: Path, format: FileFormat | None = None, utt2spk: Path | None = None, optional_words: OptionalWords = "refuse"
+) -> Reference:
+    """Read a reference of any format; STM and trn with NIST's notation (`scoring.notation`).
+
+    InputError: unreadable files, utterances without speaker, notation that cannot be read, words in brackets where
+    `optional_words` does not say how they are taken.
+    """
     kind = file_format(path, format)
     if kind == "stm":
         if utt2spk is not None:
             raise InputError(f"{utt2spk}: the STM reference {path} names its own speakers; leave --utt2spk out")
         stm = read_stm(path)
         texts, speakers = segment_texts(stm, str(path))
-        return Reference(texts, speakers, "speaker", segments=stm)
+        notation = check_notation(texts, optional_words, str(path))
+        return Reference(texts, speakers, "speaker", {}, stm, notation, optional_words)
     if kind == "ctm":
         by_utterance = _by_utterance(read_ctm(path), str(path))
         read = Transcripts({key: [word.word for word in words] for key, words in by_utterance.items()}, "text")
     else:
-        read = read_transcripts(path, kind)
+        named = read_utt2spk(utt2spk) if utt2spk is not None else {}
+        read = read_transcripts(path, kind, _known_ids(named, named))
     beside = Path(path).parent / "utt2spk"
     if utt2spk is None and read.format == "text" and beside.is_file():
         utt2spk = beside
     known = read_utt2spk(utt2spk) if utt2spk is not None else {}
     references = with_kaldi_ids(read, known)
     speakers, unit = _resolve_speakers(references, read, known, utt2spk)
+    if read.format == "trn":
+        notation = check_notation(references, optional_words, str(path))
+        return Reference(references, speakers, unit, known, None, notation, optional_words)
+    warn_of_braces(references, path)
     return Reference(references, speakers, unit, known)
+
+
+def _from_texts(
+    path: Path, kind: FileFormat, texts: Mapping[str, Words], reference: Reference, text_filter: TextFilter
+) -> Hypotheses:
+    if kind != "text":
+        refuse_notation(texts, str(path), bracketed=reference.optional_words == "deletable")
+    return Hypotheses(text_filter.texts(texts, path))
+
+
+def _known_ids(utterances: Iterable[str], speakers: Mapping[str, str]) -> set[str]:
+    """Ids that files of these utterances may have, those of trn among them."""
+    return {name for utterance in utterances for name in (utterance, trn_id(utterance, speakers.get(utterance)))}
 
 
 def _check_speakers(path: Path, hypothesis: Stm, reference: Reference) -> None:
@@ -177,7 +217,7 @@ def _by_utterance(words: Sequence[CtmWord], place: str) -> dict[str, list[CtmWor
     found: dict[str, list[CtmWord]] = {}
     for word in words:
         entries = found.setdefault(word.utterance, [])
-        if entries and entries[0].channel != word.channel:
+        if entries and entries[0].stream != word.stream:
             raise InputError(
                 f"{place}: utterance {word.utterance} has words on channels {entries[0].channel} and {word.channel}; "
                 "expected one channel an utterance, or an STM reference, whose segments have channels"

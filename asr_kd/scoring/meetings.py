@@ -14,11 +14,16 @@ from asr_kd.core.errors import InputError
 from asr_kd.data.ctm import read_ctm
 from asr_kd.data.stm import Stm, read_stm
 from asr_kd.scoring.hypotheses import FileFormat, file_format
+from asr_kd.scoring.notation import refuse_notation
+from asr_kd.scoring.sclite import check_size
 from asr_kd.scoring.text_filter import TextFilter
 from asr_kd.scoring.wer import ErrorCounts, Words, first_ids
 
 Streams = Mapping[str, Words]
 """Words of each speaker or stream of one recording, in the order of time."""
+
+# Reference words times hypothesis words of a recording: MeetEval compares each stream with each speaker.
+_MOST_CELLS = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class MeetingErrors:
 
 
 def cp_errors(reference: Streams, hypothesis: Streams) -> MeetingErrors:
-    """cpWER counts of one recording; InputError: MeetEval is not installed, more than 20 speakers or streams."""
+    """cpWER counts of one recording; InputError: MeetEval is not installed, more than 20 speakers or streams,
+    too many words."""
     cp_word_error_rate = _meeteval().cp_word_error_rate
     if not hypothesis or not reference:
         words = sum(len(words) for words in reference.values())
@@ -42,6 +48,7 @@ def cp_errors(reference: Streams, hypothesis: Streams) -> MeetingErrors:
         raise InputError(
             f"cpwer: {len(reference)} speakers and {len(hypothesis)} streams in one recording; expected at most 20"
         )
+    check_size(sum(map(len, reference.values())), sum(map(len, hypothesis.values())), _MOST_CELLS)
     found = cp_word_error_rate(
         {speaker: " ".join(words) for speaker, words in reference.items()},
         {stream: " ".join(words) for stream, words in hypothesis.items()},
@@ -61,10 +68,14 @@ def read_meetings(path: Path, format: FileFormat | None, text_filter: TextFilter
         found = _by_speaker(read_stm(path), str(path))
     elif kind == "ctm":
         found = {}
+        channels: dict[tuple[str, str], str] = {}
         for word in sorted(read_ctm(path), key=lambda one: one.start):
-            found.setdefault(word.utterance, {}).setdefault(word.channel, []).append(word.word)
+            channel = channels.setdefault(word.stream, word.channel)
+            found.setdefault(word.utterance, {}).setdefault(channel, []).append(word.word)
     else:
         raise InputError(f"{path}: --metric cpwer expects an STM, or a CTM whose channels are streams (.stm, .ctm)")
+    for name, streams in found.items():
+        refuse_notation(streams, f"{path}: {name}", bracketed=kind == "stm")
     return {name: dict(text_filter.texts(streams, f"{path}: {name}")) for name, streams in found.items()}
 
 

@@ -8,11 +8,17 @@ Its speaker is what stands before the first hyphen of a trn id.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from rapidfuzz.distance import Levenshtein
 
-_SUBSTITUTION, _GAP = 4, 3
-_DIAGONAL, _DELETION, _INSERTION = 0, 1, 2
-_TAGS = {_DELETION: "delete", _INSERTION: "insert"}
+from asr_kd.core.errors import InputError
+
+MOST_CELLS = 1 << 31
+"""Cells of the table (reference words times hypothesis words) that are filled: 46,000 words a side."""
+
+SUBSTITUTION, GAP = 4, 3
+_TAGS = ("equal", "replace", "delete", "insert")
+# Costs that are held at a time, four bytes each; a larger table is filled twice, a block of rows at a time.
+_CELLS_AT_ONCE = 1 << 23
 
 
 def align_as_sclite(reference: Sequence[int], hypothesis: Sequence[int]) -> list[str]:
@@ -21,31 +27,34 @@ def align_as_sclite(reference: Sequence[int], hypothesis: Sequence[int]) -> list
     Of the steps by which a cell of the table is reached at the lowest cost, the diagonal one (match or
     substitution) is kept before the others, and an insertion before a deletion (sclite's net_dp.c). Two
     substitutions cost more than an insertion and a deletion around a match: the number of errors may be larger than
-    with unit costs.
+    with unit costs. InputError: more than `MOST_CELLS`.
     """
-    back = _back_pointers(np.asarray(reference, np.int64), np.asarray(hypothesis, np.int64))
-    i, j = len(reference), len(hypothesis)
-    tags: list[str] = []
-    while i or j:
-        step = int(back[i, j])
-        i, j = i - (step != _INSERTION), j - (step != _DELETION)
-        tags.append(_TAGS.get(step) or ("equal" if reference[i] == hypothesis[j] else "replace"))
-    return tags[::-1]
+    check_size(len(reference), len(hypothesis), MOST_CELLS)
+    lowest, highest = _band(reference, hypothesis)
+    rows = max(1, _CELLS_AT_ONCE // (len(hypothesis) + 1))
+    from asr_kd.scoring.sclite_kernel import cheapest_steps  # numba takes a second to import
+
+    steps = cheapest_steps(np.asarray(reference, np.int32), np.asarray(hypothesis, np.int32), lowest, highest, rows)
+    return [_TAGS[step] for step in steps.tolist()]
 
 
-def _back_pointers(reference: NDArray[np.int64], hypothesis: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The step into each cell, (reference + 1, hypothesis + 1)."""
-    back = np.empty((len(reference) + 1, len(hypothesis) + 1), np.uint8)
-    back[0], back[:, 0] = _INSERTION, _DELETION
-    ramp = _GAP * np.arange(len(hypothesis) + 1, dtype=np.int64)
-    above = ramp
-    for i, word in enumerate(reference, start=1):
-        diagonal = above[:-1] + np.where(hypothesis == word, 0, _SUBSTITUTION)
-        deletion = above + _GAP
-        # A run of insertions costs the same per word, so that the cheapest start of one is a running minimum.
-        costs = np.minimum.accumulate(np.concatenate(([deletion[0]], np.minimum(diagonal, deletion[1:]))) - ramp) + ramp
-        insertion = costs[:-1] + _GAP
-        gap = np.where(deletion[1:] < insertion, _DELETION, _INSERTION)
-        back[i, 1:] = np.where((diagonal <= deletion[1:]) & (diagonal <= insertion), _DIAGONAL, gap)
-        above = costs
-    return back
+def check_size(reference: int, hypothesis: int, most: int) -> None:
+    """Refuse two word sequences whose table of alignment has more than `most` cells (InputError)."""
+    if reference * hypothesis > most:
+        raise InputError(
+            f"{reference} reference words against {hypothesis} hypothesis words are too many to align as one "
+            f"utterance (their product is above {most:.1e}); score them in segments, as STM and CTM"
+        )
+
+
+def _band(reference: Sequence[int], hypothesis: Sequence[int]) -> tuple[int, int]:
+    """Least and largest j - i of cells that can lie on a cheapest path.
+
+    No error costs more than a substitution, so that the edit distance bounds the cost of the cheapest path. A path
+    through a cell has at least |j - i| insertions or deletions before it, and as many behind it as it is then away
+    from the last cell.
+    """
+    longer = len(hypothesis) - len(reference)
+    bound = SUBSTITUTION * Levenshtein.distance(reference, hypothesis)
+    detour = (bound // GAP - abs(longer)) // 2
+    return min(0, longer) - detour, max(0, longer) + detour

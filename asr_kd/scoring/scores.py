@@ -74,7 +74,8 @@ class Score:
 
     `unit` is what was drawn for the intervals: "speaker", "utterance" where no speaker is known, "recording" for
     cpWER. `utterances` and `words` were scored, out of `reference_utterances` and `reference_words`: fewer only with
-    `--partial`. `metric`, `alignment` and `text_filter` (name and version) say how words were compared.
+    `--partial`. `metric`, `alignment` and `text_filter` (name and version) say how words were compared; `hints`
+    what may have been compared in vain.
     """
 
     system: SystemScore
@@ -88,6 +89,7 @@ class Score:
     metric: Metric = "wer"
     alignment: Alignment = "unit"
     text_filter: str = "none-1"
+    hints: tuple[str, ...] = ()
 
     @property
     def partial(self) -> bool:
@@ -101,6 +103,7 @@ class Score:
             "metric": self.metric,
             "alignment": self.alignment,
             "text_filter": self.text_filter,
+            "hints": list(self.hints),
             "utterances": self.utterances,
             "words": self.words,
             "reference_utterances": self.reference_utterances,

@@ -31,19 +31,19 @@ def cut_by_segments(words: Sequence[CtmWord], reference: Stm, place: str) -> Cut
     has not, or of which it scores nothing while the word is in no segment.
     """
     channels = by_channel(reference.segments)
-    unknown = {(word.utterance, word.channel) for word in words} - channels.keys()
+    unknown = {f"{word.utterance} {word.channel}" for word in words if word.stream not in channels}
     if unknown:
-        named = first_ids(f"{recording} {channel}" for recording, channel in unknown)
-        known = first_ids(f"{recording} {channel}" for recording, channel in channels)
+        named = first_ids(unknown)
+        known = first_ids({f"{one.recording} {one.channel}" for one in reference.segments})
         raise InputError(
             f"{place}: words of recordings and channels that the reference has not ({named}); the reference has {known}"
         )
     found = CutWords()
     ignored = 0
-    for key in {(word.utterance, word.channel): None for word in words}:
-        found.words.update({one.id: [] for one in channels[key] if not one.ignored})
+    for stream in dict.fromkeys(word.stream for word in words):
+        found.words.update({one.id: [] for one in channels[stream] if not one.ignored})
     for word in words:
-        channel = channels[word.utterance, word.channel]
+        channel = channels[word.stream]
         segment = _segment_at(channel, word.midpoint)
         if segment is None:
             nearest = _nearest(channel, word, place)

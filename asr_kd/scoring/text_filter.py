@@ -7,12 +7,15 @@ any filter but `none` (which compares them as they are written): optionally dele
 files (GLM). A change of what a filter does gives it a new version.
 """
 
+import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from asr_kd.core.errors import InputError
 from asr_kd.scoring.wer import Words
+
+UnicodeForm = Literal["keep", "nfc"]
 
 PUNCTUATION = '.,;:?!"“”„«»…¿¡'
 # English, in lower case; backchannels that mean something (uh-huh, mhm, yeah) are words.
@@ -25,8 +28,9 @@ _MARKS = {"{", "}", "/", "@"}
 class TextFilter:
     """A filter by its parts, applied in this order.
 
-    `case` of all words; `punctuation`: characters stripped from both ends of a word; `drop_fragments`: words that
-    begin or end with a hyphen are left out; `hesitations`: words, in lower case, that are left out.
+    `unicode_form`: composed (NFC), or as it is; `case` of all words; `punctuation`: characters stripped from both
+    ends of a word; `drop_fragments`: words that begin or end with a hyphen are left out; `hesitations`: words, in
+    lower case, that are left out.
     """
 
     name: str = "none"
@@ -35,11 +39,12 @@ class TextFilter:
     punctuation: str = ""
     drop_fragments: bool = False
     hesitations: tuple[str, ...] = ()
+    unicode_form: UnicodeForm = "keep"
 
     @property
     def label(self) -> str:
-        """Name and version, as every output has them: `none-1`."""
-        return f"{self.name}-{self.version}"
+        """Name and version, as every output has them: `none-1`; with a Unicode form `none-1-nfc`."""
+        return f"{self.name}-{self.version}" + ("" if self.unicode_form == "keep" else f"-{self.unicode_form}")
 
     @property
     def is_identity(self) -> bool:
@@ -48,6 +53,10 @@ class TextFilter:
     def word(self, word: str) -> str:
         """The word as it is compared; empty where it is left out. InputError: notation that is not supported."""
         if self.is_identity:
+            return word
+        if self.unicode_form != "keep":
+            word = unicodedata.normalize("NFC", word)
+        if replace(self, unicode_form="keep").is_identity:
             return word
         if word in _MARKS or (word.startswith("(") and word.endswith(")")):
             raise InputError(
@@ -89,8 +98,8 @@ FILTERS = {
 }
 
 
-def find_filter(name: str) -> TextFilter:
-    """The filter of that name; InputError lists those that there are."""
+def find_filter(name: str, unicode_form: UnicodeForm = "keep") -> TextFilter:
+    """The filter of that name, with a Unicode form; InputError lists those that there are."""
     if name not in FILTERS:
         raise InputError(f"text filter {name!r}: no such filter; expected one of {', '.join(FILTERS)}")
-    return FILTERS[name]
+    return replace(FILTERS[name], unicode_form=unicode_form)

@@ -36,8 +36,8 @@ def read_transcripts(path: Path, format: Format | None = None, ids: Collection[s
     with a warning, or refused where that does not tell either. A trn id is what stands between the last brackets;
     `;;` begins a comment there.
 
-    InputError with file and line: an id twice, a trn line without id, alternatives `{ a / b }` in trn, no transcript
-    at all, a format that cannot be told.
+    Alternatives `{ a / b }` and optional words `(uh)` stay words here; `scoring.notation` reads them. InputError with
+    file and line: an id twice, a trn line without id, no transcript at all, a format that cannot be told.
     """
     path = Path(path)
     lines = [(number, line) for number, line in read_table_lines(path) if line]
@@ -186,10 +186,7 @@ def _parse_trn(line: str, place: str) -> tuple[str, list[str]]:
     if found is None:
         raise InputError(f"{place}: expected `word word (spk-utt)`, found no (id) at the end of the line")
     identifier, spoken = found
-    words = words_of(spoken)
-    if "{" in words:
-        raise InputError(f"{place}: alternatives {{ a / b }} are not read; leave one of them")
-    return identifier, words
+    return identifier, words_of(spoken)
 
 
 def _split_trn(line: str) -> tuple[str, str] | None:

@@ -14,12 +14,14 @@ from typing import Literal
 from rapidfuzz.distance import Levenshtein
 
 from asr_kd.core.errors import InputError
-from asr_kd.scoring.sclite import align_as_sclite
+from asr_kd.scoring.sclite import align_as_sclite, check_size
 
 Words = Sequence[str]
 Operation = Literal["equal", "substitution", "deletion", "insertion"]
 Alignment = Literal["unit", "sclite"]
 
+# 65,000 words a side take five seconds.
+_MOST_CELLS = 1 << 32
 _OPERATIONS: dict[str, Operation] = {
     "equal": "equal", "replace": "substitution", "delete": "deletion", "insert": "insertion"
 }
@@ -82,7 +84,10 @@ class AlignedWord:
 
 
 def align_words(reference: Words, hypothesis: Words, alignment: Alignment = "unit") -> list[AlignedWord]:
-    """The cheapest alignment of two word sequences, unit costs or sclite's, ties as stated above."""
+    """The cheapest alignment of two word sequences, unit costs or sclite's, ties as stated above.
+
+    InputError: too many words for one utterance (`scoring.sclite.check_size`).
+    """
     columns: list[AlignedWord] = []
     spoken, recognised = iter(reference), iter(hypothesis)
     for tag in _tags(*_as_integers(reference, hypothesis), alignment):
@@ -95,9 +100,10 @@ def align_words(reference: Words, hypothesis: Words, alignment: Alignment = "uni
 
 
 def count_errors(reference: Words, hypothesis: Words, alignment: Alignment = "unit") -> ErrorCounts:
-    """Errors of one utterance."""
+    """Errors of one utterance; InputError: too many words."""
     numbers = _as_integers(reference, hypothesis)
     if alignment == "unit":
+        check_size(len(reference), len(hypothesis), _MOST_CELLS)
         edits = [operation.tag for operation in Levenshtein.editops(*numbers)]
     else:
         edits = _tags(*numbers, alignment)
@@ -122,7 +128,7 @@ def count_errors_by_speaker(
     """Counts per speaker, sorted by speaker; `speakers` maps utterance to speaker.
 
     A reference utterance without hypothesis counts as deletions. InputError: a hypothesis for an utterance
-    that the reference has not, an utterance without speaker.
+    that the reference has not, an utterance without speaker, one of too many words.
     """
     check_ids(references, hypotheses)
     orphans = [utterance for utterance in references if utterance not in speakers]
@@ -134,7 +140,10 @@ def count_errors_by_speaker(
     counts: dict[str, ErrorCounts] = {}
     for utterance, words in references.items():
         speaker = speakers[utterance]
-        errors = count_errors(words, hypotheses.get(utterance, ()), alignment)
+        try:
+            errors = count_errors(words, hypotheses.get(utterance, ()), alignment)
+        except InputError as error:
+            raise InputError(f"utterance {utterance}: {error}") from None
         counts[speaker] = counts.get(speaker, ErrorCounts.zero()) + errors
     return dict(sorted(counts.items()))
 
@@ -168,6 +177,7 @@ def _tags(reference: list[int], hypothesis: list[int], alignment: Alignment) -> 
         return align_as_sclite(reference, hypothesis)
     if alignment != "unit":
         raise InputError(f"alignment: expected unit or sclite, found {alignment!r}")
+    check_size(len(reference), len(hypothesis), _MOST_CELLS)
     return [
         block.tag
         for block in Levenshtein.opcodes(reference, hypothesis)

@@ -21,6 +21,7 @@ from asr_kd.hmm.model import HmmModel
 from asr_kd.kaldi_lattices.archive import write_lattices
 from asr_kd.lattices.store import LatticeStore
 from asr_kd.lm.arpa import read_arpa
+from asr_kd.scoring.notation import refuse_notation
 from asr_kd.scoring.transcripts import read_transcripts, write_transcripts
 from asr_kd.scoring.wer import check_ids
 from asr_kd.stages.model_folders import refuse_other_folder
@@ -61,8 +62,11 @@ def rescore_lattices(
     if store.kind == "states" and (new_lm is not None or model is not None or n_best):
         raise InputError(f"{source}: lattices of states, word lattices are needed for another language model, word "
                          "times and n-best lists; decode with lattices: words")
-    spoken = None if references is None else read_transcripts(references).words
-    if spoken is not None:
+    spoken = None
+    if references is not None:
+        read = read_transcripts(references, ids=set(store.ids))
+        refuse_notation(read.words, str(references), bracketed=read.format == "trn")
+        spoken = read.words
         check_ids(spoken, dict.fromkeys(store.ids, ()), str(source))
     hmm = None if model is None else HmmModel.load(model)
     if hmm is not None:

@@ -14,7 +14,7 @@ token = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min
 )
 milliseconds = st.integers(0, 10**7).map(lambda value: value / 1000)
 entry = st.builds(
-    CtmWord, token, st.sampled_from("12A"), milliseconds, milliseconds, token,
+    CtmWord, token, st.sampled_from("12Aa"), milliseconds, milliseconds, token,
     st.none() | st.integers(0, 10**6).map(lambda value: value / 10**6),
 )
 
@@ -24,7 +24,7 @@ entry = st.builds(
 def test_what_is_written_is_read(tmp_path: Path, entries: list[CtmWord]) -> None:
     path = tmp_path / "words.ctm"
     write_ctm(path, entries)
-    assert read_ctm(path) == sorted(entries, key=lambda word: (word.utterance, word.channel, word.start))
+    assert read_ctm(path) == sorted(entries, key=lambda word: (*word.stream, word.start))
 
 
 def test_the_golden_ctm_is_read_and_written_to_the_last_byte(shared: Path, tmp_path: Path) -> None:
@@ -41,6 +41,14 @@ def test_comments_and_empty_lines_are_no_words(tmp_path: Path) -> None:
     assert (word.midpoint, word.end, word.confidence) == (0.625, 0.75, 0.9)
 
 
+def test_confidences_of_any_scale_and_fields_of_a_type_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "words.ctm"
+    path.write_text("u1 1 0 1 A NA\nu1 1 1 1 B -4.2\nu1 1 2 1 C 1.5 lex\nu1 1 3 1 D 0.5 lex spk1\nu1 1 4 1 \u3000 na\n")
+    assert [(word.word, word.confidence) for word in read_ctm(path)] == [
+        ("A", None), ("B", -4.2), ("C", 1.5), ("D", 0.5), ("\u3000", None)
+    ]
+
+
 @pytest.mark.parametrize(
     ("lines", "fault"),
     [
@@ -49,13 +57,12 @@ def test_comments_and_empty_lines_are_no_words(tmp_path: Path) -> None:
         ("u1 1 0.1 inf A", ":1: duration: expected seconds from 0, found inf"),
         ("u1 1 -0.1 0.1 A", ":1: start: expected seconds from 0, found -0.1"),
         ("u1 1 0.1 -0.1 A", ":1: duration: expected seconds from 0, found -0.1"),
-        ("u1 1 0.1 0.1 A 1.01", ":1: confidence: expected 0 to 1, found 1.01"),
-        ("u1 1 0.1 0.1 A -0.5", ":1: confidence: expected 0 to 1, found -0.5"),
-        ("u1 1 0.1 0.1 A nan", ":1: confidence: expected 0 to 1, found nan"),
+        ("u1 1 0.1 0.1 A nan", ":1: confidence: expected a finite number or NA, found nan"),
         ("u1 1 0.1 0.1 A high", ":1: confidence: expected a number, found 'high'"),
         ("u1 1 zero 0.1 A", ":1: start: expected a number, found 'zero'"),
         ("u1 1 0.1 0.1", ":1: expected `UTT CHANNEL START DURATION WORD [CONFIDENCE]`, found 4 fields"),
-        ("u1 1 0.1 0.1 A 0.5 lex spk", "found 8 fields"),
+        ("u1 1 0.1 0.1 A 0.5 lex spk more", "found 9 fields"),
+        ("u1 a 0.5 0.1 A\nu1 A 0.4 0.1 B", ":2: the CTM goes back in time: u1 A starts at 0.4 s"),
         ("u1 1 * * <ALT_BEGIN>\nu1 1 0.1 0.1 A\nu1 1 * * <ALT_END>", ":1: alternatives"),
         (";; nothing", ": no word in the file"),
     ],

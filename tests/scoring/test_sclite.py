@@ -1,15 +1,18 @@
 """sclite's alignment: against its stated rule everywhere, against the program itself where it is installed."""
 
 import random
+import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
+from asr_kd.scoring import sclite as sclite_alignment
 from asr_kd.scoring.transcripts import read_transcripts, read_utt2spk, write_transcripts
-from asr_kd.scoring.wer import ErrorCounts, align_words, count_errors, count_errors_by_speaker
+from asr_kd.scoring.wer import Alignment, ErrorCounts, align_words, count_errors, count_errors_by_speaker
 from tests.scoring.sclite_program import run_sclite
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=9)
@@ -105,6 +108,41 @@ def test_the_rule_is_followed_cell_by_cell(reference: list[str], hypothesis: lis
     assert [column.hypothesis for column in columns if column.hypothesis is not None] == hypothesis
     counts = count_errors(reference, hypothesis, "sclite")
     assert counts.errors >= count_errors(reference, hypothesis).errors
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from("ab"), max_size=40), st.lists(st.sampled_from("ab"), max_size=40), st.integers(1, 300))
+def test_a_table_filled_in_blocks_gives_the_same_path(reference: list[str], hypothesis: list[str], cells: int) -> None:
+    whole = align_words(reference, hypothesis, "sclite")
+    with mock.patch.object(sclite_alignment, "_CELLS_AT_ONCE", cells):
+        assert align_words(reference, hypothesis, "sclite") == whole
+    assert [column.operation for column in whole] == plain_sclite(reference, hypothesis)
+
+
+def test_a_long_utterance_takes_little_memory() -> None:
+    drawn = random.Random(0)
+    reference = [str(drawn.randrange(500)) for _ in range(20_000)]
+    hypothesis = [word if drawn.random() > 0.1 else "wrong" for word in reference]
+    align_words(["a"], ["b"], "sclite")  # compiled before anything is measured
+    Path("/proc/self/clear_refs").write_text("5")
+    before, begin = peak_mebibytes(), time.process_time()
+    counts = count_errors(reference, hypothesis, "sclite")
+    assert counts == ErrorCounts(20_000, hypothesis.count("wrong"), 0, 0)
+    assert peak_mebibytes() - before < 100  # a byte for each cell of the table would be 400
+    assert time.process_time() - begin < 10
+
+
+def peak_mebibytes() -> float:
+    """Memory of this process at its highest since it was last reset."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+@pytest.mark.parametrize(("alignment", "words"), [("unit", 70_000), ("sclite", 50_000)])
+def test_utterances_too_long_to_align_are_refused_in_one_line(alignment: Alignment, words: int) -> None:
+    references, hypotheses = {"u1": ["a"] * words}, {"u1": ["b"] * words}
+    with pytest.raises(InputError, match=f"utterance u1: {words} reference words against {words} .* score them in seg"):
+        count_errors_by_speaker(references, hypotheses, {"u1": "s"}, alignment)
 
 
 def test_sclite_rather_inserts_and_deletes_than_substitutes_twice() -> None:

@@ -158,3 +158,16 @@ def test_random_ctms_equal_sclite_where_every_word_is_in_a_segment(sclite: list[
     ours = api.score(tmp_path / "ref.stm", [tmp_path / "hyp.ctm"], alignment="sclite").system
     assert ours.by_speaker == theirs
     assert sum(ours.ignored) > 0 and not ours.outside_words
+
+
+@pytest.mark.parametrize("case", ["e-conf-NA", "e3-conf-logp", "e4-conf-type", "f2-channel-lower"])
+def test_odd_ctm_files_are_scored_as_sclite_scores_them(shared: Path, case: str) -> None:
+    folder = shared / "cases/stm_odd" / case
+    assert api.score(folder / "ref.stm", [folder / "hyp.ctm"]).system.total == ErrorCounts(3, 0, 0, 0)
+
+
+def test_time_out_of_bounds_may_be_written_in_lower_case(shared: Path) -> None:
+    folder = shared / "cases/stm_ignore"
+    found = api.score(folder / "ref.stm", [folder / "hyp.ctm"]).system
+    assert found.by_speaker == {"talk1": ErrorCounts(9, 0, 0, 0)}
+    assert list(found.ignored) == [1]

@@ -95,7 +95,6 @@ def test_speaker_of_a_trn_id_stands_before_the_first_hyphen() -> None:
         ("text", b"u1 A\nu2 B\nu1 C\n", r"text:3: duplicate utterance id u1 \(first on line 1\)"),
         ("text", b"u1 A\nu2 \xff\n", r"text:2: not UTF-8"),
         ("text", b"\n \n", "no transcript"),
-        ("x.trn", b"A { B / C } (u1)\n", r"x.trn:1: alternatives"),
     ],
 )
 def test_damaged_transcripts_are_refused_by_line(
