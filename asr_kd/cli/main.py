@@ -31,9 +31,9 @@ def _options(
 
 
 def _register() -> None:
-    from asr_kd.cli import align, decode, graph, lm, prepare, rescore, results, run, score, status, validate
+    from asr_kd.cli import align, decode, graph, lm, prepare, rescore, results, run, score, stages, status, validate
 
-    for command in (prepare, validate, lm, run, status, align, graph, decode, rescore, score, results):
+    for command in (prepare, validate, lm, run, status, stages, align, graph, decode, rescore, score, results):
         command.register(app)
 
 

@@ -12,8 +12,8 @@ import typer
 from asr_kd.cli import main as main_module
 from asr_kd.cli.main import main
 
-COMMANDS = [["run"], ["status"], ["align"], ["graph"], ["decode"], ["rescore"], ["score"], ["results"], ["validate"],
-            ["prepare", "kaldi"], ["prepare", "demo"], ["prepare", "lexicon"],
+COMMANDS = [["run"], ["status"], ["stages"], ["align"], ["graph"], ["decode"], ["rescore"], ["score"], ["results"],
+            ["validate"], ["prepare", "kaldi"], ["prepare", "demo"], ["prepare", "lexicon"],
             ["lm", "train"], ["lm", "interpolate"], ["lm", "prune"], ["lm", "perplexity"]]
 
 
