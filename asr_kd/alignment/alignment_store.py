@@ -13,10 +13,12 @@ import numpy as np
 from asr_kd.core.arrays import read_npy
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, hash_json, read_json, write_json
+from asr_kd.core.own_folders import FolderKind
 from asr_kd.hmm.model import HmmModel
 
 _FORMAT = 1
 _INDEX, _NUMBERS = "alignments.json", "transition_ids.npy"
+_ALIGNMENTS = FolderKind("store of alignments", (_INDEX, _NUMBERS))
 
 
 class AlignmentWriter:
@@ -35,7 +37,7 @@ class AlignmentWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._temporary = self._stack.enter_context(atomic_folder(self.folder))
+        self._temporary = self._stack.enter_context(atomic_folder(self.folder, _ALIGNMENTS))
         self._file = self._stack.enter_context(open(self._temporary / _NUMBERS, "wb"))
         _write_header(self._file, 0)
         return self

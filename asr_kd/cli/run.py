@@ -25,6 +25,9 @@ def run(
     option: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Also the stages of this option.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="STAGE.KEY=VALUE", help="A setting.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Initialisation, order, dropout and noise.")] = 1,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Replace finished stages of more than five CPU minutes in all.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
@@ -38,7 +41,8 @@ def run(
 
     outcome = run_recipe(
         recipe, run_dir, corpus=corpus, fast=fast, only=only, from_=from_, until=until, force=force,
-        option=option, set_=set_, seed=seed, dry_run=dry_run, say=lambda line: typer.echo(line, err=True),
+        option=option, set_=set_, seed=seed, rebuild=rebuild, dry_run=dry_run,
+        say=lambda line: typer.echo(line, err=True),
     )
     if as_json:
         typer.echo(json.dumps({"stages": [asdict(s) for s in outcome.stages], "rows": outcome.rows}, indent=1))

@@ -31,6 +31,13 @@ class Config(pydantic.BaseModel):
         """Return as JSON values all settings but the `ExecutionOnly` ones, which the result does not depend on."""
         return _without_execution_only(self, self.model_dump(mode="json"))
 
+    def without_execution_only(self, settings: Any) -> dict[str, Any] | None:
+        """Leave the `ExecutionOnly` settings out of an earlier dump of this type; None where its shape is another."""
+        try:
+            return _without_execution_only(self, settings)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+
 
 ConfigType = TypeVar("ConfigType", bound=Config)
 
@@ -167,8 +174,8 @@ def _without_execution_only(value: Any, dumped: Any) -> Any:
             if any(isinstance(mark, ExecutionOnly) for mark in field.metadata)
         }
         return {
-            name: _without_execution_only(getattr(value, name), dumped[name])
-            for name in type(value).model_fields if name not in marked
+            name: _without_execution_only(getattr(value, name, None), item)
+            for name, item in dumped.items() if name not in marked
         }
     if isinstance(value, Mapping):
         return {

@@ -1,9 +1,14 @@
-"""The run directory: finished stages, whether they still hold, and the lock."""
+"""The run directory: finished stages, whether they still hold, and the lock.
+
+A run directory may come from somebody else. Its bookkeeping (`.lock`, `.work`, `logs`, what stages publish) is opened
+without following links, and what asr_kd did not write is never removed.
+"""
 
 import errno
 import fcntl
 import os
-import shutil
+import secrets
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +17,30 @@ from uuid import uuid4
 
 import pydantic
 
-from asr_kd.core.errors import InputError
-from asr_kd.core.files import hash_file, list_files, read_json, remove, remove_abandoned, write_json
+from asr_kd.core.errors import InputError, WorkError
+from asr_kd.core.files import (
+    copy_file,
+    hash_file,
+    hash_json,
+    read_json,
+    remove,
+    remove_abandoned,
+    walk_entries,
+    write_json,
+)
+from asr_kd.core.log import get_logger
+from asr_kd.core.opening import kind_of
+from asr_kd.core.own_folders import FolderKind, is_empty_folder, is_own_folder
 from asr_kd.core.stages import Stage, StageReport
 
+logger = get_logger(__name__)
+
 RECORD = "stage.json"
+RUN_RECORD = "run.json"
+STAGE_FOLDER = FolderKind("output of a stage", (RECORD,), closed=False)
+_LOCK, _WORK, _LOGS = ".lock", ".work", "logs"
+# What a fresh disk or a desktop puts into an empty folder.
+_NOTHING = {"lost+found"}
 
 
 class _Record(pydantic.BaseModel):
@@ -37,11 +61,16 @@ class _Record(pydantic.BaseModel):
 
 @dataclass(frozen=True)
 class StageState:
-    """Whether a stage's output can be used; `reason` says why not ("" when it can)."""
+    """Whether a stage's output can be used; `reason` says why not ("" when it can).
+
+    `present`: something stands at the stage's place. `inputs_only`: nothing but an input's new build is against it.
+    """
 
     done: bool
     reason: str
     record: Mapping[str, Any]
+    present: bool = True
+    inputs_only: bool = False
 
 
 class RunDirectory:
@@ -50,7 +79,6 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
-        self._outside_path = path / ".work" / "outside.json"
 
     @property
     def name(self) -> str:
@@ -60,27 +88,46 @@ class RunDirectory:
         return self.path / stage.folder
 
     def log(self, stage: Stage) -> Path:
-        return self.path / "logs" / f"{stage.folder}.log"
+        """The stage's log file, in a folder that is there; InputError where a link or the like is in its place."""
+        return self._file(_LOGS, f"{stage.folder}.log")
 
     def check(self) -> None:
-        """InputError where the path can be no folder, because a file stands there or above it."""
+        """InputError where the path can be no run directory: a file stands there or above it, or another folder."""
         for place in (self.path, *self.path.parents):
             if place.exists() or place.is_symlink():
                 if not place.is_dir():
                     raise InputError(f"{place}: is a file, expected a folder for the run")
-                return
+                break
+        if not self.path.is_dir() or is_run_directory(self.path):
+            return
+        others = sorted(name for name in os.listdir(self.path) if name not in _NOTHING and not name.startswith("."))
+        if others:
+            raise InputError(f"{self.path}: is no run directory, and holds {others[0]!r} and other things that asr-kd "
+                             "did not write; give a new or empty folder as --run-dir")
+
+    def check_bookkeeping(self, stage: Stage) -> None:
+        """InputError where a link or the like is in the place of the stage's log, work or published files."""
+        self.log(stage)
+        work = self._folder(_WORK) / stage.folder
+        if kind_of(work) is not None:
+            self._folder(_WORK, stage.folder)
+        if stage.kind.publishes is not None:
+            self._folder(stage.kind.publishes)
 
     def lock(self, command: str) -> None:
         """Take the directory for this process; InputError names the process that holds it, or why it cannot be used."""
         self.check()
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(self.path / _LOCK, flags, 0o666)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
+            self._file(_LOCK)
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); give another --run-dir") from error
         try:
+            self._file(_LOCK)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip() or "another process"
@@ -88,8 +135,11 @@ class RunDirectory:
             raise InputError(
                 f"{self.path}: in use by {holder}; wait for it, or give another --run-dir"
             ) from error
+        except InputError:
+            os.close(descriptor)
+            raise
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} ({command})\n".encode(), 0)
+        os.pwrite(descriptor, f"process {os.getpid()} ({command})\n".encode(errors="backslashreplace"), 0)
         self._lock = descriptor
         remove_abandoned(self.path)
 
@@ -101,18 +151,38 @@ class RunDirectory:
             self._lock = None
 
     def work(self, stage: Stage, key: str) -> Path:
-        """The stage's folder for half-done work of this key; that of other keys is removed."""
-        parent = self.path / ".work" / stage.folder
+        """The stage's folder for half-done work of this key; that of other keys is removed.
+
+        What a killed process was about to write goes too, and all of the work where there are links in it: they may
+        lead out of the run directory.
+        """
+        parent = self._folder(_WORK, stage.folder)
         folder = parent / key[:16]
-        if parent.is_dir():
-            for other in parent.iterdir():
-                if other != folder:
-                    remove(other)
-        folder.mkdir(parents=True, exist_ok=True)
+        for other in parent.iterdir():
+            if other != folder:
+                remove(other)
+        if kind_of(folder) not in (None, "a folder") or any(kind_of(p) != "a file" for p in walk_entries(folder)):
+            logger.warning("%s: holds links or the like, which asr-kd does not make; this stage's work begins anew",
+                           folder)
+            remove(folder)
+        folder.mkdir(exist_ok=True)
+        for base, _, _ in os.walk(folder):
+            remove_abandoned(Path(base), files_too=True)
         return folder
 
     def clear_work(self, stage: Stage) -> None:
-        remove(self.path / ".work" / stage.folder)
+        remove(self._folder(_WORK) / stage.folder)
+
+    def make_way(self, stage: Stage) -> Path | None:
+        """Move what stands at the stage's place and is no output of a stage out of the way; where it went to."""
+        place = self.output(stage)
+        if kind_of(place) is None or is_own_folder(place, STAGE_FOLDER):
+            return None
+        if kind_of(place) == "a folder" and is_empty_folder(place):
+            return None
+        aside = place.with_name(f"{place.name}.aside-{secrets.token_hex(4)}")
+        place.rename(aside)
+        return aside
 
     def outside_hashes(self, stage: Stage, corpus: Path | None) -> dict[str, str]:
         """Hash of every outside file of a stage; a file whose size and times are known is not read again."""
@@ -123,7 +193,7 @@ class RunDirectory:
         changed = False
         for path in stage.kind.outside(stage.config, corpus):
             name = str(path.resolve())
-            mark = _mark(path)
+            mark = _mark(path.stat())
             entry = known.get(name)
             if entry is None or entry[0] != mark:
                 entry = [mark, hash_file(path)]
@@ -132,24 +202,33 @@ class RunDirectory:
             inside = corpus is not None and path.is_relative_to(corpus)
             hashes[str(path.relative_to(corpus)) if inside and corpus else name] = entry[1]
         if changed and self._lock is not None:
-            write_json(self._outside_path, known)
+            write_json(self._folder(_WORK) / "outside.json", known)
         return hashes
 
-    def state(self, stage: Stage, key: str) -> StageState:
-        """Whether the stage's output is there, whole, unchanged, of this key and of its inputs' present builds."""
+    def state(self, stage: Stage, outside: Mapping[str, str]) -> StageState:
+        """Whether the stage's output is there, whole, unchanged, of this key and of its inputs' present builds.
+
+        `outside`: hashes of the stage's outside files.
+        """
         folder = self.output(stage)
-        if not folder.is_dir():
-            return StageState(False, "not there", {})
+        found = kind_of(folder)
+        if found is None:
+            return StageState(False, "not there", {}, present=False)
+        if found != "a folder":
+            return StageState(False, f"is {found}, not a folder", {})
         record = read_record(folder)
         if record is None:
-            return StageState(False, f"damaged ({RECORD})", {})
-        if record["key"] != key:
-            return StageState(False, "settings, code or outside files changed", record)
+            return StageState(False, f"damaged ({RECORD})", {}, present=bool(os.listdir(folder)))
+        if not _is_of_key(record, stage, outside):
+            return StageState(False, _describe_changes(record, stage, outside), record)
+        change = _first_change(folder, record)
+        if change is not None:
+            return StageState(False, change, record)
         for name, input_stage in stage.inputs.items():
             if record["inputs"].get(name) != self.build(input_stage):
-                return StageState(False, f"its input {input_stage.folder} was rebuilt or is gone", record)
-        change = _first_change(folder, record)
-        return StageState(change is None, change or "", record)
+                reason = f"its input {input_stage.folder} was rebuilt or is gone"
+                return StageState(False, reason, record, inputs_only=True)
+        return StageState(True, "", record)
 
     def build(self, stage: Stage) -> str | None:
         """The build that the stage's output is of; None where there is none."""
@@ -158,21 +237,41 @@ class RunDirectory:
 
     def records(self) -> dict[Path, dict[str, Any] | None]:
         """Folder -> record of every finished stage, whatever its seed, in the order of their making."""
-        folders = [folder for folder in self.path.iterdir() if (folder / RECORD).exists()]
-        folders.sort(key=lambda folder: ((folder / RECORD).stat().st_mtime_ns, folder.name))
+        folders = [
+            folder for folder in self.path.iterdir()
+            if kind_of(folder) == "a folder" and kind_of(folder / RECORD) is not None
+        ]
+        folders.sort(key=lambda folder: ((folder / RECORD).lstat().st_mtime_ns, folder.name))
         return {folder: read_record(folder) for folder in folders}
 
-    def seal(self, stage: Stage, key: str, folder: Path, facts: Mapping[str, Any]) -> None:
-        """Write the record of a stage's output `folder`, as the last thing before it gets its name."""
-        files = {str(p.relative_to(folder)): [_mark(p), hash_file(p)] for p in list_files(folder)}
+    def recorded_costs(self) -> dict[str, tuple[float, float]]:
+        """Stage folder -> (wall seconds, CPU seconds) of its last build, as the record of the run has them."""
+        try:
+            stages = read_json(self.path / RUN_RECORD)["stages"]
+            return {name: (float(entry["wall_seconds"]), float(entry["cpu_seconds"]))
+                    for name, entry in stages.items()}
+        except (InputError, KeyError, TypeError, ValueError, AttributeError):
+            return {}
+
+    def seal(self, stage: Stage, identity: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> None:
+        """Write the record of a stage's output `folder`, as the last thing before it gets its name.
+
+        `identity` is what makes the stage's key, see `Stage.identity`.
+        """
+        files = {}
+        for path in walk_entries(folder):
+            if kind_of(path) != "a file":
+                raise WorkError(f"{path}: is {kind_of(path)}, but the output of a stage holds files and folders only")
+            files[str(path.relative_to(folder))] = [_mark(path.lstat()), hash_file(path)]
         write_json(folder / RECORD, {
             "stage": stage.folder,
             "kind": stage.kind.name,
             "version": stage.kind.version,
-            "key": key,
+            "key": hash_json(identity),
             "build": uuid4().hex,
             "inputs": {name: self.build(input_stage) for name, input_stage in stage.inputs.items()},
             **facts,
+            "identity": identity,
             "files": files,
         })
 
@@ -182,29 +281,62 @@ class RunDirectory:
             return []
         return sorted((self.output(stage) / stage.kind.publishes).iterdir())
 
-    def publish(self, stage: Stage, before: Iterable[Path] = ()) -> None:
-        """Show the stage's published files; of those that an earlier build had `before`, none else stays."""
+    def publish(self, stage: Stage, before: Iterable[str] = ()) -> None:
+        """Show the stage's published files; of the names that an earlier build had `before`, none else stays."""
         if stage.kind.publishes is None:
             return
-        target = self.path / stage.kind.publishes
-        target.mkdir(exist_ok=True)
+        target = self._folder(stage.kind.publishes)
         files = self.published(stage)
-        for name in {file.name for file in before} - {file.name for file in files}:
-            remove(target / name)
+        for name in set(before) - {file.name for file in files}:
+            if kind_of(target / name) in ("a file", "a link"):
+                (target / name).unlink()
         for file in files:
-            shutil.copyfile(file, target / f".{file.name}")
-            os.replace(target / f".{file.name}", target / file.name)
+            shown = target / file.name
+            if kind_of(shown) == "a link":
+                shown.unlink()
+            if kind_of(shown) != "a file" or hash_file(shown) != hash_file(file):
+                copy_file(file, shown)
 
     def _read_outside(self) -> dict[str, Any]:
         try:
-            known = read_json(self._outside_path)
+            known = read_json(self.path / _WORK / "outside.json")
         except InputError:
             return {}
         return known if isinstance(known, dict) else {}
 
+    def _folder(self, *parts: str) -> Path:
+        """A folder of the bookkeeping, made where it is not there; InputError where a link or the like is in its
+        place."""
+        path = self.path
+        for part in parts:
+            path = path / part
+            found = kind_of(path)
+            if found is None:
+                path.mkdir()
+            elif found != "a folder":
+                raise InputError(f"{path}: is {found}, expected a folder of the run directory; remove it, and run "
+                                 "again")
+        return path
+
+    def _file(self, *parts: str) -> Path:
+        """A file of the bookkeeping that may be written in place, or is not there yet; its folder is made."""
+        path = self._folder(*parts[:-1]) / parts[-1]
+        found = kind_of(path)
+        if found is not None and (found != "a file" or path.lstat().st_nlink > 1):
+            kind = "a file with a second name" if found == "a file" else found
+            raise InputError(f"{path}: is {kind}, expected a file of the run directory alone; remove it, and run again")
+        return path
+
+
+def is_run_directory(path: Path) -> bool:
+    """Whether a run was ever started in the folder."""
+    return any(kind_of(path / name) is not None for name in (_LOCK, RUN_RECORD))
+
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished stage; None where it is absent or damaged."""
+    """The record of a finished stage; None where it is absent, damaged, or no file of its own."""
+    if kind_of(folder) != "a folder" or kind_of(folder / RECORD) != "a file":
+        return None
     try:
         record = read_json(folder / RECORD)
         return _Record.model_validate(record).model_dump()
@@ -218,7 +350,7 @@ def read_status(directory: Path) -> list[StageReport]:
     Raises InputError where `directory` is no run directory.
     """
     directory = Path(directory)
-    if not (directory / ".lock").exists():
+    if not directory.is_dir() or not is_run_directory(directory):
         raise InputError(f"{directory}: not a run directory (no run was ever started in it)")
     records = RunDirectory(directory).records()
     reports = []
@@ -234,25 +366,94 @@ def read_status(directory: Path) -> list[StageReport]:
         if change is not None:
             stale.add(record["build"])
         reports.append(StageReport.of(folder.name, "changed" if change else "done before", change or "", record))
-    begun = sorted(folder.name for folder in (directory / ".work").glob("*") if folder.is_dir())
+    work = directory / _WORK
+    begun = sorted(folder.name for folder in work.iterdir() if folder.is_dir()) if kind_of(work) == "a folder" else []
     reports += [StageReport.of(name, "half done", "", {}) for name in begun if name not in {r.stage for r in reports}]
     return reports
 
 
+def _is_of_key(record: Mapping[str, Any], stage: Stage, outside: Mapping[str, str]) -> bool:
+    identity = stage.identity(outside)
+    if record["key"] == hash_json(identity):
+        return True
+    # Keys of earlier versions held the settings of the execution too; a record has all settings of its build.
+    settings = stage.config.without_execution_only(record.get("settings"))
+    if settings != identity["settings"]:
+        return False
+    return record["key"] == hash_json({**identity, "settings": record["settings"]})
+
+
+def _describe_changes(record: Mapping[str, Any], stage: Stage, outside: Mapping[str, str]) -> str:
+    """Say which settings, versions, inputs and outside files differ from the record's, old and new."""
+    new = stage.identity(outside)
+    old = record.get("identity")
+    changes = []
+    if not isinstance(old, dict):
+        old = {**new, "version": record.get("version"), "settings": record.get("settings")}
+        settings = stage.config.without_execution_only(old["settings"])
+        old["settings"] = old["settings"] if settings is None else settings
+    if old.get("version") != new["version"]:
+        changes.append(f"the code of this kind of stage changed (version {old.get('version')} -> {new['version']})")
+    for part, word in (("settings", ""), ("inputs", "input "), ("outside", "outside file ")):
+        before, now = _flat(old.get(part)), _flat(new[part])
+        for name in [*before, *(name for name in now if name not in before)]:
+            if before.get(name, _ABSENT) == now.get(name, _ABSENT):
+                continue
+            if part == "outside":
+                change = "is gone" if name not in now else "is new" if name not in before else "changed"
+                changes.append(f"{word}{name} {change}")
+            else:
+                changes.append(f"{word}{name}: {_shown(before, name)} -> {_shown(now, name)}")
+    if old.get("seed") != new["seed"]:
+        changes.append(f"seed: {old.get('seed')} -> {new['seed']}")
+    if not changes:
+        return "settings, code or outside files changed (the record is of an earlier version of asr-kd)"
+    more = f"; and {len(changes) - _SHOWN} more changes" if len(changes) > _SHOWN else ""
+    return "; ".join(changes[:_SHOWN]) + more
+
+
+_SHOWN = 6
+_LONGEST = 60
+_ABSENT = object()
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of nested mappings."""
+    if not isinstance(value, dict):
+        return {}
+    leaves: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(item, dict) and item:
+            leaves |= _flat(item, f"{prefix}{name}." if "/" not in str(name) else f"{prefix}{name}:")
+        else:
+            leaves[f"{prefix}{name}"] = item
+    return leaves
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    if name not in values:
+        return "not set"
+    text = str(values[name])
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 def _first_change(folder: Path, record: Mapping[str, Any]) -> str | None:
     """What differs from the record, in words; None where every file is as it was written."""
-    present = {str(p.relative_to(folder)): p for p in list_files(folder)}
+    present = {str(p.relative_to(folder)): p for p in walk_entries(folder)}
     present.pop(RECORD, None)
     recorded = record["files"]
     for name in sorted(set(recorded) ^ set(present)):
         return f"{name} {'is missing' if name in recorded else 'was added'}"
     for name, (mark, digest) in recorded.items():
-        if _mark(present[name]) != mark and hash_file(present[name]) != digest:
+        path = present[name]
+        facts = path.lstat()
+        if not stat.S_ISREG(facts.st_mode):
+            return f"{name} is {kind_of(path)}, not a file"
+        if _mark(facts) != mark and hash_file(path) != digest:
             return f"{name} was changed"
     return None
 
 
-def _mark(path: Path) -> list[int]:
+def _mark(facts: os.stat_result) -> list[int]:
     """Size, modification and change time: a file with the same mark is taken for unchanged."""
-    facts = path.stat()
     return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]

@@ -7,18 +7,19 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from asr_kd.core.errors import AsrKdError, InputError, WorkError, messages_of_stage
-from asr_kd.core.files import atomic_folder, hash_json, write_json
+from asr_kd.core.files import atomic_folder, hash_json, list_files, write_json
 from asr_kd.core.log import get_logger, log_to_file
 from asr_kd.core.parallel import available_cores
 from asr_kd.core.recipe import Recipe
-from asr_kd.core.run_directory import RunDirectory
+from asr_kd.core.run_clock import RunClock
+from asr_kd.core.run_directory import RUN_RECORD, STAGE_FOLDER, RunDirectory
 from asr_kd.core.stages import Stage, StageContext, StageReport
 
 logger = get_logger(__name__)
@@ -54,6 +55,30 @@ class Selection:
         return stages[begin:end]
 
 
+_NAMED = 8  # stages in one line
+
+# CPU seconds of finished work that a run replaces without being told to.
+REBUILD_LIMIT = 300.0
+
+
+@dataclass(frozen=True)
+class _PlannedStage:
+    """What is to become of a stage: `reason` says why it is built ("" where it is done), `record` its last build.
+
+    `lost_cpu_seconds`: what the finished output cost that would be replaced without anybody having asked for it.
+    """
+
+    stage: Stage
+    reason: str
+    record: Mapping[str, Any]
+    wall_seconds: float | None = None
+    lost_cpu_seconds: float = 0.0
+
+    @property
+    def is_done(self) -> bool:
+        return not self.reason
+
+
 class Runner:
     """Runs a recipe in a run directory that this process has locked."""
 
@@ -68,47 +93,91 @@ class Runner:
         self.command = command
         self.say = say
 
-    def run(self, selection: Selection) -> list[StageReport]:
-        """Build what is missing or no longer holds among the chosen stages."""
+    def run(self, selection: Selection, rebuild: bool = False) -> list[StageReport]:
+        """Build what is missing or no longer holds among the chosen stages.
+
+        InputError where finished stages of more than `REBUILD_LIMIT` CPU seconds in all would be replaced, unless
+        `rebuild` or `selection.force` asks for it.
+        """
         chosen = selection.of(self.recipe)
-        forced = {self.recipe.stage(name).folder for name in selection.force}
+        forced = self._forced(selection)
         for stage in chosen:
             for name, needed in stage.inputs.items():
                 if needed not in chosen:
                     self._require(stage, name, needed)
         self._check_outside(chosen)
+        planned = self._plan(selection)
+        if not rebuild and _lost_cpu_seconds(planned) > REBUILD_LIMIT:
+            self._say_what_is_lost(planned)
+            raise InputError(f"{_describe_loss(planned)}; nothing was done: go back to the settings of before, or "
+                             "give --rebuild to go on")
+        for p in planned:
+            self.directory.check_bookkeeping(p.stage)
+        clock = RunClock({p.stage.folder: p.wall_seconds for p in planned if not p.is_done})
         reports = []
         for stage in chosen:
-            key = self._key(stage)
-            state = self.directory.state(stage, key)
+            outside = self._outside(stage)
+            state = self.directory.state(stage, outside)
             if state.done and stage.folder not in forced:
                 self.directory.publish(stage)
                 reports.append(StageReport.of(stage.folder, "done before", "", state.record))
                 continue
             reason = "forced" if state.done else state.reason
-            self.say(f"{stage.folder}: {stage.kind.name} ({reason})")
-            record = self._build(stage, key)
+            with clock.stage(stage.folder):
+                self.say(f"{stage.folder}: {stage.kind.name} ({reason}) [{clock.describe()}]")
+                record = self._build(stage, outside)
             reports.append(StageReport.of(stage.folder, "built", reason, record))
             self._write_run_record()
         self._write_run_record()
         return reports
 
-    def plan(self, selection: Selection) -> list[StageReport]:
-        """What `run` would do; nothing is written."""
+    def plan(self, selection: Selection, rebuild: bool = False) -> list[StageReport]:
+        """What `run` would do; nothing is written. Where it would refuse to replace finished stages, that is said."""
         self.directory.check()
         self._check_outside(selection.of(self.recipe))
-        reports, to_build = [], set()
+        planned = self._plan(selection)
+        if not rebuild and _lost_cpu_seconds(planned) > REBUILD_LIMIT:
+            self._say_what_is_lost(planned)
+            self.say(f"{_describe_loss(planned)}: it would stop, unless --rebuild is given")
+        return [
+            StageReport.of(p.stage.folder, "done before", "", p.record) if p.is_done
+            else StageReport.of(p.stage.folder, "to build", p.reason, {})
+            for p in planned
+        ]
+
+    def _plan(self, selection: Selection) -> list[_PlannedStage]:
+        forced = self._forced(selection)
+        costs = self.directory.recorded_costs()
+        planned: list[_PlannedStage] = []
+        to_build: set[str] = set()
+        asked_for: set[str] = set()  # by --force: those stages, and what follows from them alone
         for stage in selection.of(self.recipe):
-            state = self.directory.state(stage, self._key(stage))
+            folder = stage.folder
+            state = self.directory.state(stage, self._outside(stage))
             waits = [s.folder for s in stage.inputs.values() if s.folder in to_build]
-            forced = stage.folder in {self.recipe.stage(name).folder for name in selection.force}
-            if state.done and not waits and not forced:
-                reports.append(StageReport.of(stage.folder, "done before", "", state.record))
+            if state.done and not waits and folder not in forced:
+                planned.append(_PlannedStage(stage, "", state.record))
                 continue
-            to_build.add(stage.folder)
-            reason = "forced" if forced else state.reason or f"its input {waits[0]} is to be built"
-            reports.append(StageReport.of(stage.folder, "to build", reason, {}))
-        return reports
+            to_build.add(folder)
+            holds = state.done or (state.inputs_only and bool(waits))
+            if folder in forced or (holds and asked_for.issuperset(waits)):
+                asked_for.add(folder)
+            reason = "forced" if folder in forced else state.reason or f"its input {waits[0]} is to be built"
+            wall, cpu = costs.get(folder, (None, 0.0))
+            cpu = state.record.get("cpu_seconds", cpu)
+            is_lost = state.present and folder not in asked_for
+            planned.append(_PlannedStage(stage, reason, state.record, state.record.get("wall_seconds", wall),
+                                         cpu if is_lost else 0.0))
+        return planned
+
+    def _say_what_is_lost(self, planned: Sequence[_PlannedStage]) -> None:
+        for p in planned:
+            if p.lost_cpu_seconds:
+                minutes = p.lost_cpu_seconds / 60
+                self.say(f"{p.stage.folder} ({minutes:.1f} CPU minutes) would be built again: {p.reason}")
+
+    def _forced(self, selection: Selection) -> set[str]:
+        return {self.recipe.stage(name).folder for name in selection.force}
 
     def _check_outside(self, stages: list[Stage]) -> None:
         """InputError where the corpus, or what is installed, does not have what a stage needs."""
@@ -122,23 +191,26 @@ class Runner:
                 raise InputError(f"stage {stage.folder}: {error}") from error
 
     def _require(self, stage: Stage, name: str, needed: Stage) -> None:
-        state = self.directory.state(needed, self._key(needed))
+        state = self.directory.state(needed, self._outside(needed))
         if not state.done:
             raise InputError(
                 f"stage {stage.folder} reads {name} from {needed.folder}, which is not ready ({state.reason}); "
                 f"run without --only/--from first"
             )
 
-    def _key(self, stage: Stage) -> str:
-        return stage.key(self.directory.outside_hashes(stage, self.corpus))
+    def _outside(self, stage: Stage) -> dict[str, str]:
+        return self.directory.outside_hashes(stage, self.corpus)
 
-    def _build(self, stage: Stage, key: str) -> dict[str, Any]:
+    def _build(self, stage: Stage, outside: Mapping[str, str]) -> dict[str, Any]:
         inputs = {name: self.directory.output(s) for name, s in stage.inputs.items()}
         builds = {name: self.directory.build(s) for name, s in stage.inputs.items()}
         output = self.directory.output(stage)
-        published = self.directory.published(stage)
+        published = [file.name for file in self.directory.published(stage)]
+        aside = self.directory.make_way(stage)
+        if aside is not None:
+            self.say(f"{stage.folder}: what stood there was not written by asr-kd, and is now {aside.name}")
         # Half-done work belongs to these settings and these very inputs.
-        work = self.directory.work(stage, hash_json([key, builds]))
+        work = self.directory.work(stage, hash_json([stage.key(outside), builds]))
         seed = self.seed if stage.seed is None else stage.seed
         context = StageContext(stage.name, seed, self.corpus, work, self.directory.name, self.command)
         with log_to_file(self.directory.log(stage)):
@@ -146,7 +218,7 @@ class Runner:
             _reset_peak_memory()
             wall, cpu = time.monotonic(), _cpu_seconds()
             try:
-                with atomic_folder(output) as folder, messages_of_stage(stage.name):
+                with atomic_folder(output, STAGE_FOLDER) as folder, messages_of_stage(stage.name):
                     summary = stage.kind.function(inputs, stage.config, folder, context) or {}
                     facts = {
                         "command": self.command,
@@ -154,11 +226,11 @@ class Runner:
                         "wall_seconds": round(time.monotonic() - wall, 3),
                         "cpu_seconds": round(_cpu_seconds() - cpu, 3),
                         "peak_memory_mib": round(_peak_memory_mib(), 1),
-                        "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+                        "bytes": sum(path.stat().st_size for path in list_files(folder)),
                         "settings": stage.config.model_dump(mode="json"),
                         "summary": summary,
                     }
-                    self.directory.seal(stage, key, folder, facts)
+                    self.directory.seal(stage, stage.identity(outside), folder, facts)
             except AsrKdError as error:
                 logger.debug("stage %s failed", stage.folder, exc_info=True)
                 kind = InputError if isinstance(error, InputError) else WorkError
@@ -187,7 +259,18 @@ class Runner:
                     for name in ("kind", "key", "build", "inputs", "command", "revision", "settings", "wall_seconds",
                                  "cpu_seconds", "peak_memory_mib", "bytes", "summary")
                 }
-        write_json(self.directory.path / "run.json", record)
+        write_json(self.directory.path / RUN_RECORD, record)
+
+
+def _lost_cpu_seconds(planned: Sequence[_PlannedStage]) -> float:
+    return sum(p.lost_cpu_seconds for p in planned)
+
+
+def _describe_loss(planned: Sequence[_PlannedStage]) -> str:
+    names = [p.stage.folder for p in planned if p.lost_cpu_seconds]
+    listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return (f"this run would replace {len(names)} finished stages that took {_lost_cpu_seconds(planned) / 60:.1f} CPU "
+            f"minutes ({listed})")
 
 
 def environment() -> dict[str, str]:

@@ -71,19 +71,24 @@ class Stage:
     def folder(self) -> str:
         return self.name if self.seed is None else f"{self.name}-seed{self.seed}"
 
-    def key(self, outside: Mapping[str, str]) -> str:
-        """Hash of code version, settings, seed and the content of outside files (path -> hash).
+    def identity(self, outside: Mapping[str, str]) -> dict[str, Any]:
+        """Return what makes the stage's key: code version, settings, seed, inputs and outside files (path -> hash).
 
-        What the inputs were made from is told by their builds, which the run directory compares.
+        Settings that do not change the result are left out. What the inputs were made from is told by their builds,
+        which the run directory compares.
         """
-        return hash_json({
+        return {
             "kind": self.kind.name,
             "version": self.kind.version,
             "settings": self.config.result_settings(),
             "seed": self.seed,
             "inputs": {name: stage.folder for name, stage in self.inputs.items()},
             "outside": dict(outside),
-        })
+        }
+
+    def key(self, outside: Mapping[str, str]) -> str:
+        """Hash of the stage's identity."""
+        return hash_json(self.identity(outside))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Word lattices with the costs of another language model, without searching again."""
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import write_json
+from asr_kd.core.files import copy_file, write_json
 from asr_kd.core.parallel import map_threads
 from asr_kd.decoding.graph import LEXICON
 from asr_kd.decoding.split import WORDS, open_decoded
@@ -161,7 +160,7 @@ def rescore_lm_split(
                 emptied.append(utterance_id)
     write_json(Path(output) / WORDS, words)
     if (Path(folder) / LEXICON).is_file():
-        shutil.copyfile(Path(folder) / LEXICON, Path(output) / LEXICON)
+        copy_file(Path(folder) / LEXICON, Path(output) / LEXICON)
     return {"utterances": len(store), "arcs_before": arcs[0], "arcs_after": arcs[1], "emptied": emptied}
 
 

@@ -27,6 +27,7 @@ from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.files import fsync_tree, hash_json, in_turn, read_json, remove, write_json
 from asr_kd.core.log import get_logger
 from asr_kd.core.memory import freed_memory_kept
+from asr_kd.core.own_folders import FolderKind, check_replaceable, mark_folder
 from asr_kd.core.progress import ProgressBar
 from asr_kd.distillation.best_pdfs import best_pdfs
 from asr_kd.distillation.config import Temperature
@@ -42,6 +43,7 @@ from asr_kd.training.tuning import bfloat16_gains
 logger = get_logger(__name__)
 
 _CARD = "soft_targets.json"
+_PARTIAL = FolderKind("cache of soft targets", (_CARD,), closed=False)
 _BLOCK = 1 << 15  # frames forwarded, written and check-summed at a time
 _CHUNK = 2048  # frames forwarded at a time
 _SHARD = 128  # blocks: about four million frames, 12 hours of speech
@@ -336,8 +338,10 @@ def _resume(partial: Path, begun: _Card | None, card: _Card) -> _Card:
                 return begun
         except InputError:
             logger.info("soft targets: %s is of no use, beginning anew", partial)
+    check_replaceable(partial, _PARTIAL)
     remove(partial)
     partial.mkdir(parents=True)
+    mark_folder(partial, _PARTIAL.name)
     return card
 
 

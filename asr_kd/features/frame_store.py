@@ -22,6 +22,7 @@ import numpy as np
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.files import atomic_folder, hash_bytes, hash_json
 from asr_kd.core.opening import open_file
+from asr_kd.core.own_folders import FolderKind
 from asr_kd.core.reading import parsing
 from asr_kd.data.manifest import Source
 
@@ -35,6 +36,7 @@ _HEADER_BYTES = 128
 # magic, version, dtype, dim, frames, scale, offset, CRC of the frames, SHA-256 of the index
 _FIELDS = struct.Struct("<8sI8sIQffI32s")
 _FRAMES, _INDEX = "frames.bin", "index.json"
+_FRAME_STORE = FolderKind("frame store", (_FRAMES, _INDEX))
 
 
 class FrameStore:
@@ -151,7 +153,7 @@ class FrameStoreWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._temporary = self._stack.enter_context(atomic_folder(self.folder))
+        self._temporary = self._stack.enter_context(atomic_folder(self.folder, _FRAME_STORE))
         self._file: IO[bytes] = self._stack.enter_context(open(self._temporary / _FRAMES, "wb"))
         self._file.write(bytes(_HEADER_BYTES))
         return self

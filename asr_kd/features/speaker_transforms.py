@@ -10,6 +10,7 @@ import numpy as np
 from asr_kd.core.arrays import read_tensors, write_tensors
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, hash_bytes, hash_json, read_json, write_json
+from asr_kd.core.own_folders import FolderKind
 from asr_kd.core.reading import parsing
 from asr_kd.features.affine import apply_affine
 
@@ -17,6 +18,7 @@ Supervision = Literal["transcript", "first-pass"]
 
 _FORMAT = 1
 _JSON, _NUMBERS = "transforms.json", "transforms.safetensors"
+_TRANSFORMS = FolderKind("folder of speaker transforms", (_JSON, _NUMBERS))
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class SpeakerTransforms:
         speakers = sorted(self.matrices)
         shape = (len(speakers), self.dim, self.dim + 1)
         stacked = np.array([self.matrices[s] for s in speakers], dtype=np.float32).reshape(shape)
-        with atomic_folder(Path(folder)) as temporary:
+        with atomic_folder(Path(folder), _TRANSFORMS) as temporary:
             description = {
                 "format": _FORMAT, "supervision": self.supervision, "gmm_digest": self.gmm_digest,
                 "content": hash_bytes(stacked.tobytes()),

@@ -10,6 +10,7 @@ import numpy as np
 from asr_kd.core.arrays import read_tensors, write_tensors
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, hash_bytes, hash_file, hash_json, read_json, write_json
+from asr_kd.core.own_folders import FolderKind
 from asr_kd.core.reading import parsing
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.hmm.gmm import DiagonalGmms
@@ -21,6 +22,7 @@ from asr_kd.lexicon.phones import PhoneTable
 
 _FORMAT = 2
 _DESCRIPTION, _NUMBERS = "model.json", "model.safetensors"
+_HMM_MODEL = FolderKind("HMM model", (_DESCRIPTION, _NUMBERS))
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class HmmModel:
             gmm = getattr(self, kind)
             if gmm is not None:
                 arrays |= {f"{kind}.{name}": getattr(gmm, name) for name in _GMM_ARRAYS}
-        with atomic_folder(Path(folder)) as temporary:
+        with atomic_folder(Path(folder), _HMM_MODEL) as temporary:
             write_tensors(temporary / _NUMBERS, arrays)
             description["numbers_sha256"] = hash_file(temporary / _NUMBERS)
             write_json(temporary / _DESCRIPTION, {**description, "content": hash_json(description)})

@@ -13,11 +13,13 @@ from asr_kd.core.arrays import read_torch_tensors, write_tensors
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, hash_file, hash_json, read_json, write_json
+from asr_kd.core.own_folders import FolderKind
 from asr_kd.core.reading import file_size, parsing
 from asr_kd.models.architecture import count_parameters, describe_network, restore_network
 
 _WEIGHTS = "model.safetensors"
 _CARD = "model.json"
+_BUNDLE = FolderKind("bundle of a network", (_CARD, _WEIGHTS))
 
 
 class ModelCard(Config):
@@ -86,7 +88,7 @@ def save_bundle(
     if architecture["input_dim"] % window:
         raise InputError(f"{folder}: the network has {architecture['input_dim']} inputs, not a multiple of the "
                          f"{window} spliced frames")
-    with atomic_folder(Path(folder)) as temporary:
+    with atomic_folder(Path(folder), _BUNDLE) as temporary:
         write_tensors(temporary / _WEIGHTS, model.state_dict())
         card = ModelCard(
             architecture=architecture, parameters=count_parameters(model), feature_recipe=feature_recipe,

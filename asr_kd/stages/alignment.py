@@ -24,6 +24,7 @@ from asr_kd.bootstrap.adapted_alignment import adapted_score_source
 from asr_kd.core.config import Settings, build_config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, write_json
+from asr_kd.core.own_folders import FolderKind, check_replaceable
 from asr_kd.core.text_tables import is_word, words_of
 from asr_kd.data.manifest import Utterance, read_manifest
 from asr_kd.features.frame_store import FrameStore
@@ -31,11 +32,12 @@ from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.hmm import TRANSFORMS
-from asr_kd.stages.model_folders import beneath, load_hmm, refuse_other_folder
+from asr_kd.stages.model_folders import beneath, load_hmm
 from asr_kd.stages.model_inputs import Audio, adaptation_facts, adapted_store, base_recipe
 from asr_kd.stages.networks import BUNDLE
 
 ALIGNMENTS, SCORES, SUMMARY = "alignments", "scores.jsonl", "summary.json"
+_ALIGNMENT_FOLDER = FolderKind("alignment", (ALIGNMENTS, SCORES, SUMMARY), closed=False)
 FORMATS: tuple[Format, ...] = ("ctm", "textgrid", "ids")
 
 
@@ -73,7 +75,7 @@ def align_manifest(
     where more than the share `max_dropped` of the utterances cannot be aligned.
     """
     chosen = _formats(formats)
-    refuse_other_folder(output, SUMMARY, "alignment")
+    check_replaceable(Path(output), _ALIGNMENT_FOLDER)
     settings = {"beam": beam, "retry_beam": retry_beam, "acoustic_scale": acoustic_scale,
                 "boost_silence": boost_silence, "map_unknown": map_unknown, "max_dropped": max_dropped}
     config = build_config(AlignConfig, Settings(settings, {}))
@@ -84,7 +86,7 @@ def align_manifest(
     hmm.lexicon.word_ids(transcripts, map_unknown)
     job = _Job(hmm, config, Audio(manifests, split, features, max_dropped, workers), transcripts, network, transforms,
                adapt, workers)
-    with atomic_folder(Path(output)) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with atomic_folder(Path(output), _ALIGNMENT_FOLDER) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         store, scores_of, facts = job.scores(Path(scratch))
 
         def source(utterance: str) -> FrameScores:

@@ -12,6 +12,7 @@ from asr_kd.bootstrap.pronunciation_probabilities import estimate_pronunciation_
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, list_files, write_json
+from asr_kd.core.own_folders import FolderKind, check_replaceable
 from asr_kd.core.stages import StageContext
 from asr_kd.core.text_tables import words_of
 from asr_kd.data.manifest import list_splits, read_manifest
@@ -28,11 +29,12 @@ from asr_kd.models.bundle import load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.language_model import find_language_model
-from asr_kd.stages.model_folders import load_hmm, refuse_other_folder
+from asr_kd.stages.model_folders import load_hmm
 from asr_kd.stages.model_inputs import refuse_transcripts
 from asr_kd.stages.networks import BUNDLE, PASSES, in_percent
 
 SYSTEM = "system.json"
+_GRAPH_FOLDER = FolderKind("decoding graph", ("graph.json", "HCLG.fst", "words.txt"), closed=False)
 Scorer = Callable[[str], np.ndarray]
 
 
@@ -74,11 +76,11 @@ def build_decoding_graph(
     `lexicon` holds other words than the model's own, in its phones; InputError where it has others. A graph in
     `output` is replaced, any other folder refused.
     """
-    refuse_other_folder(output, "graph.json", "decoding graph")
+    check_replaceable(Path(output), _GRAPH_FOLDER)
     hmm = load_hmm(model, lexicon)
     config = GraphConfig(transition_scale=transition_scale, self_loop_scale=self_loop_scale,
                          allow_missing_words=allow_missing_words)
-    with atomic_folder(Path(output)) as folder:
+    with atomic_folder(Path(output), _GRAPH_FOLDER) as folder:
         return _build(hmm, lm, folder, config)
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from asr_kd.core.errors import InputError
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
 
@@ -34,15 +33,3 @@ def beneath(folder: Path, *names: str) -> Path:
     for name in names:
         folder = folder / name if (folder / name).is_dir() else folder
     return folder
-
-
-def refuse_other_folder(output: Path, mark: str, what: str) -> None:
-    """InputError where `output` exists and is neither empty nor what this command wrote before (`mark` is in it).
-
-    Commands replace their whole output folder: a mistyped one must not cost anybody a run or a corpus.
-    """
-    output = Path(output)
-    if output.resolve() == Path.cwd():
-        raise InputError(f"{output}: is the folder that this command runs in, which cannot be replaced; give another")
-    if output.exists() and not (output / mark).is_file() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output}: exists and is no {what}; give a new folder")

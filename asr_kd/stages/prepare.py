@@ -1,7 +1,6 @@
 """Stages that make manifests, with the lexicon and the language model beside them."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import list_files, write_json
+from asr_kd.core.files import copy_file, list_files, write_json
 from asr_kd.core.log import get_logger
 from asr_kd.core.stages import Stage, StageContext
 from asr_kd.core.text_tables import words_of
@@ -195,16 +194,16 @@ def prepare_kaldi_stage(
     for split, folder in config.folders.items():
         for name in _REFERENCE:
             (output / REFERENCES / split).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(corpus / folder / name, output / REFERENCES / split / name)
+            copy_file(corpus / folder / name, output / REFERENCES / split / name)
     facts = {split: of_split.as_dict() for split, of_split in prepared.items()} | _make_lexicon(
         corpus, config, output
     )
     if config.language_model is not None:
         source = _named_file(corpus, config.language_model)
-        shutil.copyfile(source, output / (LANGUAGE_MODEL if source.suffix == ".gz" else "lm.arpa"))
+        copy_file(source, output / (LANGUAGE_MODEL if source.suffix == ".gz" else "lm.arpa"))
     for text in config.texts:
         (output / TEXTS).mkdir(exist_ok=True)
-        shutil.copyfile(_named_file(corpus, text), output / TEXTS / Path(text).name)
+        copy_file(_named_file(corpus, text), output / TEXTS / Path(text).name)
     return facts
 
 
@@ -230,7 +229,7 @@ def _make_lexicon(corpus: Path, config: PrepareKaldiConfig, output: Path) -> dic
         if file.name.startswith("lexiconp") or file.suffix == ".gz":
             write_lexicon(output / LEXICON, entries)
         else:
-            shutil.copyfile(file, output / LEXICON)
+            copy_file(file, output / LEXICON)
         words = {entry.word for entry in entries}
     else:
         wanted = language_model or set()

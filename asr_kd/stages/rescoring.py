@@ -6,6 +6,7 @@ from typing import Any
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, write_json
+from asr_kd.core.own_folders import FolderKind, check_replaceable
 from asr_kd.decoding.lm_rescoring import rescore_lm_split
 from asr_kd.decoding.outputs import (
     check_model,
@@ -24,9 +25,9 @@ from asr_kd.lm.arpa import read_arpa
 from asr_kd.scoring.notation import refuse_notation
 from asr_kd.scoring.transcripts import read_transcripts, write_transcripts
 from asr_kd.scoring.wer import check_ids
-from asr_kd.stages.model_folders import refuse_other_folder
 
 HYPOTHESES, WORDS, N_BEST, ARCHIVE, RESCORING = "text", "words.ctm", "n_best.jsonl", "lattices.ark", "rescoring.json"
+_RESCORING_FOLDER = FolderKind("rescoring", (RESCORING, HYPOTHESES), closed=False)
 
 
 def rescore_lattices(
@@ -54,7 +55,7 @@ def rescore_lattices(
     if (old_lm is None) != (new_lm is None):
         raise InputError("another language model takes two: that of the lattices (old_lm) and the new one (new_lm)")
     check_weights(lm_weight, insertion_penalty)
-    refuse_other_folder(output, RESCORING, "rescoring")
+    check_replaceable(Path(output), _RESCORING_FOLDER)
     source = Path(lattices)
     if Path(output).resolve() == source.resolve():
         raise InputError(f"{output}: holds the lattices, which would be lost; give another folder")
@@ -71,7 +72,7 @@ def rescore_lattices(
     hmm = None if model is None else HmmModel.load(model)
     if hmm is not None:
         check_model(source, store, hmm)
-    with atomic_folder(Path(output)) as folder:
+    with atomic_folder(Path(output), _RESCORING_FOLDER) as folder:
         summary: dict[str, Any] = {"lm_weight": lm_weight, "insertion_penalty": insertion_penalty}
         if old_lm is not None and new_lm is not None:
             summary["lm"] = rescore_lm_split(source, read_arpa(old_lm), read_arpa(new_lm), folder, workers)

@@ -35,13 +35,15 @@ def run_recipe(
     option: list[str] | None = None,
     set_: list[str] | None = None,
     seed: int = 1,
+    rebuild: bool = False,
     dry_run: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> RunOutcome:
     """Run the recipe (a folder, or the name of an installed one) in `run_dir`; what is done there is skipped.
 
     `corpus` is the corpus's folder where the recipe reads one. `option` adds stages that the recipe has under that
-    name, `set_` holds overrides `STAGE.KEY=VALUE`, `force` stages to build again. Raises InputError for wrong usage
+    name, `set_` holds overrides `STAGE.KEY=VALUE`, `force` stages to build again. Finished stages of more than five CPU
+    minutes in all are replaced only with `rebuild` (or as `force` asks for). Raises InputError for wrong usage
     or input (before any work), WorkError where a stage fails. `say` is told what begins.
     """
     folder = find_recipe(recipe)
@@ -52,10 +54,10 @@ def run_recipe(
     directory = RunDirectory(Path(run_dir))
     runner = Runner(resolved, directory, corpus, seed, command, say)
     if dry_run:
-        return RunOutcome(runner.plan(selection), [])
+        return RunOutcome(runner.plan(selection, rebuild), [])
     directory.lock(command)
     try:
-        reports = runner.run(selection)
+        reports = runner.run(selection, rebuild)
     finally:
         directory.unlock()
     return RunOutcome(reports, results_rows(read_counts_folder(directory.path / "counts")))

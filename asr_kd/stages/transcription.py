@@ -10,6 +10,7 @@ import numpy as np
 from asr_kd.core.config import Settings, build_config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, write_json
+from asr_kd.core.own_folders import FolderKind, check_replaceable
 from asr_kd.data.manifest import read_manifest
 from asr_kd.decoding.graph import DecodingGraph, with_lexicon_of
 from asr_kd.decoding.outputs import n_best_split, timed_words, write_n_best, write_timed_words
@@ -25,12 +26,13 @@ from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.scoring.transcripts import write_transcripts
 from asr_kd.stages.decoding import Scorer
 from asr_kd.stages.hmm import TRANSFORMS
-from asr_kd.stages.model_folders import beneath, refuse_other_folder
+from asr_kd.stages.model_folders import beneath
 from asr_kd.stages.model_inputs import Audio, adaptation_facts, adapted_store, base_recipe, refuse_transcripts
 from asr_kd.stages.networks import BUNDLE
 from asr_kd.stages.speaker_adaptation import FirstPassConfig, first_pass_transforms
 
 HYPOTHESES, WORDS, N_BEST, DECODING = "text", "words.ctm", "n_best.jsonl", "decoding.json"
+_DECODING_FOLDER = FolderKind("decoding", (DECODING, HYPOTHESES), closed=False)
 
 
 def decode_manifest(
@@ -68,7 +70,7 @@ def decode_manifest(
     InputError for what does not belong together and for transforms supervised by transcripts; WorkError where more
     than the share `max_dropped` of the utterances cannot be decoded.
     """
-    refuse_other_folder(output, DECODING, "decoding")
+    check_replaceable(Path(output), _DECODING_FOLDER)
     search = build_config(SearchConfig, Settings({
         "beam": beam, "max_active": max_active, "lattice_beam": lattice_beam, "acoustic_scale": acoustic_scale,
         "lattices": lattices}, {}))
@@ -81,7 +83,11 @@ def decode_manifest(
     hmm = with_lexicon_of(graph, hmm, searched.words)
     ids = [utterance.id for utterance in read_manifest(manifests, split)]
     job = _Job(hmm, searched, Audio(manifests, split, features, max_dropped, workers), network, transforms, adapt)
-    with atomic_folder(Path(output)) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch, one_torch_thread():
+    with (
+        atomic_folder(Path(output), _DECODING_FOLDER) as folder,
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+        one_torch_thread(),
+    ):
         store, scorer, facts = job.scores(Path(scratch))
         frame_shift = store.recipe["frame_shift"] / 1000
 

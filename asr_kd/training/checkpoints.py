@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from asr_kd.core.arrays import read_torch_tensors, write_tensors
 from asr_kd.core.errors import InputError, WorkError
-from asr_kd.core.files import atomic_folder, hash_file, read_json, write_json
+from asr_kd.core.files import atomic_folder, hash_file, read_json, remove_abandoned, write_json
+from asr_kd.core.own_folders import FolderKind, is_own_folder
 from asr_kd.core.reading import parsing
 
 _TENSORS = "state.safetensors"
 _STATE = "state.json"
+_CHECKPOINT = FolderKind("checkpoint", (_TENSORS, _STATE))
 
 
 @dataclass
@@ -57,7 +59,7 @@ def write_checkpoint(folder: Path, state: RunState, model: nn.Module, objective:
     content = {key: value for key, value in vars(state).items() if key != "best_loss"}
     content["best_loss"] = None if math.isinf(state.best_loss) else state.best_loss
     try:
-        with atomic_folder(folder / name) as temporary:
+        with atomic_folder(folder / name, _CHECKPOINT) as temporary:
             write_tensors(temporary / _TENSORS, tensors)
             write_json(temporary / _STATE, {**content, "tensors_sha256": hash_file(temporary / _TENSORS)})
     except OSError as error:
@@ -74,8 +76,8 @@ def read_checkpoint(folder: Path, key: str) -> tuple[RunState, dict[str, Tensor]
     A checkpoint of another run (its key differs) and a damaged one raise InputError. Remains of a
     checkpoint whose writing was killed are removed.
     """
-    for remains in folder.glob(".checkpoint-*"):
-        shutil.rmtree(remains, ignore_errors=True)
+    if folder.is_dir():
+        remove_abandoned(folder)
     found = _checkpoints(folder)
     if not found:
         return None
@@ -116,4 +118,4 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("checkpoint-*") if path.is_dir())
+    return sorted(path for path in folder.glob("checkpoint-*") if is_own_folder(path, _CHECKPOINT))

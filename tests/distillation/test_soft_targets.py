@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from asr_kd.core.errors import InputError, WorkError
+from asr_kd.core.files import list_files
 from asr_kd.distillation import soft_targets
 from asr_kd.distillation.config import DistillationConfig
 from asr_kd.distillation.objective import DistillationObjective
@@ -61,7 +62,8 @@ def test_cache_holds_the_teachers_best_pdfs_and_the_mass_of_the_others(tmp_path:
     assert torch.equal(found["soft_pdf_ids"], order[:, :3])
     torch.testing.assert_close(found["soft_log_probs"].exp(), ordered[:, :3], rtol=2e-3, atol=1e-6)
     torch.testing.assert_close(found["soft_log_tail"].exp(), ordered[:, 3:].sum(-1), rtol=5e-3, atol=1e-6)
-    sizes = {path.name: path.stat().st_size for path in (tmp_path / "soft").iterdir() if path.suffix != ".json"}
+    sizes = {path.name: path.stat().st_size for path in list_files(tmp_path / "soft")
+             if path.suffix != ".json"}
     n = store.num_frames
     assert sizes == {"pdf_ids-00000.u2": 6 * n, "log_probs-00000.f2": 6 * n, "log_tail-00000.f2": 2 * n,
                      "log_norm-00000.f4": 4 * n}

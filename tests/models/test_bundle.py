@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from asr_kd.core.errors import InputError
+from asr_kd.core.files import list_files
 from asr_kd.models.bundle import ModelCard, alignment_priors, load_bundle, save_bundle
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
@@ -28,7 +29,7 @@ def saved(folder: Path, **changes: Any) -> tuple[HighwayDNN, ModelCard]:
 
 def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
     model, card = saved(tmp_path / "model")
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.json", "model.safetensors"]
+    assert [path.name for path in list_files(tmp_path / "model")] == ["model.json", "model.safetensors"]
     loaded, loaded_card = load_bundle(tmp_path / "model", hmm_digest="a" * 64, lexicon_digest="b" * 64,
                                       feature_recipe=RECIPE)
     assert loaded_card == card and not loaded.training

@@ -178,7 +178,7 @@ def test_changed_audio_is_noticed(corpus: Path, capsys: pytest.CaptureFixture[st
     soundfile.write(corpus / "audio/u00.wav", np.full(8000, 0.1), 16000, "PCM_16")
     main(["run", str(corpus.parent / "recipe"), "--corpus", str(corpus), "--run-dir", str(corpus.parent / "run"),
           "--dry-run"])
-    assert "settings, code or outside files changed" in capsys.readouterr().out
+    assert "outside file audio/u00.wav changed" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from asr_kd.core.errors import WorkError
+from asr_kd.core.own_folders import mark_folder
 from asr_kd.models.dnn import DNN
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.objective import CrossEntropy
@@ -69,8 +70,9 @@ def test_remains_of_a_killed_checkpoint_are_ignored_and_removed(tmp_path: Path) 
     model = DNN(4, 3, 1, 2)
     optimiser = torch.optim.AdamW(model.parameters())
     write_checkpoint(tmp_path, RunState("k", "float32", 1, epoch=1), model, CrossEntropy(), optimiser, {})
-    remains = tmp_path / ".checkpoint-0002-00000000.tmpx"
+    remains = tmp_path / ".checkpoint-0002-00000000.tmp-0123456789ab"
     remains.mkdir()
+    mark_folder(remains, "checkpoint")
     (remains / "state.safetensors").write_bytes(b"half")
     found = read_checkpoint(tmp_path, "k")
     assert found is not None and found[0].epoch == 1

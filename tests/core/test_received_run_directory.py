@@ -1,0 +1,161 @@
+"""A run directory may come from somebody else: nothing outside of it is touched, and nothing hangs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from asr_kd.core import runner
+from asr_kd.core.errors import InputError
+from asr_kd.core.run_directory import RunDirectory, read_status
+from tests.core.test_opening import make_irregular
+from tests.core.test_runner import RECIPE, built, recipe_folder, run
+
+__all__ = ["recipe_folder"]
+SHOWS = RECIPE.replace("fast:", "  shows:\n    run: show\nfast:")
+
+
+@pytest.fixture(autouse=True)
+def quick_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git is not asked for every stage."""
+    monkeypatch.setattr(runner, "code_revision", lambda: "test")
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    """Somebody's folder, and a file in it."""
+    folder = tmp_path / "precious"
+    folder.mkdir()
+    for name in ("two", "file", "2d5c"):
+        (folder / name).write_text("all of it")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(("place", "target"), [
+    (".lock", "file"), ("logs/two.log", "file"), ("logs", "."), (".work", "."), (".work/two", "."), ("shown", "."),
+])
+def test_links_in_the_place_of_bookkeeping_are_refused(
+    recipe_folder: Path, tmp_path: Path, precious: Path, place: str, target: str
+) -> None:
+    (recipe_folder / "recipe.yaml").write_text(SHOWS)
+    run_dir, before = tmp_path / "run", contents(precious)
+    run_dir.mkdir()
+    (run_dir / "run.json").touch()
+    (run_dir / place).parent.mkdir(exist_ok=True)
+    (run_dir / place).symlink_to(precious / target)
+    with pytest.raises(InputError, match=f"run/{place}: is a link, expected a (file|folder) of the run directory"):
+        run(recipe_folder, run_dir)
+    assert contents(precious) == before
+    (run_dir / place).unlink()
+    assert len(built(run(recipe_folder, run_dir))) == 5
+
+
+@pytest.mark.parametrize("place", ["run.json", ".work/outside.json", "shown/0", "two", "two/n", "two/stage.json"])
+def test_links_in_other_places_are_replaced_and_not_followed(
+    recipe_folder: Path, tmp_path: Path, precious: Path, place: str
+) -> None:
+    (recipe_folder / "recipe.yaml").write_text(SHOWS)
+    run_dir, before = tmp_path / "run", contents(precious)
+    run(recipe_folder, run_dir)
+    path = run_dir / place
+    if path.is_dir():
+        path.rename(tmp_path / "elsewhere")
+    else:
+        path.unlink(missing_ok=True)
+    path.symlink_to(precious if place == "two" else precious / "file")
+    read_status(run_dir)
+    run(recipe_folder, run_dir)
+    assert contents(precious) == before
+    assert (run_dir / "two/n").read_text() == "7" and not (run_dir / "two").is_symlink()
+    assert built(run(recipe_folder, run_dir)) == []
+
+
+def test_links_in_half_done_work_begin_it_anew(recipe_folder: Path, tmp_path: Path, precious: Path) -> None:
+    before = contents(precious)
+    with pytest.raises(Exception, match="told to fail"):
+        run(recipe_folder, tmp_path / "run", ["two.fail=true"])
+    work = next((tmp_path / "run/.work/two").iterdir())
+    (work / "begun").unlink()
+    (work / "begun").symlink_to(precious / "file")
+    with pytest.raises(Exception, match="told to fail"):
+        run(recipe_folder, tmp_path / "run", ["two.fail=true"])
+    assert contents(precious) == before and (work / "begun").read_text() == "x"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "dangling", "loop", "folder"])
+@pytest.mark.parametrize("place", ["two", "two/n", "two/stage.json"])
+def test_what_is_no_regular_file_is_rebuilt(recipe_folder: Path, tmp_path: Path, kind: str, place: str) -> None:
+    run(recipe_folder, tmp_path / "run")
+    path = tmp_path / "run" / place
+    if path.is_dir():
+        path.rename(tmp_path / "elsewhere")
+    else:
+        path.unlink()
+    make_irregular(path, kind)
+    if kind == "folder":
+        (path / "thesis").touch()
+    assert "two" in {r.stage for r in read_status(tmp_path / "run") if r.outcome == "changed"} or place == "two"
+    assert built(run(recipe_folder, tmp_path / "run")) == ["two", "three-seed1"]
+    assert built(run(recipe_folder, tmp_path / "run")) == []
+
+
+def test_what_stood_in_a_stages_place_and_is_not_ours_is_moved_aside(recipe_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").touch()
+    (tmp_path / "run/one").mkdir()
+    (tmp_path / "run/one/thesis").write_text("all of it")
+    (tmp_path / "run/two").write_text("notes")
+    run(recipe_folder, tmp_path / "run")
+    assert [p.read_text() for p in (tmp_path / "run").glob("one.aside-*/thesis")] == ["all of it"]
+    assert [p.read_text() for p in (tmp_path / "run").glob("two.aside-*")] == ["notes"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "dangling", "loop", "folder"])
+@pytest.mark.parametrize("place", [".lock", "logs/two.log", ".work/two"])
+def test_irregular_bookkeeping_is_named(recipe_folder: Path, tmp_path: Path, kind: str, place: str) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "run.json").touch()
+    (run_dir / place).parent.mkdir(exist_ok=True)
+    make_irregular(run_dir / place, kind)
+    if (place, kind) == (".work/two", "folder"):
+        assert built(run(recipe_folder, run_dir))
+        return
+    with pytest.raises(InputError, match=f"run/{place}: is a .*, expected a .* of the run directory.*remove it"):
+        run(recipe_folder, run_dir)
+
+
+def test_somebodys_folder_is_no_run_directory(recipe_folder: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "backup.tmp-1").mkdir(parents=True)
+    (home / ".two.tmp-0123456789ab").mkdir()
+    (home / ".two.tmp-0123456789ab/thesis").touch()
+    with pytest.raises(InputError, match="home: is no run directory, and holds 'backup.tmp-1' and other things"):
+        run(recipe_folder, home)
+    assert len(list(home.iterdir())) == 2
+    (home / "backup.tmp-1").rmdir()
+    run(recipe_folder, home)
+    assert (home / ".two.tmp-0123456789ab/thesis").exists()
+
+
+def test_a_second_name_of_a_file_is_not_truncated(recipe_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "precious").write_text("all of it")
+    os.link(tmp_path / "precious", tmp_path / "run/.lock")
+    with pytest.raises(InputError, match=".lock: is a file with a second name"):
+        RunDirectory(tmp_path / "run").lock("test")
+    assert (tmp_path / "precious").read_text() == "all of it"
+
+
+def test_what_a_kill_left_in_half_done_work_goes(recipe_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="told to fail"):
+        run(recipe_folder, tmp_path / "run", ["two.fail=true"])
+    work = next((tmp_path / "run/.work/two").iterdir())
+    (work / ".train.jsonl.tmp-0123456789ab").write_text("half")
+    with pytest.raises(Exception, match="told to fail"):
+        run(recipe_folder, tmp_path / "run", ["two.fail=true"])
+    assert [path.name for path in work.iterdir()] == ["begun"]
