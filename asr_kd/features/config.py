@@ -88,8 +88,6 @@ class FeatureConfig(Config):
             raise ValueError(f"running_prior_mean and running_prior_variance: {self.static_dim} values each, or none")
         if any(value <= 0 for value in self.running_prior_variance):
             raise ValueError("running_prior_variance: values above zero")
-        if self.normalisation == "running" and self.kind == "mfcc" and not self.running_prior_mean:
-            raise ValueError("running normalisation of mfcc needs running_prior_mean and running_prior_variance")
         if self.store_dtype == "uint8" and (self.normalisation == "none" or not self.normalise_variance):
             raise ValueError("store_dtype uint8 needs features of unit variance: normalise them")
         return self

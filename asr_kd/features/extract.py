@@ -38,6 +38,9 @@ def extract_features(
     """
     ordered = sorted(utterances, key=lambda utterance: utterance.speaker)
     _check_ids(ordered)
+    if config.normalisation == "running" and config.kind == "mfcc" and not config.running_prior_mean:
+        raise InputError("running normalisation of mfcc needs running_prior_mean and running_prior_variance; a "
+                         "features stage computes them from its prior_split")
     extractor = FeatureExtractor(config)
     drops = Drops(len(ordered), cap=max_dropped)
 
@@ -64,6 +67,34 @@ def extract_features(
                 writer.add(utterance.id, utterance.speaker, matrix, utterance.source, utterance.speed)
         drops.check()
     return drops
+
+
+def with_running_prior(
+    utterances: Sequence[Utterance], config: FeatureConfig, *, workers: int | None = None,
+    mix_down: bool = False, resample: bool = False,
+) -> FeatureConfig:
+    """Return `config` with the mean and variance over all frames of `utterances` as running normalisation's prior.
+
+    Both are rounded to four decimals. Utterances of faulty audio or without a frame do not count; InputError where
+    none is left. The prior does not depend on the number of `workers`.
+    """
+    extractor = FeatureExtractor(config.model_copy(update={"normalisation": "none"}))
+
+    def statistics_of(utterance: Utterance) -> CmvnStatistics | None:
+        try:
+            features = _features_of(utterance, extractor, mix_down, resample)
+        except AudioError:
+            return None
+        return None if isinstance(features, tuple) else CmvnStatistics.of(features)
+
+    total = CmvnStatistics.zero(config.static_dim)
+    for statistics in map_threads(statistics_of, utterances, workers, "prior of the running mean"):
+        total = total if statistics is None else total + statistics
+    if total.count == 0:
+        raise InputError("no utterance has a frame to compute the running normalisation's prior from")
+    # A column that does not vary keeps a variance that settings may hold.
+    prior = {"running_prior_mean": total.mean, "running_prior_variance": np.maximum(total.variance, 1e-4)}
+    return config.model_copy(update={name: [round(float(v), 4) for v in values] for name, values in prior.items()})
 
 
 def normalise_utterance(features: np.ndarray, config: FeatureConfig) -> np.ndarray:

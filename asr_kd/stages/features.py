@@ -13,7 +13,7 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.stages import StageContext
 from asr_kd.data.manifest import list_splits, read_manifest
 from asr_kd.features.config import FeatureConfig
-from asr_kd.features.extract import extract_features
+from asr_kd.features.extract import extract_features, with_running_prior
 from asr_kd.features.frame_store import FrameStore
 
 
@@ -25,6 +25,8 @@ class FeaturesConfig(Config):
     mix_down: bool = False
     resample: bool = False
     max_dropped: float = Field(0.05, ge=0, le=1)
+    prior_split: Name = Field("train", description="running normalisation without running_prior_mean: a stream begins "
+                              "with the mean and variance of this split")
 
 
 def extract(
@@ -32,13 +34,22 @@ def extract(
 ) -> dict[str, Any]:
     """A frame store for each split, in a folder of the split's name."""
     summary = {}
+    features = _feature_config(inputs["manifests"], config)
     for split in config.splits or list_splits(inputs["manifests"]):
         drops = extract_features(
-            read_manifest(inputs["manifests"], split), config.features, output / split,
+            read_manifest(inputs["manifests"], split), features, output / split,
             mix_down=config.mix_down, resample=config.resample, max_dropped=config.max_dropped,
         )
         summary[split] = drops.as_dict()
     return summary
+
+
+def _feature_config(manifests: Path, config: FeaturesConfig) -> FeatureConfig:
+    features = config.features
+    if features.normalisation != "running" or features.running_prior_mean:
+        return features
+    utterances = read_manifest(manifests, config.prior_split)
+    return with_running_prior(utterances, features, mix_down=config.mix_down, resample=config.resample)
 
 
 def features_by_recipe(

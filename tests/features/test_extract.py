@@ -1,19 +1,22 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import soundfile
 
 from asr_kd.core.errors import InputError, WorkError
-from asr_kd.data.manifest import Utterance
+from asr_kd.core.stages import StageContext
+from asr_kd.data.manifest import Utterance, write_manifest
 from asr_kd.data.resampling import resample
 from asr_kd.features.cmvn import normalise_running
 from asr_kd.features.config import LOG_MEL_MEAN, LOG_MEL_VARIANCE, FeatureConfig, mfcc_config
 from asr_kd.features.deltas import add_deltas
-from asr_kd.features.extract import extract_features
+from asr_kd.features.extract import extract_features, with_running_prior
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.spectral import FeatureExtractor
+from asr_kd.stages.features import FeaturesConfig, extract
 
 NORMALISED = FeatureConfig(store_dtype="float32")
 RAW = FeatureConfig(normalisation="none", store_dtype="float32")
@@ -74,6 +77,48 @@ def test_other_normalisations_are_what_they_say(tmp_path: Path, corpus: list[Utt
         assert np.abs(stores["utterance"][utterance.id].mean(axis=0)).max() < 1e-5
         expected = normalise_running(raw, np.full(40, LOG_MEL_MEAN), np.full(40, LOG_MEL_VARIANCE))
         np.testing.assert_allclose(stores["running"][utterance.id], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["fbank", "mfcc"])
+def test_a_running_prior_is_that_of_all_frames(tmp_path: Path, corpus: list[Utterance], kind: Literal["fbank", "mfcc"]
+                                               ) -> None:
+    config = FeatureConfig(kind=kind, normalisation="running", store_dtype="float32")
+    extract_features(corpus, config.model_copy(update={"normalisation": "none"}), tmp_path / "raw")
+    raw = FrameStore.open(tmp_path / "raw")
+    frames = np.concatenate([raw[utterance.id] for utterance in corpus])
+    found = with_running_prior(corpus, config, workers=2)
+    np.testing.assert_allclose(found.running_prior_mean, frames.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(found.running_prior_variance, frames.var(axis=0), rtol=1e-3)
+    assert found == with_running_prior(corpus, config, workers=1)
+    assert found.recipe() == config.recipe() | {
+        "running_prior_mean": found.running_prior_mean, "running_prior_variance": found.running_prior_variance}
+
+
+def test_a_running_prior_leaves_faulty_audio_out(corpus: list[Utterance]) -> None:
+    config = FeatureConfig(normalisation="running")
+    without_first = with_running_prior(corpus[1:], config)
+    corpus[0].audio.unlink()
+    assert with_running_prior(corpus, config) == without_first
+    with pytest.raises(InputError, match="no utterance has a frame"):
+        with_running_prior(corpus[:1], config)
+
+
+def test_a_features_stage_computes_the_prior_of_its_split(tmp_path: Path, corpus: list[Utterance]) -> None:
+    for split, utterances in (("train", corpus), ("dev", corpus[:2])):
+        write_manifest(tmp_path / "manifests", split, utterances)
+    running = FeatureConfig(normalisation="running")
+    context = StageContext("fbank", 0, None, tmp_path / "work", "run", "asr-kd run")
+    for prior_split, utterances in (("train", corpus), ("dev", corpus[:2])):
+        output = tmp_path / f"prior-of-{prior_split}"
+        extract({"manifests": tmp_path / "manifests"}, FeaturesConfig(features=running, prior_split=prior_split),
+                output, context)
+        expected = with_running_prior(utterances, running).recipe()
+        assert FrameStore.open(output / "train").recipe == FrameStore.open(output / "dev").recipe == expected
+
+
+def test_running_cepstra_without_a_prior_are_refused(tmp_path: Path, corpus: list[Utterance]) -> None:
+    with pytest.raises(InputError, match="needs running_prior_mean"):
+        extract_features(corpus, FeatureConfig(kind="mfcc", normalisation="running"), tmp_path / "store")
 
 
 def test_deltas_follow_normalisation(tmp_path: Path, corpus: list[Utterance]) -> None:

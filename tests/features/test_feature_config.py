@@ -17,7 +17,6 @@ from asr_kd.features.config import FeatureConfig, mfcc_config
         ({"frame_shift": 0.01}, "at least one sample"),
         ({"normalisation": "running", "running_prior_mean": [1.0], "running_prior_variance": [1.0]}, "40 values each"),
         ({"running_prior_mean": [1.0] * 40, "running_prior_variance": [0.0] * 40}, "above zero"),
-        ({"kind": "mfcc", "normalisation": "running"}, "needs running_prior_mean"),
         ({"store_dtype": "uint8", "normalisation": "none"}, "unit variance"),
     ],
 )
