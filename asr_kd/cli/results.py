@@ -30,6 +30,6 @@ def results(
     from asr_kd.report.tables import render_wer_table
 
     made = make_results(recipe=recipe, from_runs=from_runs)
-    for line in made.replaced:
+    for line in [*made.replaced, *made.warnings]:
         typer.echo(line, err=True)
     typer.echo(json_module.dumps({"rows": made.rows}, indent=1) if json else render_wer_table(made.rows))

@@ -17,11 +17,11 @@ def score(
         Path, typer.Option(help="Reference: Kaldi text (UTT word word), trn (word word (spk-utt)), STM or CTM.")
     ],
     hyp: Annotated[
-        list[Path], typer.Option(help="Hypotheses, text, trn, CTM or STM; once for each seed of the system.")
+        list[Path], typer.Option(help="Hypotheses, text, trn, CTM or STM; once for each seed of the system, in order.")
     ],
     against: Annotated[
         list[Path] | None,
-        typer.Option("--against", "--hyp2", help="Hypotheses of a second system; once for each of its seeds."),
+        typer.Option("--against", "--hyp2", help="Hypotheses of a second system; its seeds in the same order."),
     ] = None,
     utt2spk: Annotated[
         Path | None, typer.Option(help="Speakers. Default: utt2spk beside a Kaldi reference, else trn ids.")
@@ -61,7 +61,9 @@ def score(
     fit: Annotated[
         Path | None, typer.Option(help="Fit a map from confidence to probability; write it there (JSON).")
     ] = None,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of speakers for intervals and p-values.")] = 10_000,
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="Draws for intervals and p-values. Default: 100,000.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     optional_words: Annotated[
         Literal["refuse", "deletable", "literal"],

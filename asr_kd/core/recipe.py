@@ -144,15 +144,14 @@ def read_recipe(
 
 def read_claims(folder: Path) -> tuple[Claim, ...]:
     """The table of claims of the recipe in `folder`; InputError: more than 30, one twice or against itself."""
-    file, settings = _read_file(folder)
-    return _claims(file, settings)
+    return read_outline(folder, "")[1]
 
 
-def read_stage_settings(folder: Path, kind: str) -> dict[str, Settings]:
-    """Stage name -> settings of all stages of a kind in the recipe in `folder`, whatever their options."""
+def read_outline(folder: Path, kind: str) -> tuple[dict[str, Settings], tuple[Claim, ...]]:
+    """The settings of all stages of a kind in the recipe in `folder`, whatever their options, by name; its claims."""
     file, settings = _read_file(folder)
-    return {name: settings.slice("stages", name, "settings")
-            for name, entry in file.stages.items() if entry.run == kind}
+    names = [name for name, entry in file.stages.items() if entry.run == kind]
+    return {name: settings.slice("stages", name, "settings") for name in names}, _claims(file, settings)
 
 
 def _read_file(folder: Path) -> tuple[_RecipeFile, Settings]:

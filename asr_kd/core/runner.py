@@ -1,5 +1,6 @@
 """Running a recipe's stages: what is done is skipped, what is not is built whole or not at all."""
 
+import functools
 import json
 import os
 import platform
@@ -7,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,6 +25,8 @@ from asr_kd.core.run_directory import RUN_RECORD, STAGE_FOLDER, RunDirectory
 from asr_kd.core.stages import Stage, StageContext, StageReport
 
 logger = get_logger(__name__)
+
+_PROJECT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -212,7 +216,10 @@ class Runner:
         # Half-done work belongs to these settings and these very inputs.
         work = self.directory.work(stage, hash_json([stage.key(outside), builds]))
         seed = self.seed if stage.seed is None else stage.seed
-        context = StageContext(stage.name, seed, self.corpus, work, self.directory.name, self.command)
+        context = StageContext(
+            stage.name, seed, self.corpus, work, self.directory.name, self.command, code_revision(),
+            {name: needed.seed for name, needed in stage.inputs.items()},
+        )
         with log_to_file(self.directory.log(stage)):
             logger.info("stage %s begins: %s", stage.folder, stage.config.model_dump_json())
             _reset_peak_memory()
@@ -286,19 +293,38 @@ def environment() -> dict[str, str]:
             "cores": str(available_cores()), **versions}
 
 
+@functools.cache
 def code_revision() -> str:
-    """The git revision of the code, "+" behind it where files are changed; "unknown" outside a checkout."""
-    folder = Path(__file__).parent
+    """The git revision of this project's checkout, "+" behind it where files are changed.
+
+    Elsewhere, in another project's repository too, the version of the package.
+    """
     try:
-        revision = _git(folder, "rev-parse", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        if _is_checkout(_PROJECT):
+            changed = _git(_PROJECT, "status", "--porcelain", "--untracked-files=no")
+            return _git(_PROJECT, "rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return revision + ("+" if changed else "")
+        pass
+    return environment()["asr-kd"].replace("not installed", "unknown")
+
+
+def _is_checkout(folder: Path) -> bool:
+    """Whether the folder is the top of a git checkout of this project, and not of one that has it installed in it."""
+    top = Path(_git(folder, "rev-parse", "--show-toplevel"))
+    if top.resolve() != folder.resolve():
+        return False
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return project.get("project", {}).get("name") == "asr-kd"
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
+    """The output of a git command in a folder, whatever repository the environment names."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    done = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True,
+                          env=environment)
     return done.stdout.strip()
 
 

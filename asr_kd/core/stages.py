@@ -14,7 +14,8 @@ class StageContext:
     """What a stage function gets besides its inputs, settings and output folder.
 
     `work` is a folder that outlives a kill for as long as the stage's key stays the same; it is where
-    checkpoints go, and it is removed when the stage is done.
+    checkpoints go, and it is removed when the stage is done. `revision` is the code's. `input_seeds`
+    has the seed of each input's stage, None where that depends on no seed.
     """
 
     name: str
@@ -23,6 +24,8 @@ class StageContext:
     work: Path
     run_name: str
     command: str
+    revision: str = "unknown"
+    input_seeds: Mapping[str, int | None] = field(default_factory=dict)
 
 
 StageFunction = Callable[[Mapping[str, Path], Any, Path, StageContext], dict[str, Any] | None]

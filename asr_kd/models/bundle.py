@@ -1,5 +1,6 @@
 """Model bundles: a folder with `model.safetensors` and `model.json`, all that decoding needs to know of a network."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,6 +148,13 @@ def load_bundle(
     if unsound is not None:
         raise InputError(f"{weights}: {unsound} holds values that are not finite; train the network again")
     return model.eval(), card
+
+
+def bundle_bytes(folder: Path) -> int:
+    """Bytes of a bundle without what its card tells of the training: what a device must hold."""
+    card = read_json(Path(folder) / _CARD)
+    without = json.dumps({key: value for key, value in card.items() if key != "provenance"}, separators=(",", ":"))
+    return (Path(folder) / _WEIGHTS).stat().st_size + len(without.encode())
 
 
 def _check_card(card: ModelCard, folder: Path) -> None:

@@ -18,7 +18,7 @@ def draw_panels(file: IO[Any], panels: Sequence[tuple[str, Curves]], x_label: st
     names = list(dict.fromkeys(name for _, curves in panels for name in curves))
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    # Fixed names of elements and no date.
+    # Fixed names of elements, no date, no version.
     with matplotlib.rc_context({"svg.hashsalt": "asr_kd", "svg.fonttype": "none"}):
         height = 4.4 * rows if legend_in_each else 3.6 * rows + 0.2 * len(names)
         figure, places = pyplot.subplots(rows, columns, figsize=(4.6 * columns, height),
@@ -40,5 +40,5 @@ def draw_panels(file: IO[Any], panels: Sequence[tuple[str, Curves]], x_label: st
             place.set_axis_off()
         if not legend_in_each:
             figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2, fontsize=8)
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         pyplot.close(figure)

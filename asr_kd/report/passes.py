@@ -1,6 +1,5 @@
 """How sequence training went, pass by pass: a table and a drawing of what the counts hold."""
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,6 @@ from asr_kd.report.comparisons import ResultRow
 from asr_kd.report.drawing import draw_panels
 from asr_kd.report.tables import markdown_table, number
 from asr_kd.scoring.system_counts import SystemCounts, TrainingPass
-
-# A row of this id, scored on dev, is the network after one of the passes: ID-pass2.
-_OF_PASS = re.compile(r"(.+)-pass(\d+)")
-
-
-def is_of_pass(row: ResultRow) -> bool:
-    """Whether the row is a point of another one's curve."""
-    return _OF_PASS.fullmatch(row.id) is not None
 
 
 @dataclass(frozen=True)
@@ -39,14 +30,15 @@ class PassCurve:
 def pass_curves(rows: Sequence[ResultRow], split: str = "dev") -> list[PassCurve]:
     """The curves of all systems with passes among the rows of `split`.
 
-    Rows `ID-passN` are points of ID's curve, and where there are some, so is the system that its training set out from.
+    Rows of passes are points of their system's curve, and where there are some, so is the system that its training
+    set out from.
     """
     of_split = {row.id: row for row in rows if row.split == split}
     curves = []
     for row in of_split.values():
         scored = _scored_passes(row, of_split)
         seeds = _longest([counts for one in (row, *scored.values()) for counts in one.counts])
-        if seeds and not is_of_pass(row):
+        if seeds and row.pass_of is None:
             curves.append(PassCurve(row.id, seeds[0][0].criterion, _means(seeds, "value"),
                                     _means(seeds, "frame_accuracy"), _dev_wer(scored)))
     return curves
@@ -54,9 +46,9 @@ def pass_curves(rows: Sequence[ResultRow], split: str = "dev") -> list[PassCurve
 
 def _scored_passes(row: ResultRow, of_split: Mapping[str, ResultRow]) -> dict[int, ResultRow]:
     """The rows of a system's passes by number; where there are some, its start is pass 0."""
-    scored = {int(found[2]): other for name, other in of_split.items()
-              if (found := _OF_PASS.fullmatch(name)) and found[1] == row.id}
-    start = row.counts[0].start
+    scored = {other.pass_of[1]: other for other in of_split.values()
+              if other.pass_of is not None and other.pass_of[0] == row.id}
+    start = row.roles.start
     if scored and start is not None and start in of_split:
         scored[0] = of_split[start]
     return scored

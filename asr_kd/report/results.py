@@ -1,14 +1,15 @@
 """results.json and RESULTS.md of a recipe, made from the counts files of its runs and from nothing else."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, write_json
 from asr_kd.core.recipe import find_recipe
-from asr_kd.report.comparisons import judge
+from asr_kd.report.comparisons import ResultRow, judge
+from asr_kd.report.declarations import Declarations, read_declarations
 from asr_kd.report.distillation import (
     CURVES_DRAWING,
     GRID_DRAWING,
@@ -21,67 +22,96 @@ from asr_kd.report.distillation import (
 )
 from asr_kd.report.markdown import PASSES_DRAWING, render_results
 from asr_kd.report.passes import draw_passes, pass_curves
+from asr_kd.report.run_counts import read_run_counts
 from asr_kd.scoring.system_counts import SystemCounts, read_counts_folder, write_counts
-
-# With so many students that a teacher taught, or fewer, there is nothing to compare on a page of its own.
-_FEW_STUDENTS = 2
 
 
 @dataclass(frozen=True)
 class Results:
-    """What was written: the rows of results.json, and one line for each counts file that a later run replaced."""
+    """What was written: the rows of results.json, a line for each counts file that a later run replaced, warnings."""
 
     rows: list[dict[str, Any]]
     replaced: list[str]
+    warnings: list[str] = field(default_factory=list)
 
 
 def make_results(recipe: Path, from_runs: list[Path] | None = None) -> Results:
-    """Merge the runs' `counts/*.json` into `recipe/counts/`, then make `recipe/results.json`, RESULTS.md and, where
-    there are distilled students, DISTILLATION.md with their drawings.
+    """Merge the runs' `counts/*.json` into `recipe/counts/` and make the recipe's pages from them.
 
-    Without runs, from `recipe/counts/` alone. Of the same counts in two places the later run's are kept. All
-    is read and checked before anything is written. InputError: no recipe, a run without counts, damaged
-    counts, systems of one split that were not scored on the same words.
+    The pages are `recipe/results.json`, RESULTS.md and, where there are students, DISTILLATION.md, with their drawings.
+    Without runs they are made from `recipe/counts/` alone. Of the same counts in two places the later run's are kept.
+    All is read and checked before anything is written. InputError: no recipe, a run without counts, damaged counts or
+    counts that the run's own stage did not write, systems of one split that were not scored on the same words.
     """
     recipe = find_recipe(str(recipe))
+    declarations = read_declarations(recipe)
     sources = [(f"{recipe.name}/counts", read_counts_folder(recipe / "counts"))]
+    warnings: dict[str, str] = {}
     for run in from_runs or []:
-        counts = read_counts_folder(Path(run) / "counts")
-        if not counts:
+        counts = read_run_counts(Path(run))
+        if not counts.counts:
             raise InputError(
                 f"{run}: no counts/*.json there; expected a run directory in which a split was scored"
             )
-        sources.append((str(run), counts))
+        for reason in counts.refused.values():
+            raise InputError(reason)
+        warnings.update(counts.warnings)
+        sources.append((str(run), counts.counts))
     merged, replaced = merge_counts(sources)
     if not merged:
         raise InputError(
             f"{recipe}: no counts yet; give the run directories: asr-kd results {recipe} --from RUN"
         )
-    rows = judge(merged)
+    rows = judge(merged, declarations)
     for counts_of_one in merged:
         write_counts(recipe / "counts", counts_of_one)
-    plain = [row.as_dict() for row in rows]
-    write_json(recipe / "results.json", {"rows": plain})
-    curves = pass_curves(rows)
+    write_pages(recipe, place_of(recipe), rows, declarations)
+    said = [f"{name}: {warning}" for name, warning in sorted(warnings.items())]
+    return Results([row.as_dict() for row in rows], replaced, said)
+
+
+def write_pages(folder: Path, place: str, rows: Sequence[ResultRow], declarations: Declarations) -> None:
+    """Write the pages of the recipe at `place` into a folder.
+
+    They are results.json, RESULTS.md, DISTILLATION.md where there are students, and the drawings that these show.
+    """
+    write_json(folder / "results.json", {"rows": [row.as_dict() for row in rows]})
+    curves = pass_curves(rows, declarations.tuned_on)
     if curves:
-        draw_passes(recipe / PASSES_DRAWING, curves)
-    if len(distilled(rows, "test")) > _FEW_STUDENTS:
-        learning = learning_curves(rows, "dev")
+        draw_passes(folder / PASSES_DRAWING, curves)
+    if any(distilled(rows, split) for split in {row.split for row in rows}):
+        learning = learning_curves(rows, declarations.tuned_on)
         if learning:
-            draw_learning_curves(recipe / CURVES_DRAWING, learning)
-        families = grid_curves(rows, "dev", "test")
+            draw_learning_curves(folder / CURVES_DRAWING, learning)
+        families = grid_curves(rows, declarations.tuned_on)
         if families:
-            draw_grid_curves(recipe / GRID_DRAWING, families)
-        with atomic_file(recipe / "DISTILLATION.md") as file:
-            file.write(render_distillation(recipe.resolve().name, rows))
-    with atomic_file(recipe / "RESULTS.md") as file:
-        file.write(render_results(recipe.resolve().name, rows))
-    return Results(plain, replaced)
+            draw_grid_curves(folder / GRID_DRAWING, families)
+        with atomic_file(folder / "DISTILLATION.md") as file:
+            file.write(render_distillation(place, rows, declarations))
+    with atomic_file(folder / "RESULTS.md") as file:
+        file.write(render_results(place, rows, declarations))
 
 
-def results_rows(counts: Sequence[SystemCounts]) -> list[dict[str, Any]]:
-    """The rows of results.json for these counts (a run's own, say), sorted by split and id."""
-    return [row.as_dict() for row in judge(counts)]
+def place_of(recipe: Path) -> str:
+    """The place of a recipe as its pages name it.
+
+    `recipes/NAME` for a recipe of the project, the path from the present folder for one below it, else the whole path.
+    """
+    import recipes
+
+    folder = recipe.resolve()
+    if folder.parent in [Path(root).resolve() for root in recipes.__path__]:
+        return f"recipes/{folder.name}"
+    here = Path.cwd().resolve()
+    return str(folder.relative_to(here)) if here in folder.parents else str(folder)
+
+
+def results_rows(
+    counts: Sequence[SystemCounts], declarations: Declarations | None = None,
+    warnings: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """The rows of results.json for these counts (a run's own, say), sorted by split and id; see `judge`."""
+    return [row.as_dict() for row in judge(counts, declarations, warnings)]
 
 
 def merge_counts(

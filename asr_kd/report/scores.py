@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 from asr_kd.report.tables import ABSENT, align_columns, interval, number, p_value
+from asr_kd.scoring.bootstrap import FEWEST_SPEAKERS
 from asr_kd.scoring.confidence import ConfidenceQuality
 from asr_kd.scoring.scores import Score, SystemScore
 from asr_kd.scoring.wer import ErrorCounts
 
 _NAMED = 5
-# Fewer are too few to draw from: two speakers have three different draws.
-_FEW = 10
 _ALIGNMENTS = {"unit": "unit costs", "sclite": "sclite's costs (4/3/3)"}
 
 
@@ -33,7 +32,8 @@ def render_score(score: Score) -> str:
         parts.append(
             f"first − second: {comparison.difference:+.2f} % absolute "
             f"(95 % {interval(comparison.low, comparison.high, 2, sign=True)}), "
-            f"p = {p_value(comparison.p_value)} (paired bootstrap by {score.unit}){mark}"
+            f"p = {p_value(comparison.p_value)} (paired bootstrap by {score.unit}): "
+            f"{score.verdict or f'no verdict, {score.no_verdict}'}{mark}"
         )
     parts.append(f"text filter {score.text_filter}, {_ALIGNMENTS[score.alignment]}")
     parts += score.hints
@@ -64,7 +64,7 @@ def _render_system(system: SystemScore, name: str, unit: str, metric: str) -> st
         )
     elif len(system.by_speaker) < 2:
         lines.append(f"one {unit}: no interval by {unit}")
-    elif len(system.by_speaker) < _FEW:
+    elif len(system.by_speaker) < FEWEST_SPEAKERS:
         lines.append(f"only {len(system.by_speaker)} {unit}s: intervals and p-values from so few are too narrow")
     for ids in system.missing:
         if ids:

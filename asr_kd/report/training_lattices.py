@@ -6,7 +6,6 @@ from dataclasses import fields
 import numpy as np
 
 from asr_kd.report.comparisons import ResultRow
-from asr_kd.report.passes import is_of_pass
 from asr_kd.report.tables import ABSENT, markdown_table, number
 from asr_kd.scoring.system_counts import LatticeCounts, TrainingLatticesCounts
 
@@ -18,9 +17,9 @@ def training_lattices_table(rows: Sequence[ResultRow], split: str = "dev") -> st
     """
     by_start: dict[str, tuple[TrainingLatticesCounts, ...]] = {}
     for row in rows:
-        start = row.counts[0].start or row.id
+        start = row.roles.start or row.id
         found = tuple(counts.training_lattices for counts in row.counts if counts.training_lattices is not None)
-        if row.split == split and not is_of_pass(row) and len(found) > len(by_start.get(start, ())):
+        if row.split == split and row.pass_of is None and len(found) > len(by_start.get(start, ())):
             by_start[start] = found
     if not by_start:
         return None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from asr_kd.core.errors import InputError
-from asr_kd.scoring.bootstrap import DRAWS, SpeakerDraws, compare, draw_speakers, wer_interval
+from asr_kd.scoring.bootstrap import SpeakerDraws, compare, draw_speakers, wer_interval
 from asr_kd.scoring.calibration import Calibration, fit_calibration, read_calibration, write_calibration
 from asr_kd.scoring.confidence import measure_confidence, word_confidences
 from asr_kd.scoring.evaluation_set import EvaluationSet, distinct, load_evaluation_set
@@ -36,7 +36,7 @@ def score(
     confidence: bool = False,
     calibration: Path | None = None,
     fit: Path | None = None,
-    draws: int = DRAWS,
+    draws: int | None = None,
     seed: int = 0,
     optional_words: OptionalWords = "refuse",
     unicode_form: UnicodeForm = "keep",
@@ -52,10 +52,11 @@ def score(
     hypotheses in that format. A reference utterance without hypothesis counts as deletions; with `partial` only the
     utterances that every hypothesis file has are scored. `words` is the number of reference words of the whole set,
     as they are written. `confidence`: measure the confidences of a CTM; `calibration`: also through that map; `fit`:
-    fit a map to the first system, and write it there. `optional_words`: how `(uh)` in an STM or trn reference is taken,
-    see `scoring.notation`; `unicode_form` "nfc" composes the words of both sides first. InputError: hypothesis ids
-    not in the reference, another number of words (but for `partial`), options that exclude each other, unreadable
-    files.
+    fit a map to the first system, and write it there. `draws` of speakers and seeds are taken for intervals and
+    p-values, 100,000 by default; the n-th file of either system counts as the same seed. `optional_words`: how `(uh)`
+    in an STM or trn reference is taken, see `scoring.notation`; `unicode_form` "nfc" composes the words of both sides
+    first. InputError: hypothesis ids not in the reference, another number of words (but for `partial`), options that
+    exclude each other, unreadable files.
     """
     text_filter = find_filter(filter, unicode_form)
     if metric == "cpwer":
@@ -88,7 +89,7 @@ def score(
     return Score(
         system=system,
         against=other,
-        comparison=None if other is None else compare(system.seeds, other.seeds, drawn),
+        comparison=None if other is None else compare(drawn.of(system.seeds), drawn.of(other.seeds)),
         unit=part.unit,
         utterances=len(part.references),
         words=part.num_words,
@@ -108,7 +109,7 @@ def _score_system(
     measured: bool,
     mapping: Calibration | None,
 ) -> SystemScore:
-    seeds = [part.count(file) for file in files.values()]
+    seeds = {number: part.count(file) for number, file in enumerate(files.values())}
     raw = calibrated = None
     if measured:
         found = word_confidences(part, files)
@@ -116,7 +117,7 @@ def _score_system(
         calibrated = None if mapping is None else measure_confidence(mapping(found.confidence), found.correct)
     return SystemScore(
         seeds,
-        wer_interval(seeds, drawn),
+        wer_interval(drawn.of(seeds)),
         [sorted(part.references.keys() - file.words.keys()) for file in files.values()],
         [file.outside for file in files.values()],
         [file.ignored for file in files.values()],
@@ -127,7 +128,7 @@ def _score_system(
 
 def _score_recordings(
     ref: Path, hyp: list[Path], against: list[Path], text_filter: TextFilter, ref_format: FileFormat | None,
-    format: FileFormat | None, words: int | None, partial: bool, draws: int, seed: int,
+    format: FileFormat | None, words: int | None, partial: bool, draws: int | None, seed: int,
 ) -> Score:
     if not hyp:
         raise InputError("no hypothesis file given; expected --hyp FILE, once for each seed of the system")
@@ -146,10 +147,10 @@ def _score_recordings(
         for path in paths:
             known = {name: one for name, one in files[path].items() if name in kept or name not in whole}
             errors.append(score_meetings(part, known, str(path)))
-        seeds = [{name: one.counts for name, one in seed.items()} for seed in errors]
+        seeds = {number: {name: one.counts for name, one in seed.items()} for number, seed in enumerate(errors)}
         return SystemScore(
             seeds,
-            wer_interval(seeds, drawn),
+            wer_interval(drawn.of(seeds)),
             [sorted(kept - files[path].keys()) for path in paths],
             assignments=[{name: one.assignment for name, one in seed.items()} for seed in errors],
         )
@@ -160,7 +161,7 @@ def _score_recordings(
     return Score(
         system=system,
         against=other,
-        comparison=None if other is None else compare(system.seeds, other.seeds, drawn),
+        comparison=None if other is None else compare(drawn.of(system.seeds), drawn.of(other.seeds)),
         unit="recording",
         utterances=len(part),
         words=sum(_num_words(part).values()),

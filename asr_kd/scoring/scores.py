@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from asr_kd.data.ctm import CtmWord
-from asr_kd.scoring.bootstrap import Comparison, Estimate, System, mean_wer
+from asr_kd.scoring.bootstrap import Comparison, Estimate, System, Verdict
 from asr_kd.scoring.confidence import ConfidenceQuality
 from asr_kd.scoring.wer import Alignment, ErrorCounts, pool
 
@@ -34,7 +34,8 @@ class SystemScore:
     @property
     def by_speaker(self) -> dict[str, ErrorCounts]:
         """Counts per speaker, seeds pooled."""
-        return {speaker: pool(seed[speaker] for seed in self.seeds) for speaker in self.seeds[0]}
+        counts = list(self.seeds.values())
+        return {speaker: pool(of_seed[speaker] for of_seed in counts) for speaker in counts[0]}
 
     @property
     def total(self) -> ErrorCounts:
@@ -50,9 +51,9 @@ class SystemScore:
         """Plain values for JSON; an interval that there is not is null."""
         return {
             **_counts_dict(self.total),
-            "ci_low": _or_null(self.interval.low),
-            "ci_high": _or_null(self.interval.high),
-            "wer_per_seed": [mean_wer([seed]) for seed in self.seeds],
+            "ci_low": self.interval.low,
+            "ci_high": self.interval.high,
+            "wer_per_seed": [pool(counts.values()).wer for counts in self.seeds.values()],
             "without_hypothesis": [list(ids) for ids in self.missing],
             "in_no_segment": [
                 {"recording": one.utterance, "channel": one.channel, "start": one.start, "word": one.word}
@@ -92,6 +93,21 @@ class Score:
     hints: tuple[str, ...] = ()
 
     @property
+    def no_verdict(self) -> str | None:
+        """The reason why the comparison shows nothing, whatever p is; None where it has a verdict."""
+        if self.comparison is None:
+            return None
+        if self.unit == "utterance":
+            return "speakers not known"
+        reason = self.comparison.undecidable
+        return None if reason is None else reason.replace("speaker", self.unit)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the comparison shows of the first system; None where it shows nothing."""
+        return None if self.comparison is None or self.no_verdict else self.comparison.verdict()
+
+    @property
     def partial(self) -> bool:
         return self.utterances < self.reference_utterances or self.words < self.reference_words
 
@@ -115,9 +131,11 @@ class Score:
             if comparison is None
             else {
                 "difference": comparison.difference,
-                "ci_low": _or_null(comparison.low),
-                "ci_high": _or_null(comparison.high),
+                "ci_low": comparison.low,
+                "ci_high": comparison.high,
                 "p_value": comparison.p_value,
+                "verdict": self.verdict,
+                "no_verdict": self.no_verdict,
             },
         }
 

@@ -46,6 +46,8 @@ SpeakerEntry = Annotated[
 # A folder's name, as the user chose it.
 RunName = Annotated[str, pydantic.StringConstraints(pattern=r"^[^/\x00-\x1f]+$")]
 NotNegative = Annotated[float, pydantic.Field(ge=0)]
+Percentage = Annotated[float, pydantic.Field(ge=0, le=100)]
+Revision = Annotated[str, pydantic.StringConstraints(pattern=r"^(<=)?[A-Za-z0-9][A-Za-z0-9 ._+-]*$")]
 
 
 _STRICT = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -124,11 +126,14 @@ class SoftTargetsCounts:
 class SystemCounts:
     """Errors per speaker of one model, seed and split, with what its row in the results says besides.
 
-    `frame_accuracy` in percent, `bytes` of the model on disk, `run` the run directory's name, `utterances`
-    scored, `partial` where not the whole split was, `alignment` and `text_filter` (name-version) by which words were
-    compared, `baseline` and `teacher` the ids of its own CE baseline and of its teacher, `start` that of the system
-    from which its sequence training set out, `versus` what else it is to be compared with, `passes` how that training
-    went, `training_lattices` on what; `epochs` how it was trained on frames, `soft_targets` from what.
+    `frame_accuracy` in percent, `bytes` of the model on disk (`bytes_with_log` where its training log is in them, as in
+    files of old), `run` the run directory's name, `utterances` scored, `partial` where not the whole split was,
+    `alignment` and `text_filter` (name-version) by which words were compared, `revision` of the code that trained the
+    system ("<=COMMIT" where only the commit is known that brought the counts in), `oov_rate` the percentage of the
+    reference's words that are not in the vocabulary, `closed_vocabulary` where that was made to hold them. `passes`
+    tell how its sequence training went, `training_lattices` on what; `epochs` how it was trained on frames,
+    `soft_targets` from what. Roles are the recipe's to declare: `baseline`, `teacher`, `start` and `versus` stand in
+    files of old and are not used.
     """
 
     id: Name
@@ -156,6 +161,10 @@ class SystemCounts:
     training_lattices: TrainingLatticesCounts | None = None
     epochs: tuple[TrainingEpoch, ...] | None = None
     soft_targets: SoftTargetsCounts | None = None
+    revision: Revision | None = None
+    bytes_with_log: bool = False
+    oov_rate: Percentage | None = None
+    closed_vocabulary: bool | None = None
 
     @property
     def total(self) -> ErrorCounts:
@@ -187,8 +196,11 @@ def write_counts(folder: Path, counts: SystemCounts) -> Path:
     path = Path(folder) / counts.file_name
     content = _ADAPTER.dump_python(ordered, mode="json")
     # Files older than these stay as they are.
-    later = ("epochs", "passes", "soft_targets", "start", "training_lattices", "versus")
-    write_json(path, {key: value for key, value in content.items() if value or key not in later})
+    later = ("epochs", "passes", "soft_targets", "start", "training_lattices", "versus", "revision", "oov_rate",
+             "closed_vocabulary")
+    absent = [key for key in later if content[key] is None or content[key] == []]
+    absent += [] if content["bytes_with_log"] else ["bytes_with_log"]
+    write_json(path, {key: value for key, value in content.items() if key not in absent})
     return path
 
 

@@ -1,8 +1,11 @@
 """Roles of the systems that a recipe scores, as its `score` stages declare them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from asr_kd.core.config import Config, Name
+from asr_kd.core.config import Config, ExecutionOnly, Name
+
+# Scores do not depend on what they are compared with later: a changed role rebuilds nothing.
+_Related = Annotated[Name | None, ExecutionOnly()]
 
 
 class SystemRoles(Config):
@@ -18,16 +21,16 @@ class SystemRoles(Config):
     systems of their own, ID-pass1 and so on, with the same roles.
     """
 
-    role: Literal["student", "baseline", "teacher"] | None = None
-    baseline: Name | None = None
-    teacher: Name | None = None
-    plain: Name | None = None
-    start: Name | None = None
-    versus: list[Name] = []
-    family: Name | None = None
-    trial: Name | None = None
-    headline: bool = False
-    reference: bool = False
+    role: Annotated[Literal["student", "baseline", "teacher"] | None, ExecutionOnly()] = None
+    baseline: _Related = None
+    teacher: _Related = None
+    plain: _Related = None
+    start: _Related = None
+    versus: Annotated[list[Name], ExecutionOnly()] = []
+    family: _Related = None
+    trial: _Related = None
+    headline: Annotated[bool, ExecutionOnly()] = False
+    reference: Annotated[bool, ExecutionOnly()] = False
     each_pass: bool = False
 
     @property

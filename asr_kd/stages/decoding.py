@@ -25,7 +25,7 @@ from asr_kd.graph.hclg import GraphConfig, build_graph
 from asr_kd.hmm.gmm_scores import gmm_for, gmm_scorer
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lm.arpa import read_arpa
-from asr_kd.models.bundle import load_bundle
+from asr_kd.models.bundle import bundle_bytes, load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.language_model import find_language_model
@@ -142,8 +142,8 @@ def _scorer(
         raise InputError("transforms are for Gaussians; a network hears features that were adapted before")
     model, card = load_bundle(bundle, hmm_digest=hmm.digest, feature_recipe=store.recipe)
     result = card.provenance["result"]
-    facts = {"params": card.parameters, "bytes": _size(bundle), "train_minutes": round(result["minutes"], 2),
-             "frame_accuracy": in_percent(result["cv_frame_accuracy"])}
+    facts = {"params": card.parameters, "bytes": bundle_bytes(bundle), "train_minutes": round(result["minutes"], 2),
+             "frame_accuracy": in_percent(result["cv_frame_accuracy"]), "revision": card.provenance.get("revision")}
     facts |= {name: result[name] for name in ("curve", "soft_targets", "passes", "training_lattices") if name in result}
     return lambda utterance_id: log_likelihoods(model, card, store[utterance_id]), facts
 

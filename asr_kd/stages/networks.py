@@ -123,7 +123,8 @@ def train_network(
     result = train(model, data, objective, config.training, context.work, seed=context.seed,
                    description=context.name)
     learnt_from = {} if targets is None else {SOFT_TARGETS: _facts_of(targets, store.recipe["frame_shift"])}
-    provenance = {"stage": context.name, "seed": context.seed, "objective": objective.describe(),
+    provenance = {"stage": context.name, "seed": context.seed, "revision": context.revision,
+                  "objective": objective.describe(),
                   "training": config.training.model_dump(mode="json"), "held_out_speakers": data.held_out_speakers,
                   "result": {**result.as_dict(), "curve": _curve(result), **learnt_from}}
     save_bundle(

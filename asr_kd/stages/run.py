@@ -10,8 +10,9 @@ from asr_kd.core.recipe import find_recipe, read_recipe
 from asr_kd.core.run_directory import RunDirectory
 from asr_kd.core.runner import Runner, Selection
 from asr_kd.core.stages import StageReport
+from asr_kd.report.declarations import read_declarations
 from asr_kd.report.results import results_rows
-from asr_kd.scoring.system_counts import read_counts_folder
+from asr_kd.report.run_counts import read_run_counts
 from asr_kd.stages.registry import STAGE_KINDS
 
 
@@ -48,6 +49,7 @@ def run_recipe(
     """
     folder = find_recipe(recipe)
     resolved = read_recipe(folder, STAGE_KINDS, fast=fast, options=option, overrides=set_, seed=seed)
+    declarations = read_declarations(folder)
     selection = Selection(only, from_, until, tuple(force or ()))
     selection.of(resolved)
     command = _command(recipe, corpus, fast, option, set_, seed)
@@ -60,7 +62,9 @@ def run_recipe(
         reports = runner.run(selection, rebuild)
     finally:
         directory.unlock()
-    return RunOutcome(reports, results_rows(read_counts_folder(directory.path / "counts")))
+    found = read_run_counts(directory.path)
+    warnings = {**found.warnings, **found.refused}
+    return RunOutcome(reports, results_rows(found.counts, declarations, warnings))
 
 
 def _command(

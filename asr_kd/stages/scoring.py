@@ -1,7 +1,7 @@
 """The stage that scores: weights chosen on one split by rescoring kept lattices, then counts of every split."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +27,9 @@ from asr_kd.scoring.transcripts import write_transcripts, write_utt2spk
 from asr_kd.scoring.weights import INSERTION_PENALTIES, LM_WEIGHTS, choose_weights
 from asr_kd.scoring.wer import count_errors_by_speaker, total_errors
 from asr_kd.stages.decoding import SYSTEM
-from asr_kd.stages.prepare import read_references
+from asr_kd.stages.prepare import VOCABULARY, read_references
+
+_NO_SEED = 1
 
 
 class ScoreConfig(Config):
@@ -55,7 +57,8 @@ def score_systems(
         write_transcripts(output / "references" / split / "text", texts)
         write_utt2spk(output / "references" / split / "utt2spk", speakers)
     summary: dict[str, dict[str, Any]] = {}
-    for system, relations, decoded in _decoded_systems(inputs, config):
+    vocabulary = _read_vocabulary(inputs["manifests"])
+    for system, stage_input, decoded in _decoded_systems(inputs, config):
         tried = rescore_split(decoded / config.choose_on, config.lm_weights, config.insertion_penalties)
         grid = {pair: total_errors(references[config.choose_on][0], words) for pair, words in tried.items()}
         weight, penalty = choose_weights(grid)
@@ -68,11 +71,11 @@ def score_systems(
             found = tried if split == config.choose_on else rescore_split(decoded / split, [weight], [penalty])
             words = found[weight, penalty]
             counts = _score_split(*references[split], words, output, SystemCounts(
-                id=system, seed=context.seed, split=split, speakers={}, command=context.command,
-                run=context.run_name, lm_weight=weight, insertion_penalty=penalty,
-                utterances=len(references[split][0]), baseline=relations.baseline, teacher=relations.teacher,
-                start=relations.start, versus=tuple(relations.versus),
-                real_time_factor=facts["real_time_factor"][split],
+                id=system, seed=_seed(stage_input, context), split=split, speakers={},
+                command=context.command, run=context.run_name, lm_weight=weight, insertion_penalty=penalty,
+                utterances=len(references[split][0]), real_time_factor=facts["real_time_factor"][split],
+                revision=facts.get("revision") or context.revision, oov_rate=vocabulary.oov_rates.get(split),
+                closed_vocabulary=vocabulary.closed,
                 **{key: facts[key] for key in ("frame_accuracy", "params", "bytes", "train_minutes")},
                 **_training(facts),
             ))
@@ -82,16 +85,41 @@ def score_systems(
 
 def _decoded_systems(
     inputs: Mapping[str, Path], config: ScoreConfig
-) -> Iterator[tuple[str, SystemRoles, Path]]:
-    """Id, settings and decoded splits of each system, passes as systems of their own."""
-    for system, relations in config.systems.items():
+) -> Iterator[tuple[str, str, Path]]:
+    """Id, input and decoded splits of each system, passes as systems of their own."""
+    for system, roles in config.systems.items():
         folders = {system: inputs[system]}
-        if relations.each_pass:
+        if roles.each_pass:
             folders = {f"{system}-{folder.name}": folder for folder in sorted(inputs[system].glob("pass*"))}
             if not folders:
                 raise InputError(f"{inputs[system]}: no passes of {system}; set each_pass where it is decoded too")
         for name, folder in folders.items():
-            yield name, relations, folder
+            yield name, system, folder
+
+
+def _seed(stage_input: str, context: StageContext) -> int:
+    """The seed of what was decoded, which `NAME@N` sets apart from the run's.
+
+    What depends on no seed has one number in every run, so that two runs of it do not pass for two seeds.
+    """
+    seed = context.input_seeds.get(stage_input, context.seed)
+    return _NO_SEED if seed is None else seed
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    """Percent of the words of each split that are out of vocabulary, and whether it was made to hold them."""
+
+    oov_rates: Mapping[str, float]
+    closed: bool | None
+
+
+def _read_vocabulary(manifests: Path) -> _Vocabulary:
+    """What the preparing stage found of its vocabulary; nothing where it did not look."""
+    if not (manifests / VOCABULARY).is_file():
+        return _Vocabulary({}, None)
+    report = read_json(manifests / VOCABULARY)
+    return _Vocabulary({split: facts["oov_rate"] for split, facts in report["splits"].items()}, report["closed"])
 
 
 def _training(facts: Mapping[str, Any]) -> dict[str, Any]:

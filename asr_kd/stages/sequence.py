@@ -115,9 +115,9 @@ def train_sequence(
         save(context.work / PASSES / str(result.epochs), result, network)
 
     provenance: dict[str, Any] = {
-        "stage": context.name, "seed": context.seed, "objective": objective.describe(), "parameters": config.parameters,
-        "moved": moved, "training": config.training.model_dump(mode="json"), "lattices": lattices.digest,
-        "network": card.digest, "held_out_speakers": data.held_out_speakers}
+        "stage": context.name, "seed": context.seed, "revision": context.revision, "objective": objective.describe(),
+        "parameters": config.parameters, "moved": moved, "training": config.training.model_dump(mode="json"),
+        "lattices": lattices.digest, "network": card.digest, "held_out_speakers": data.held_out_speakers}
     result = train(model, data, objective, config.training, context.work, seed=context.seed, description=context.name,
                    on_epoch=keep if config.keep_passes else None)
     save(output / BUNDLE, result, model)

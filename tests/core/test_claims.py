@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.recipe import Claim, read_claims, read_stage_settings
+from asr_kd.core.recipe import Claim, read_claims, read_outline
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = "stages:\n  prepare:\n    run: prepare-demo\n"
@@ -39,5 +39,5 @@ def test_claims_that_make_no_sense_are_refused(tmp_path: Path, claims: str, mess
 
 
 def test_stages_of_every_option_are_read_with_their_settings() -> None:
-    stages = read_stage_settings(ROOT / "recipes/demo", "score")
+    stages, _ = read_outline(ROOT / "recipes/demo", "score")
     assert stages["score-smbr"].values["systems"]["hdnn128-kd-smbr-kd0.2"]["plain"] == "hdnn128-kd"

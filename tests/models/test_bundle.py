@@ -10,7 +10,7 @@ import torch
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import list_files
-from asr_kd.models.bundle import ModelCard, alignment_priors, load_bundle, save_bundle
+from asr_kd.models.bundle import ModelCard, alignment_priors, bundle_bytes, load_bundle, save_bundle
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
 from asr_kd.models.log_likelihoods import log_likelihoods
@@ -36,6 +36,15 @@ def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
     inputs = torch.randn(6, 12)
     assert torch.equal(loaded(inputs), model.eval()(inputs))
     assert json.loads((tmp_path / "model/model.json").read_text())["architecture"]["hidden_dim"] == 8
+
+
+def test_bytes_of_a_bundle_are_those_of_the_model_without_the_log_of_its_training(tmp_path: Path) -> None:
+    model, _ = saved(tmp_path / "short", provenance={"seed": 1})
+    saved(tmp_path / "long", provenance={"seed": 1, "result": {"curve": [{"loss": 0.1}] * 1000}})
+    size = bundle_bytes(tmp_path / "short")
+    assert bundle_bytes(tmp_path / "long") == size
+    weights = (tmp_path / "short/model.safetensors").stat().st_size
+    assert 4 * sum(p.numel() for p in model.parameters()) < weights < size < weights + 2000
 
 
 def test_batch_normalisation_statistics_are_kept(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json, write_json
 from asr_kd.report.comparisons import judge
+from asr_kd.report.declarations import Declarations
 from asr_kd.report.markdown import render_results
 from asr_kd.report.passes import draw_passes, pass_curves, passes_table
 from asr_kd.report.training_lattices import training_lattices_table
@@ -19,6 +20,7 @@ from asr_kd.scoring.system_counts import (
     read_counts,
     write_counts,
 )
+from asr_kd.scoring.system_roles import SystemRoles
 from asr_kd.scoring.wer import ErrorCounts
 
 
@@ -29,24 +31,24 @@ def lattices(wer: float) -> TrainingLatticesCounts:
 
 
 def counts(
-    name: str, seed: int, errors: int, *criteria: float, start: str | None = None, versus: tuple[str, ...] = (),
-    trained_on: TrainingLatticesCounts | None = None,
+    name: str, seed: int, errors: int, *criteria: float, trained_on: TrainingLatticesCounts | None = None,
 ) -> SystemCounts:
     passes = tuple(TrainingPass(n, "smbr", value, None if n == 0 else value + 0.1, 40.0 - n)
                    for n, value in enumerate(criteria))
     speakers = {"a": ErrorCounts(100, errors, 0, 0), "b": ErrorCounts(100, errors, 0, 0)}
-    return SystemCounts(name, seed, "dev", speakers, passes=passes or None, start=start, versus=versus,
-                        training_lattices=trained_on)
+    return SystemCounts(name, seed, "dev", speakers, passes=passes or None, training_lattices=trained_on)
 
 
-ROWS = [counts("x-smbr", 1, 40, 0.60, 0.64, start="x", trained_on=lattices(38.0)),
-        counts("x-smbr", 2, 42, 0.62, 0.66, 0.70, start="x", trained_on=lattices(40.0)),
-        counts("x-smbr-ce0.2", 1, 41, start="x", trained_on=lattices(38.0)), counts("x-smbr-pass1", 1, 45),
+ROWS = [counts("x-smbr", 1, 40, 0.60, 0.64, trained_on=lattices(38.0)),
+        counts("x-smbr", 2, 42, 0.62, 0.66, 0.70, trained_on=lattices(40.0)),
+        counts("x-smbr-ce0.2", 1, 41, trained_on=lattices(38.0)), counts("x-smbr-pass1", 1, 45),
         counts("x", 1, 50), counts("x", 2, 60), counts("x-passable", 1, 50)]
+DECLARED = Declarations({"x": SystemRoles(), "x-passable": SystemRoles(), "x-smbr": SystemRoles(start="x"),
+                         "x-smbr-ce0.2": SystemRoles(start="x")}, {"x-smbr": SystemRoles(each_pass=True)})
 
 
 def test_values_are_means_over_seeds_and_scored_passes_join_their_curve() -> None:
-    (curve,) = pass_curves(judge(ROWS))
+    (curve,) = pass_curves(judge(ROWS, DECLARED))
     assert (curve.id, curve.criterion) == ("x-smbr", "smbr")
     assert curve.values == pytest.approx({0: 0.61, 1: 0.65, 2: 0.70})
     assert curve.frame_accuracy == {0: 40.0, 1: 39.0, 2: 38.0}
@@ -57,33 +59,34 @@ def test_values_are_means_over_seeds_and_scored_passes_join_their_curve() -> Non
 
 
 def test_scored_passes_stand_in_their_own_table_only() -> None:
-    text = render_results("x", judge(ROWS))
+    text = render_results("x", judge(ROWS, DECLARED))
     systems, passes = text.split("## Sequence training")
     assert "`x-smbr`" in systems and "`x-passable`" in systems and "x-smbr-pass1" not in text
     assert "| `x-smbr` | dev WER % | 50.00 | 45.00 | – |" in passes
 
 
 def test_lattices_have_a_line_for_the_network_that_made_them_and_each_split() -> None:
-    table = training_lattices_table(judge(ROWS))
+    table = training_lattices_table(judge(ROWS, DECLARED))
     assert table is not None and table.splitlines()[2:] == [
         "| `x` | train | 2 | 0.1 | 11 | 7 | 2,500 | 3 | 1,048 | 2 | 39.00 | 12.50 | 0.36 | 9.0 |",
         "| `x` | dev | 2 | 0.1 | 11 | 7 | 1,000 | – | – | – | 60.00 | 30.00 | 0.60 | 4.0 |"]
-    assert table in render_results("x", judge(ROWS))
-    assert training_lattices_table(judge(ROWS[-1:])) is None
+    assert table in render_results("x", judge(ROWS, DECLARED))
+    assert training_lattices_table(judge(ROWS[-1:], DECLARED)) is None
 
 
 def test_a_training_that_went_on_for_the_curve_gives_its_passes() -> None:
-    longer = [counts("y-smbr", 1, 40, 0.60, 0.64, start="y", trained_on=lattices(38.0)),
+    longer = [counts("y-smbr", 1, 40, 0.60, 0.64, trained_on=lattices(38.0)),
               counts("y-smbr-pass2", 1, 44, 0.60, 0.64, 0.63, trained_on=lattices(38.0)),
-              counts("y-smbr", 2, 40, 0.62, 0.66, start="y")]
-    (curve,) = pass_curves(judge(longer))
+              counts("y-smbr", 2, 40, 0.62, 0.66)]
+    declared = Declarations({"y-smbr": SystemRoles(start="y")}, {"y-smbr": SystemRoles(each_pass=True)})
+    (curve,) = pass_curves(judge(longer, declared))
     assert curve.values == pytest.approx({0: 0.61, 1: 0.65, 2: 0.63}) and curve.dev_wer == {2: 44.0}
-    table = training_lattices_table(judge(longer))
+    table = training_lattices_table(judge(longer, declared))
     assert table is not None and "`y`" in table and "pass2" not in table
 
 
 def test_a_system_is_compared_with_the_one_that_it_set_out_from() -> None:
-    (row,) = [row for row in judge(ROWS) if row.id == "x-smbr"]
+    (row,) = [row for row in judge(ROWS, DECLARED) if row.id == "x-smbr"]
     assert "x" in row.comparisons
 
 
@@ -103,7 +106,7 @@ def test_criteria_are_drawn_apart(tmp_path: Path) -> None:
 
 
 def test_the_same_curves_make_the_same_drawing(tmp_path: Path) -> None:
-    curves = pass_curves(judge(ROWS))
+    curves = pass_curves(judge(ROWS, DECLARED))
     for name in ("one.svg", "two.svg"):
         draw_passes(tmp_path / name, curves)
     drawn = (tmp_path / "one.svg").read_text()
@@ -112,13 +115,14 @@ def test_the_same_curves_make_the_same_drawing(tmp_path: Path) -> None:
 
 
 def test_passes_and_comparisons_come_back_from_the_counts_file(tmp_path: Path) -> None:
-    whole = counts("x-smbr", 1, 40, 0.60, 0.64, start="x", versus=("y",), trained_on=lattices(38.0))
+    whole = counts("x-smbr", 1, 40, 0.60, 0.64, trained_on=lattices(38.0))
     assert read_counts(write_counts(tmp_path, whole)) == whole
     plain = counts("x", 1, 50)
     path = write_counts(tmp_path, plain)
     assert read_counts(path) == plain
     assert not {"passes", "start", "training_lattices", "versus"} & read_json(path).keys()
-    (row,) = [row for row in judge([whole, counts("y", 1, 50)]) if row.id == "x-smbr"]
+    declared = Declarations({"x-smbr": SystemRoles(versus=["y"]), "y": SystemRoles()})
+    (row,) = [row for row in judge([whole, counts("y", 1, 50)], declared) if row.id == "x-smbr"]
     assert "y" in row.comparisons
 
 

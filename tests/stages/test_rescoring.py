@@ -16,6 +16,7 @@ from asr_kd.decoding.split import decode_split, rescore_split
 from asr_kd.graph.hclg import build_graph
 from asr_kd.kaldi_lattices.archive import read_word_lattices
 from asr_kd.scoring import api
+from asr_kd.scoring.system_counts import read_counts_folder
 from asr_kd.scoring.transcripts import read_transcripts, write_transcripts, write_utt2spk
 from asr_kd.scoring.wer import total_errors
 from asr_kd.stages.rescoring import rescore_lattices
@@ -96,13 +97,35 @@ def test_what_does_not_belong_together_is_refused_and_nothing_is_left(
     assert list_files(tmp_path) == before
 
 
+def write_references(folder: Path) -> None:
+    for split, ids in SPLITS.items():
+        of_split = folder / "references" / split
+        write_transcripts(of_split / "text", {i: SPOKEN for i in ids})
+        write_utt2spk(of_split / "utt2spk", {i: f"s{int(i[1:]) % 2}" for i in ids})
+
+
+@pytest.mark.parametrize(("of_input", "written"), [(7, 7), (None, 1)])
+def test_counts_bear_the_seed_of_what_was_decoded_whatever_the_run_has(
+    decoded: Path, tmp_path: Path, of_input: int | None, written: int
+) -> None:
+    """NAME@7 is seed 7 in a run with seed 3; what depends on no seed is the same in all runs."""
+    write_references(tmp_path / "prepare")
+    write_json(tmp_path / "prepare/vocabulary.json", {
+        "closed": False, "source": "train", "splits": {"dev": {"words": 32, "oov_words": 4, "oov_rate": 12.5}}})
+    config = build_config(ScoreConfig, Settings({"lm_weights": [10.0], "systems": {"toy": {}}}, {}))
+    context = StageContext("score", 3, None, tmp_path / "work", "run", "asr-kd run", "abc", {"toy": of_input})
+    score_systems({"manifests": tmp_path / "prepare", "toy": decoded}, config, tmp_path / "score", context)
+    counts = {one.split: one for one in read_counts_folder(tmp_path / "score/counts")}
+    assert {one.seed for one in counts.values()} == {written}
+    assert {one.revision for one in counts.values()} == {"abc"}
+    assert [(counts[split].oov_rate, counts[split].closed_vocabulary) for split in ("dev", "test")] == [
+        (12.5, False), (None, False)]
+
+
 def test_weights_are_those_of_fewest_errors_on_dev_and_the_references_can_be_scored_against(
     decoded: Path, tmp_path: Path
 ) -> None:
-    for split, ids in SPLITS.items():
-        folder = tmp_path / "prepare/references" / split
-        write_transcripts(folder / "text", {i: SPOKEN for i in ids})
-        write_utt2spk(folder / "utt2spk", {i: f"s{int(i[1:]) % 2}" for i in ids})
+    write_references(tmp_path / "prepare")
     weights, penalties = [2.0, 10.0, 40.0], [0.0, 8.0]
     config = build_config(ScoreConfig, Settings({
         "lm_weights": weights, "insertion_penalties": penalties, "systems": {"toy": {}}}, {}))
