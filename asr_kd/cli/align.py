@@ -1,10 +1,11 @@
 """`asr-kd align`."""
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from asr_kd.core.terminal import print_json, print_text
 
 _SHOWN = 10
 
@@ -59,13 +60,13 @@ def align(
         boost_silence=boost_silence, map_unknown=map_unknown, max_dropped=max_dropped, workers=workers,
     )
     if json:
-        typer.echo(json_module.dumps(summary, indent=1, ensure_ascii=False))
+        print_json(summary)
         return
     counts = summary["utterances"]
-    typer.echo(f"{output}: {counts['kept']} of {counts['total']} utterances aligned, {summary['seconds'] / 3600:.3f} "
+    print_text(f"{output}: {counts['kept']} of {counts['total']} utterances aligned, {summary['seconds'] / 3600:.3f} "
                f"h, log-likelihood {summary['log_likelihood_per_frame']} per frame")
     for reason, items in counts["items"].items():
         for item in items[:_SHOWN]:
-            typer.echo(f"not aligned: {item['id']}: {reason}{': ' + item['detail'] if item['detail'] else ''}")
+            print_text(f"not aligned: {item['id']}: {reason}{': ' + item['detail'] if item['detail'] else ''}")
         if len(items) > _SHOWN:
-            typer.echo(f"not aligned: and {len(items) - _SHOWN} more: {reason} (summary.json lists all)")
+            print_text(f"not aligned: and {len(items) - _SHOWN} more: {reason} (summary.json lists all)")

@@ -1,11 +1,12 @@
 """`asr-kd decode`."""
 
-import json as json_module
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from asr_kd.core.terminal import print_json, print_text
 
 _SHOWN = 10
 
@@ -62,15 +63,15 @@ def decode(
         max_dropped=max_dropped, workers=workers,
     )
     if json:
-        typer.echo(json_module.dumps(summary, indent=1, ensure_ascii=False))
+        print_json(summary)
         return
     counts = summary["utterances"]
     kept = summary["lattices"]
-    typer.echo(f"{output}: {counts['kept']} of {counts['total']} utterances, {summary['seconds'] / 3600:.3f} h; "
+    print_text(f"{output}: {counts['kept']} of {counts['total']} utterances, {summary['seconds'] / 3600:.3f} h; "
                f"search {summary['search_real_time_factor']:.4f} CPU seconds per second")
-    typer.echo(f"lattices: {kept['arcs_per_frame']:.2f} arcs per frame, {kept['bytes'] / 1e6:.1f} MB")
+    print_text(f"lattices: {kept['arcs_per_frame']:.2f} arcs per frame, {kept['bytes'] / 1e6:.1f} MB")
     for reason, items in counts["items"].items():
         for item in items[:_SHOWN]:
-            typer.echo(f"not decoded: {item['id']}: {reason}{': ' + item['detail'] if item['detail'] else ''}")
+            print_text(f"not decoded: {item['id']}: {reason}{': ' + item['detail'] if item['detail'] else ''}")
         if len(items) > _SHOWN:
-            typer.echo(f"not decoded: and {len(items) - _SHOWN} more: {reason} (decoding.json lists all)")
+            print_text(f"not decoded: and {len(items) - _SHOWN} more: {reason} (decoding.json lists all)")

@@ -1,10 +1,11 @@
 """`asr-kd graph`: a decoding graph from a model and any language model."""
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from asr_kd.core.terminal import print_json, print_text
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +34,7 @@ def graph(
         allow_missing_words=allow_missing_words,
     )
     if json:
-        typer.echo(json_module.dumps(summary, indent=1))
+        print_json(summary)
         return
-    typer.echo(f"{output}: {summary['states']} states, {summary['arcs']} arcs, {summary['cpu_seconds']} CPU seconds; "
+    print_text(f"{output}: {summary['states']} states, {summary['arcs']} arcs, {summary['cpu_seconds']} CPU seconds; "
                f"{summary['dropped_words']} words of the LM without pronunciation left out")

@@ -1,10 +1,11 @@
 """`asr-kd lm JOB`: n-gram language models."""
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from asr_kd.core.terminal import print_json, print_text
 
 if TYPE_CHECKING:
     from asr_kd.lm.perplexity import PerplexityReport
@@ -82,18 +83,19 @@ def train(
         return
     for number, part in enumerate(report.components):
         name = "text" if number == 0 else f"extra {number}"
-        print(f"{name}: {part.sentences} sentences, {part.words} words, {part.oov} outside the vocabulary; "
+        print_text(f"{name}: {part.sentences} sentences, {part.words} words, {part.oov} outside the vocabulary; "
               f"n-grams {_counts(part.ngrams)}; weight {part.weight:.4f}")
         orders = [f"{n}-grams" for n, discounts in enumerate(part.discounts, 1) if discounts.is_fallback]
         if orders:
-            print(f"{name}: too little text for discounts of their own ({', '.join(orders)}); 0.5, 1 and 1.5 taken")
+            print_text(f"{name}: too little text for discounts of their own ({', '.join(orders)}); "
+                       "0.5, 1 and 1.5 taken")
         if part.dev is not None and len(report.components) > 1:
-            print(f"{name}: {_describe(part.dev)}")
+            print_text(f"{name}: {_describe(part.dev)}")
     if report.dev_unpruned is not None and report.ngrams != report.ngrams_unpruned:
-        print(f"before pruning: n-grams {_counts(report.ngrams_unpruned)}; {_describe(report.dev_unpruned)}")
-    print(f"{output}: {report.vocabulary} words with </s>, n-grams {_counts(report.ngrams)}")
+        print_text(f"before pruning: n-grams {_counts(report.ngrams_unpruned)}; {_describe(report.dev_unpruned)}")
+    print_text(f"{output}: {report.vocabulary} words with </s>, n-grams {_counts(report.ngrams)}")
     if report.dev is not None:
-        print(f"development text: {_describe(report.dev)}")
+        print_text(f"development text: {_describe(report.dev)}")
 
 
 def interpolate(
@@ -119,7 +121,7 @@ def interpolate(
         _print_json(report.as_dict())
         return
     for path, weight in zip(lm, report.weights, strict=True):
-        print(f"{weight:.4f} {path}")
+        print_text(f"{weight:.4f} {path}")
     _print_written(output, report.ngrams, report.dev)
 
 
@@ -169,17 +171,17 @@ def perplexity(
     if json:
         _print_json(report.as_dict())
     else:
-        print(_describe(report))
+        print_text(_describe(report))
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json_module.dumps(value, indent=1))
+    print_json(value)
 
 
 def _print_written(output: Path, ngrams: list[int], dev: "PerplexityReport | None") -> None:
-    print(f"{output}: n-grams {_counts(ngrams)}")
+    print_text(f"{output}: n-grams {_counts(ngrams)}")
     if dev is not None:
-        print(f"development text: {_describe(dev)}")
+        print_text(f"development text: {_describe(dev)}")
 
 
 def _counts(ngrams: list[int]) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from asr_kd.core.terminal import print_text
+
 _Output = Annotated[Path, typer.Option(help="Folder that the manifests are written to.")]
 _Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers (default: all cores).")]
 
@@ -158,16 +160,16 @@ def lexicon(
         words_of_evaluated_splits,
         build_config(LexiconSourceConfig, settings),
     )
-    typer.echo(
+    print_text(
         f"{output}: {report['words']} words, {report['pronunciations']} pronunciations, {report['units']} units"
     )
-    typer.echo(
+    print_text(
         f"of {report['asked']} words: {report['from_file']} from the file, {report['from_cmudict']} from CMU's, "
         f"{report['spelt']} spelt, {report['guessed']} guessed, {report['unknown']} left out"
     )
-    typer.echo(str(vocabulary))
+    print_text(str(vocabulary))
 
 
 def _show(splits: Iterable[object]) -> None:
     for split in splits:
-        print(split)
+        print_text(str(split))

@@ -1,10 +1,11 @@
 """`asr-kd rescore`."""
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from asr_kd.core.terminal import print_json, print_text
 
 _SHOWN = 10
 
@@ -39,12 +40,12 @@ def rescore(
         references=references, model=model, n_best=n_best, kaldi=kaldi, workers=workers,
     )
     if json:
-        typer.echo(json_module.dumps(summary, indent=1, ensure_ascii=False))
+        print_json(summary)
         return
-    typer.echo(f"{output}: {summary['utterances']} utterances")
+    print_text(f"{output}: {summary['utterances']} utterances")
     emptied = summary.get("lm", {}).get("emptied", [])
     if emptied:
-        typer.echo(f"{len(emptied)} without words, for the new language model lacks a word on every path: "
+        print_text(f"{len(emptied)} without words, for the new language model lacks a word on every path: "
                    f"{', '.join(emptied[:_SHOWN])}{', ...' if len(emptied) > _SHOWN else ''}")
     if "oracle" in summary:
-        typer.echo("oracle: WER {wer:.2f} % of {words} words".format(**summary["oracle"]))
+        print_text("oracle: WER {wer:.2f} % of {words} words".format(**summary["oracle"]))

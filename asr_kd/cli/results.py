@@ -1,10 +1,11 @@
 """`asr-kd results`."""
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from asr_kd.core.terminal import print_error, print_json, print_text
 
 
 def register(app: typer.Typer) -> None:
@@ -31,5 +32,8 @@ def results(
 
     made = make_results(recipe=recipe, from_runs=from_runs)
     for line in [*made.replaced, *made.warnings]:
-        typer.echo(line, err=True)
-    typer.echo(json_module.dumps({"rows": made.rows}, indent=1) if json else render_wer_table(made.rows))
+        print_error(line)
+    if json:
+        print_json({"rows": made.rows})
+    else:
+        print_text(render_wer_table(made.rows))

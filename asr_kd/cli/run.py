@@ -1,11 +1,12 @@
 """`asr-kd run`: run a recipe."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from asr_kd.core.terminal import print_error, print_json, print_text
 
 
 def register(app: typer.Typer) -> None:
@@ -42,11 +43,11 @@ def run(
     outcome = run_recipe(
         recipe, run_dir, corpus=corpus, fast=fast, only=only, from_=from_, until=until, force=force,
         option=option, set_=set_, seed=seed, rebuild=rebuild, dry_run=dry_run,
-        say=lambda line: typer.echo(line, err=True),
+        say=print_error,
     )
     if as_json:
-        typer.echo(json.dumps({"stages": [asdict(s) for s in outcome.stages], "rows": outcome.rows}, indent=1))
+        print_json({"stages": [asdict(s) for s in outcome.stages], "rows": outcome.rows})
         return
-    typer.echo(render_stages(outcome.stages))
+    print_text(render_stages(outcome.stages))
     if outcome.rows:
-        typer.echo(render_wer_table(outcome.rows))
+        print_text(render_wer_table(outcome.rows))

@@ -1,10 +1,11 @@
 """`asr-kd score`."""
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from asr_kd.core.terminal import print_json, print_text
 
 
 def register(app: typer.Typer) -> None:
@@ -112,4 +113,7 @@ def score(
         optional_words=optional_words,
         unicode_form=unicode_form,
     )
-    typer.echo(json_module.dumps(found.as_dict(), indent=1) if json else render_score(found))
+    if json:
+        print_json(found.as_dict())
+    else:
+        print_text(render_score(found))

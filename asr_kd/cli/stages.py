@@ -1,10 +1,11 @@
 """`asr-kd stages`: the kinds of stage that a recipe may name."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
+
+from asr_kd.core.terminal import print_json, print_text
 
 
 def register(app: typer.Typer) -> None:
@@ -24,8 +25,8 @@ def stages(
 
     kinds = describe_kinds(kind)
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in kinds], indent=1, ensure_ascii=False))
+        print_json([asdict(one) for one in kinds])
     elif kind is None:
-        typer.echo(render_list(kinds))
+        print_text(render_list(kinds))
     else:
-        typer.echo(render_kind(kinds[0]))
+        print_text(render_kind(kinds[0]))

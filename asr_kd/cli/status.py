@@ -1,11 +1,12 @@
 """`asr-kd status`: what a run directory holds."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from asr_kd.core.terminal import print_json, print_text
 
 
 def register(app: typer.Typer) -> None:
@@ -25,4 +26,7 @@ def status(
     from asr_kd.report.stages import render_stages
 
     reports = read_status(directory)
-    typer.echo(json.dumps([asdict(r) for r in reports], indent=1) if as_json else render_stages(reports))
+    if as_json:
+        print_json([asdict(r) for r in reports])
+    else:
+        print_text(render_stages(reports))

@@ -1,10 +1,11 @@
 """`asr-kd validate`."""
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from asr_kd.core.terminal import print_json, print_text
 
 _SHOWN = 10
 
@@ -32,17 +33,17 @@ def validate(
 
     report = validate_manifest(manifest, min_duration=min_duration, max_duration=max_duration, workers=workers)
     if json:
-        print(json_module.dumps(report.as_dict(), indent=1, ensure_ascii=False))
+        print_json(report.as_dict())
     else:
         for split, counts in report.splits.items():
-            print(f"{split}: {counts.utterances} utterances, {counts.speakers} speakers, {counts.words} words, "
+            print_text(f"{split}: {counts.utterances} utterances, {counts.speakers} speakers, {counts.words} words, "
                   f"{counts.seconds / 3600:.3f} h")
         for kind, count in report.by_kind.items():
             items = [problem for problem in report.problems if problem.kind == kind]
             for problem in items[:_SHOWN]:
-                print(f"{kind}: {problem.item}: {problem.detail}")
+                print_text(f"{kind}: {problem.item}: {problem.detail}")
             if count > _SHOWN:
-                print(f"{kind}: and {count - _SHOWN} more (--json lists all)")
+                print_text(f"{kind}: and {count - _SHOWN} more (--json lists all)")
     if report.problems:
         counts_by_kind = ", ".join(f"{count} {kind}" for kind, count in report.by_kind.items())
         raise WorkError(f"{manifest}: {len(report.problems)} problems: {counts_by_kind}")

@@ -28,11 +28,8 @@ def print_text(text: str = "") -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value to standard output as indented JSON, which stays valid: unsafe characters are escaped as JSON does.
-
-    NaN and infinities raise ValueError.
-    """
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    """Print a value to standard output as indented JSON, with unsafe characters escaped as JSON escapes them."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
     _write(sys.stdout, "".join(json.dumps(char)[1:-1] if _is_unsafe(char) else char for char in text))
 
 

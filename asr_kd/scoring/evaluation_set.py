@@ -1,12 +1,12 @@
 """What is scored together: one reference, the hypotheses of one or two systems, the speakers, the alignment."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file
+from asr_kd.core.terminal import print_text
 from asr_kd.scoring.alignments import format_alignments
 from asr_kd.scoring.hints import form_hints
 from asr_kd.scoring.hypotheses import FileFormat, Hypotheses, Reference, read_hypotheses, read_reference
@@ -124,7 +124,8 @@ class EvaluationSet:
             )
         )
         if str(path) == "-":
-            sys.stdout.writelines(block + "\n" for block in blocks)
+            for block in blocks:
+                print_text(block)
             return
         with atomic_file(Path(path)) as file:
             file.writelines(block + "\n" for block in blocks)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from asr_kd.cli import main as main_module
+from asr_kd.cli import application
 from asr_kd.cli.main import main
 
 COMMANDS = [["run"], ["status"], ["stages"], ["align"], ["graph"], ["decode"], ["rescore"], ["score"], ["results"],
@@ -89,7 +89,7 @@ def test_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: py
     def wait() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main_module, "app", app)
+    monkeypatch.setattr(application, "app", app)
     assert main(["wait"]) == 130
     assert "interrupted" in capsys.readouterr().err
 
@@ -136,5 +136,5 @@ def test_help_is_quick_because_heavy_packages_wait() -> None:
 
 def test_every_command_is_reachable() -> None:
     assert main(["--help"]) == 0
-    names = set(typer.main.get_command(main_module.app).commands)  # type: ignore[attr-defined]
+    names = set(typer.main.get_command(application.app).commands)  # type: ignore[attr-defined]
     assert {command[0] for command in COMMANDS} == names
