@@ -10,6 +10,7 @@ from pydantic import Field
 from asr_kd.alignment.alignment_store import AlignmentStore, AlignmentWriter
 from asr_kd.alignment.training_graph import TrainingGraph, TrainingGraphBuilder, TrainingGraphs
 from asr_kd.alignment.viterbi import BestPath, FrameScores, best_path, fewest_frames
+from asr_kd.core.bounds import AcousticScale, Beam, LikelihoodFactor, TransitionScale
 from asr_kd.core.config import Config
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError, WorkError
@@ -49,12 +50,12 @@ class AlignConfig(Config):
     pronunciation as the unknown word instead of refusing them.
     """
 
-    beam: float = Field(default=10.0, gt=0)
-    retry_beam: float = Field(default=40.0, gt=0)
-    acoustic_scale: float = Field(default=0.1, gt=0)
-    transition_scale: float = Field(default=1.0, ge=0)
-    self_loop_scale: float = Field(default=0.1, ge=0)
-    boost_silence: float = Field(default=1.0, gt=0)
+    beam: Beam = 10.0
+    retry_beam: Beam = 40.0
+    acoustic_scale: AcousticScale = 0.1
+    transition_scale: TransitionScale = 1.0
+    self_loop_scale: TransitionScale = 0.1
+    boost_silence: LikelihoodFactor = 1.0
     map_unknown: bool = False
     max_dropped: float = Field(default=0.05, ge=0, le=1)
 

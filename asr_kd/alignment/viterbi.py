@@ -9,6 +9,8 @@ from numba import njit
 from asr_kd.alignment.training_graph import TrainingGraph
 
 _NONE = np.float32(-1e30)
+# Larger scores would leave single precision nothing of the others, and come near to that of no hypothesis.
+_LARGEST = 1e9
 # Frames that are scored at once: so few that not many states can be reached meanwhile.
 _CHUNK = 128
 
@@ -32,7 +34,7 @@ class BestPath:
     `transition_ids` int32 `(frames,)`, None where no path ends within the beam. `score` is the path's log-probability,
     likelihoods scaled; without a path that of the best hypothesis in the last frame `num_frames - 1` that was scored,
     and `reached`, 0 to 1, is the share of the graph's states that the hypotheses had come to. `finite` is false where
-    the search stopped at scores that are not.
+    the search stopped at scores that are not, or beyond 1e9.
     """
 
     transition_ids: np.ndarray | None
@@ -55,7 +57,7 @@ def best_path(graph: TrainingGraph, scores: FrameScores, graph_log_probs: np.nda
     for begin in range(0, scores.num_frames, _CHUNK):
         end = min(begin + _CHUNK, scores.num_frames)
         chunk = scores(graph.pdfs[search.reachable_pdfs(end - begin)], begin, end)
-        if not np.isfinite(chunk).all():
+        if not (np.abs(chunk) <= _LARGEST).all():  # false for NaN
             return BestPath(None, search.score, begin, search.reached, finite=False)
         search.advance(chunk * np.float32(acoustic_scale), begin)
     return search.finish()

@@ -4,7 +4,9 @@ import heapq
 
 import numpy as np
 
-from asr_kd.decoding.rescoring import BestPath, path_along
+from asr_kd.core.bounds import MOST_HYPOTHESES
+from asr_kd.core.errors import InputError
+from asr_kd.decoding.rescoring import BestPath, check_weights, path_along
 from asr_kd.lattices.word_lattice import WordLattice
 
 
@@ -15,6 +17,8 @@ def n_best(lattice: WordLattice, n: int, lm_weight: float, insertion_penalty: fl
     best one counts. A* over partial paths whose rest is known to cost at least what it does (Kaldi's
     `lattice-nbest`).
     """
+    check_number(n)
+    check_weights(lm_weight, insertion_penalty)
     if lattice.num_states == 0 or n < 1:
         return []
     scale = 1.0 / lm_weight
@@ -54,6 +58,12 @@ def n_best(lattice: WordLattice, n: int, lm_weight: float, insertion_penalty: fl
                 heapq.heappush(queue, (cost + costs[arc] + rest[target], len(trail) - 1, target, cost + costs[arc],
                                        (*spoken, words[arc]) if words[arc] else spoken))
     return found
+
+
+def check_number(n: int) -> None:
+    """InputError where as many hypotheses of an utterance cannot be made."""
+    if n > MOST_HYPOTHESES:
+        raise InputError(f"{n} hypotheses of an utterance: expected at most {MOST_HYPOTHESES}")
 
 
 def _path(lattice: WordLattice, trail: list[tuple[int, int]], entry: int) -> BestPath:

@@ -1,13 +1,12 @@
 """Best paths of a lattice under other LM weights and word insertion penalties, without searching again."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 
-from asr_kd.core.errors import InputError
+from asr_kd.core.bounds import InsertionPenalty, LmWeight, check_bounds
 from asr_kd.lattices.lattice import Lattice
 from asr_kd.lattices.word_lattice import WordLattice
 
@@ -40,6 +39,8 @@ def best_paths(lattice: Lattice | WordLattice, weights: Sequence[tuple[float, fl
     """The best path for each (lm_weight, insertion_penalty), all in one pass over the lattice."""
     if lattice.num_states == 0 or not weights:
         return [BestPath([], [], np.zeros(0, np.int32), 0.0, 0.0) for _ in weights]
+    for lm_weight, insertion_penalty in weights:
+        check_weights(lm_weight, insertion_penalty)
     scales = np.array([1.0 / lm_weight for lm_weight, _ in weights])
     penalties = np.array([penalty for _, penalty in weights], np.float64)
     if isinstance(lattice, WordLattice):
@@ -82,10 +83,8 @@ def word_sequences(
 
 def check_weights(lm_weight: float, insertion_penalty: float) -> None:
     """InputError where paths cannot be compared with these."""
-    if not (math.isfinite(lm_weight) and lm_weight > 0):
-        raise InputError(f"LM weight {lm_weight:g}: expected a number above 0")
-    if not math.isfinite(insertion_penalty):
-        raise InputError(f"insertion penalty {insertion_penalty:g}: expected a finite number")
+    check_bounds("LM weight", lm_weight, LmWeight)
+    check_bounds("insertion penalty", insertion_penalty, InsertionPenalty)
 
 
 @njit(nogil=True, cache=True)

@@ -7,6 +7,7 @@ import numpy as np
 from numba import njit
 from pydantic import Field
 
+from asr_kd.core.bounds import AcousticScale, Beam, LatticeBeam
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.decoding.graph import DecodingGraph
@@ -17,8 +18,8 @@ from asr_kd.lattices.lattice import Lattice
 __all__ = ["DecodingGraph", "SearchConfig", "SearchError", "SearchResult", "decode"]
 
 
-# Costs are sums in single precision: beyond this they could overflow, and infinity - infinity is no cost.
-_LARGEST = 1e30
+# Costs are sums in single precision: of larger scores they would keep nothing.
+_LARGEST = 1e9
 
 
 class SearchError(WorkError):
@@ -37,15 +38,15 @@ class SearchConfig(Config):
     lattice (default: lattice_beam).
     """
 
-    beam: float = Field(default=11.0, gt=0)
-    max_active: int = Field(default=2500, ge=2)
-    min_active: int = Field(default=200, ge=0)
-    lattice_beam: float = Field(default=6.0, ge=0)
-    acoustic_scale: float = Field(default=0.083333, gt=0)
-    prune_interval: int = Field(default=25, ge=1)
-    beam_delta: float = Field(default=0.5, gt=0)
+    beam: Beam = 11.0
+    max_active: int = Field(default=2500, ge=2, le=100_000_000)
+    min_active: int = Field(default=200, ge=0, le=100_000_000)
+    lattice_beam: LatticeBeam = 6.0
+    acoustic_scale: AcousticScale = 0.083333
+    prune_interval: int = Field(default=25, ge=1, le=10_000)
+    beam_delta: Beam = 0.5
     lattices: Literal["words", "states"] = "words"
-    word_beam: float | None = Field(default=None, ge=0)
+    word_beam: LatticeBeam | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def decode(graph: DecodingGraph, log_likelihoods: np.ndarray, config: SearchConf
     """Search the best paths of `graph` for log_likelihoods (frames, pdfs).
 
     Frame-synchronous token passing as Kaldi's LatticeFasterDecoder. InputError: another number of pdfs than
-    the graph's. SearchError: no frames, values that are not finite (or beyond 1e30).
+    the graph's. SearchError: no frames, values that are not finite (or beyond 1e9).
     """
     config = config or SearchConfig()
     scores = _checked(graph, log_likelihoods)
@@ -91,11 +92,12 @@ def _checked(graph: DecodingGraph, log_likelihoods: np.ndarray) -> np.ndarray:
                          f"{graph.num_pdfs} pdfs; decode with the graph of this model")
     if len(log_likelihoods) == 0:
         raise SearchError("no frames", "the utterance is shorter than a frame")
-    usable = np.abs(log_likelihoods) < _LARGEST
+    usable = np.abs(log_likelihoods) <= _LARGEST  # false for NaN
     if not usable.all():
         frame, pdf = np.argwhere(~usable)[0]
-        raise SearchError("log-likelihoods not finite", f"frame {frame}, pdf {pdf} has {log_likelihoods[frame, pdf]}; "
-                          "the model or its input is broken")
+        raise SearchError("log-likelihoods out of range", f"frame {frame}, pdf {pdf} has "
+                          f"{log_likelihoods[frame, pdf]:g}, expected at most {_LARGEST:g} from 0; the model or its "
+                          "input is broken")
     return np.ascontiguousarray(log_likelihoods, np.float32)
 
 

@@ -5,6 +5,7 @@ unpickle what says it is a pickle.
 """
 
 import contextlib
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,11 +17,17 @@ from kaldiio import matio
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file
 from asr_kd.core.kaldi_scripts import read_script, write_script
+from asr_kd.core.opening import open_file
+from asr_kd.core.reading import parsing
 from asr_kd.core.text_tables import is_word
 
 # Kaldi's --compression-method: CM (8 bit a column), CM2 (16 bit), CM3 (8 bit).
 COMPRESSION = {"none": None, "CM": 2, "CM2": 3, "CM3": 5}
 _TOKEN_LIMIT = 4096
+# Types of binary matrices, and bytes a value.
+_MATRICES = {b"FM": 4, b"DM": 8}
+_COMPRESSED = {b"CM": 1, b"CM2": 2, b"CM3": 1}
+_LONGEST_HEADER = 32
 
 
 def read_kaldi_archive(path: Path, *, root: Path | None = None) -> Iterator[tuple[str, np.ndarray]]:
@@ -33,7 +40,7 @@ def read_kaldi_archive(path: Path, *, root: Path | None = None) -> Iterator[tupl
     if path.suffix == ".scp":
         yield from _read_script(path, root)
     else:
-        with _open(path) as file:
+        with open_file(path) as file:
             while (key := _read_key(file, path)) is not None:
                 yield key, _read_matrix(file, path, key)
 
@@ -77,23 +84,9 @@ def _read_script(path: Path, root: Path | None) -> Iterator[tuple[str, np.ndarra
         for line in read_script(path, root):
             if line.archive not in opened:
                 stack.close()
-                opened = {line.archive: stack.enter_context(_open(line.archive))}
+                opened = {line.archive: stack.enter_context(open_file(line.archive))}
             opened[line.archive].seek(line.offset)
             yield line.key, _read_matrix(opened[line.archive], line.archive, line.key)
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
-    try:
-        file = open(path, "rb")  # noqa: SIM115
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder, expected an archive") from error
-    except PermissionError as error:
-        raise InputError(f"{path}: may not be read (permission denied)") from error
-    with file:
-        yield file
 
 
 def _read_key(file: IO[bytes], path: Path) -> str | None:
@@ -118,13 +111,32 @@ def _read_matrix(file: IO[bytes], path: Path, key: str) -> np.ndarray:
     begin = file.tell()
     mark = file.read(2)
     file.seek(begin)
-    try:
+    with parsing(f"{path}: byte {begin}: {key}", "Kaldi matrix"):
+        if mark == b"\0B":
+            _check_size(file)
         matrix = matio.read_matrix_or_vector(file) if mark == b"\0B" else _read_text(file)
-    except (AssertionError, ValueError, IndexError, TypeError, MemoryError, OverflowError, struct.error) as error:
-        raise InputError(f"{path}: {key}: no whole Kaldi matrix at byte {begin}") from error
     if matrix.ndim != 2:
         raise InputError(f"{path}: {key}: expected a matrix, found {matrix.ndim} dimension(s)")
     return np.array(matrix, dtype=np.float64 if matrix.dtype == np.float64 else np.float32)
+
+
+def _check_size(file: IO[bytes]) -> None:
+    """ValueError where the file is too short for the numbers that the header at its position promises."""
+    begin = file.tell()
+    header = file.read(_LONGEST_HEADER)
+    file.seek(begin)
+    kind = header[2:].split(b" ", 1)[0]
+    behind = 2 + len(kind) + 1
+    if kind in _COMPRESSED:  # minimum, range, rows, columns
+        rows, columns = struct.unpack_from("<ii", header, behind + 8)
+        expected = rows * columns * _COMPRESSED[kind]
+    elif kind in _MATRICES:  # each size behind a byte that says how long it is
+        rows, columns = (struct.unpack_from("<i", header, behind + place)[0] for place in (1, 6))
+        expected = rows * columns * _MATRICES[kind]
+    else:
+        raise ValueError(f"{kind[:8]!r}, expected a matrix of floats")
+    if min(rows, columns) < 0 or begin + expected > os.fstat(file.fileno()).st_size:
+        raise ValueError(f"{rows} rows of {columns} values, more than the file has")
 
 
 def _read_text(file: IO[bytes]) -> np.ndarray:

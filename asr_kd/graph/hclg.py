@@ -6,10 +6,10 @@ from typing import Any
 
 import kaldifst
 import numpy as np
-from pydantic import Field
 from scipy import sparse
 
 from asr_kd.core.arrays import write_npy
+from asr_kd.core.bounds import TransitionScale
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, hash_file, write_json
@@ -27,15 +27,13 @@ from asr_kd.lexicon.lexicon import Lexicon
 from asr_kd.lm.model import BEGIN, END, NgramModel
 
 _LOG = get_logger(__name__)
-# Scales beyond this make costs of which single precision keeps nothing.
-LARGEST_SCALE = 100.0
 
 
 class GraphConfig(Config):
     """Scales of the transition probabilities, and what to do with words of the LM that the lexicon lacks."""
 
-    transition_scale: float = Field(default=1.0, ge=0, le=LARGEST_SCALE)
-    self_loop_scale: float = Field(default=0.1, ge=0, le=LARGEST_SCALE)
+    transition_scale: TransitionScale = 1.0
+    self_loop_scale: TransitionScale = 0.1
     allow_missing_words: bool = True
 
 
@@ -50,6 +48,7 @@ def build_graph(hmm: HmmModel, model: NgramModel, folder: Path, config: GraphCon
     config = config or GraphConfig()
     begin = time.process_time()
     grammar = build_grammar(model, hmm.lexicon.words)
+    grammar.fst.check_costs(str(model.path))
     _check_words(grammar, model, config)
     fst = compose_graph(hmm.lexicon, grammar.fst, hmm.topology, hmm.tree, hmm.transitions, config)
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +83,7 @@ def compose_graph(
     Input labels are transition-ids, output labels word ids.
     """
     phones = lexicon.phones
-    lg = _compose(build_lexicon_fst(lexicon), grammar)
+    lg = _compose(build_lexicon_fst(lexicon).check_costs("the lexicon"), grammar)
     kaldifst.determinize_star(lg, use_log=True)
     kaldifst.minimize_encoded(lg)
     lg = push_special(Fst.from_kaldifst(lg)).to_kaldifst()
@@ -95,6 +94,7 @@ def compose_graph(
     _report("CLG", clg)
 
     ha = build_transition_fst(windows, topology, tree, transitions, config.transition_scale)
+    ha.check_costs("the transition model")
     hclg = _compose(ha, Fst.from_kaldifst(clg))
     kaldifst.determinize_star(hclg, use_log=True)
     _report("det(HCLG)", hclg)

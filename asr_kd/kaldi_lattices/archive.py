@@ -9,6 +9,7 @@ from typing import TypeVar
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file
 from asr_kd.core.kaldi_scripts import read_script, write_script
+from asr_kd.core.reading import parsing
 from asr_kd.core.text_tables import is_word
 from asr_kd.kaldi_lattices import binary_form, text_form
 from asr_kd.kaldi_lattices.byte_stream import ByteStream, line_at, open_stream
@@ -124,23 +125,28 @@ def _read_key(stream: ByteStream) -> str | None:
 
 
 def _read_lattice(stream: ByteStream, key: str, convert: Callable[[UnsortedLattice], _Kind]) -> _Kind:
-    begin, is_text = stream.position, False
-    try:
-        mark = stream.look(len(binary_form.MAGIC))
-        if mark == binary_form.MAGIC:
-            return convert(binary_form.parse_lattice(stream))
-        is_text = mark[:1].isspace()
-        if binary_form.MAGIC.startswith(mark):
-            raise LatticeFault("cut off: the file ends here")
-        if not is_text:
-            raise LatticeFault("neither Kaldi's text form of a lattice (a new line) nor its binary form (OpenFst's "
-                               "magic number)")
-        return convert(text_form.parse_lattice(_text_lines(stream)))
-    except LatticeFault as fault:
-        where = f": byte {begin}"
-        if is_text:
-            where = f":{line_at(stream.path, begin) + (0 if fault.line is None else fault.line + 1)}"
-        raise InputError(f"{stream.path}{where}: {key}: {fault}") from fault
+    begin = stream.position
+    is_text = stream.look(1).isspace()
+    with parsing(f"{stream.path}: byte {begin}: {key}", "lattice"):
+        try:
+            return convert(_parsed(stream, is_text))
+        except LatticeFault as fault:
+            where = f": byte {begin}"
+            if is_text:
+                where = f":{line_at(stream.path, begin) + (0 if fault.line is None else fault.line + 1)}"
+            raise InputError(f"{stream.path}{where}: {key}: {fault}") from fault
+
+
+def _parsed(stream: ByteStream, is_text: bool) -> UnsortedLattice:
+    mark = stream.look(len(binary_form.MAGIC))
+    if mark == binary_form.MAGIC:
+        return binary_form.parse_lattice(stream)
+    if binary_form.MAGIC.startswith(mark):
+        raise LatticeFault("cut off: the file ends here")
+    if not is_text:
+        raise LatticeFault("neither Kaldi's text form of a lattice (a new line) nor its binary form (OpenFst's "
+                           "magic number)")
+    return text_form.parse_lattice(_text_lines(stream))
 
 
 def _text_lines(stream: ByteStream) -> list[str]:

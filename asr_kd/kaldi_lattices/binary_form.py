@@ -13,7 +13,7 @@ import struct
 import numpy as np
 from numba import njit
 
-from asr_kd.kaldi_lattices.byte_stream import ByteStream
+from asr_kd.kaldi_lattices.byte_stream import MOST_BYTES, ByteStream
 from asr_kd.kaldi_lattices.unsorted import LatticeFault, UnsortedLattice
 from asr_kd.lattices.lattice import Lattice
 from asr_kd.lattices.word_lattice import WordLattice
@@ -37,6 +37,8 @@ def parse_lattice(stream: ByteStream) -> UnsortedLattice:
     while words < 0:
         # How much is needed at least is known, not how much in all; by doubling, little is looked at again.
         least = begin - 4 * words
+        if least > MOST_BYTES and not stream.lacks(least):
+            raise LatticeFault(f"more than {MOST_BYTES >> 20} MiB for one lattice")
         content = b"" if stream.lacks(least) else stream.look(max(least, begin + 8 * len(ints)))
         if len(content) < least:
             raise LatticeFault(_CUT_OFF)

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import IO, cast
 
 from asr_kd.core.errors import InputError
+from asr_kd.core.opening import open_file
+from asr_kd.core.reading import parsing
 
 _CHUNK = 1 << 20
+MOST_BYTES = 1 << 28  # of one lattice
 
 
 class ByteStream:
@@ -52,6 +55,8 @@ class ByteStream:
                 return content[: match.end()]
             if len(content) < size:
                 return None
+            if size > MOST_BYTES:
+                raise InputError(f"{self.path}: byte {self.position}: a lattice of more than {MOST_BYTES >> 20} MiB")
             size *= 2
 
     def seek(self, position: int) -> None:
@@ -60,24 +65,14 @@ class ByteStream:
         self._buffer, self._begin, self.position = b"", 0, position
 
     def _read(self, count: int) -> bytes:
-        try:
+        with parsing(self.path, "gzip file" if self._size is None else "archive"):
             return self._file.read(count)
-        except (EOFError, gzip.BadGzipFile, gzip.zlib.error) as error:  # type: ignore[attr-defined]
-            raise InputError(f"{self.path}: damaged gzip file ({error})") from error
 
 
 @contextlib.contextmanager
 def open_stream(path: Path) -> Iterator[ByteStream]:
     """The content of a file, unpacked where its name ends in `.gz`; what cannot be opened raises InputError."""
-    try:
-        file: IO[bytes] = open(path, "rb")  # noqa: SIM115
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder, expected an archive") from error
-    except PermissionError as error:
-        raise InputError(f"{path}: may not be read (permission denied)") from error
-    with file:
+    with open_file(path) as file:
         if path.suffix == ".gz":
             with gzip.open(file, "rb") as unpacked:
                 yield ByteStream(path, cast(IO[bytes], unpacked), None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from asr_kd.lattices.lattice import Lattice
+from asr_kd.lattices.lattice import LARGEST_COST, Lattice
 from asr_kd.lattices.word_lattice import WordLattice
 
 
@@ -115,18 +115,19 @@ def sorted_lattice(raw: UnsortedLattice, trim: bool = False) -> Lattice:
 
 
 def _check_values(raw: UnsortedLattice) -> None:
-    finite = np.isfinite(raw.graph_costs) & np.isfinite(raw.acoustic_costs)
+    finite = (np.abs(raw.graph_costs) <= LARGEST_COST) & (np.abs(raw.acoustic_costs) <= LARGEST_COST)
     if not finite.all():
         arc = int(np.flatnonzero(~finite)[0])
         raise LatticeFault(f"an arc from state {raw.name(raw.sources[arc])} costs "
-                           f"{raw.graph_costs[arc]},{raw.acoustic_costs[arc]}; expected finite numbers",
+                           f"{raw.graph_costs[arc]},{raw.acoustic_costs[arc]}; expected finite numbers up to "
+                           f"{LARGEST_COST:g}",
                            raw.line_of_arc(~finite))
-    finite = np.isfinite(raw.final_graph_costs) & np.isfinite(raw.final_acoustic_costs)
+    finite = (np.abs(raw.final_graph_costs) <= LARGEST_COST) & (np.abs(raw.final_acoustic_costs) <= LARGEST_COST)
     if not finite.all():
         final = int(np.flatnonzero(~finite)[0])
         raise LatticeFault(f"the final state {raw.name(raw.final_states[final])} costs "
                            f"{raw.final_graph_costs[final]},{raw.final_acoustic_costs[final]}; expected finite "
-                           "numbers", raw.line_of_final(~finite))
+                           f"numbers up to {LARGEST_COST:g}", raw.line_of_final(~finite))
     if (raw.words < 0).any():
         raise LatticeFault(f"word {raw.words.min()}; expected 0 or more", raw.line_of_arc(raw.words < 0))
     if (raw.transition_ids < 1).any():

@@ -3,14 +3,17 @@
 import numpy as np
 from numba import njit
 
+from asr_kd.core.errors import InputError
 from asr_kd.core.log import get_logger
 from asr_kd.lattices.determinization_kernel import determinize_arrays
-from asr_kd.lattices.lattice import Lattice
+from asr_kd.lattices.lattice import COST_FAULT, Lattice, check_beam, sound_costs
 from asr_kd.lattices.word_lattice import WordLattice
 
 _LOG = get_logger(__name__)
 # Subsets whose costs differ by less are one state: sums in single precision are no better than this.
 _DELTA = 1e-5
+# Sums of the same costs in another order differ by less; no path may fall out of a beam that its beginning was in.
+_ROUNDING, _EPSILON = 1e-6, float(np.finfo(np.float64).eps)
 
 
 def determinize(
@@ -33,8 +36,12 @@ def determinize_within(
     lattice: Lattice, beam: float, acoustic_scale: float, max_arcs: int = 200_000, max_bytes: int = 128 << 20
 ) -> tuple[WordLattice, float]:
     """As `determinize`; with the beam within which no word sequence is missing."""
+    check_beam(beam, acoustic_scale)
     if lattice.num_states == 0:
         return _EMPTY, beam
+    longest = 2 * lattice.num_frames + 2
+    if not sound_costs(longest * lattice.graph_costs, longest * lattice.acoustic_costs):
+        raise InputError(f"lattice: {COST_FAULT} for a path")
     sources = lattice.sources
     order = np.lexsort((lattice.words > 0, sources))
     begins = np.empty((lattice.num_states + 1, 2), np.int32)
@@ -48,19 +55,26 @@ def determinize_within(
     backward = _costs_to_end(lattice.offsets, targets, graph_costs + acoustic_scale * acoustic_costs, finals)
     if not np.isfinite(backward[0]):
         return _EMPTY, beam
+    # The larger the sums, the more of them is lost to rounding.
+    largest = np.abs(graph_costs).max(initial=0) + acoustic_scale * np.abs(acoustic_costs).max(initial=0)
+    rounding = max(_ROUNDING, longest * longest * float(largest) * _EPSILON)
     *arrays, reached = determinize_arrays(
         begins, targets, words, tids, graph_costs, acoustic_costs, finals, backward, acoustic_scale, beam, _DELTA,
-        max_arcs, max_bytes)
+        rounding, max_arcs, max_bytes)
     return _assemble(*arrays), float(reached)
 
 
 def _assemble(states: np.ndarray, ends: np.ndarray, arcs: np.ndarray, nodes: np.ndarray) -> WordLattice:
     """States in topological order, frames never falling, without dead ends; equal runs stored once."""
+    if len(states) == 0:
+        return _EMPTY
     frames = nodes["depth"][states["node"]]
     by_source = np.argsort(arcs["source"], kind="stable")
     arcs = arcs[by_source]
     offsets = np.concatenate([[0], np.cumsum(np.bincount(arcs["source"], minlength=len(states)))])
     levels, alive = _levels(offsets, arcs["target"].copy(), np.isfinite(ends["graph"]))
+    if not alive[0]:
+        return _EMPTY
     order = np.lexsort((levels, frames))
     order = order[alive[order]]
     number = np.full(len(states), -1, np.int32)

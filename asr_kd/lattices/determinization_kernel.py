@@ -27,20 +27,18 @@ _SLOT = np.dtype([("stamp", "i4"), ("node", "i4"), ("tid", "i4"), ("graph", "f8"
                  align=True)
 _NODE_SIZE, _ELEMENT_SIZE = NODE.itemsize, ELEMENT.itemsize
 _CHAINS = 1 << 13
-# Sums of the same costs in another order differ by less; no path may fall out of a beam that its beginning was in.
-_ROUNDING = 1e-6
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 @njit(nogil=True, cache=True)
 def determinize_arrays(  # type: ignore[no-untyped-def]
-    begins, targets, words, tids, graph_costs, acoustic_costs, finals, backward, scale, beam, delta, max_arcs,
-    max_bytes,
+    begins, targets, words, tids, graph_costs, acoustic_costs, finals, backward, scale, beam, delta,
+    rounding, max_arcs, max_bytes,
 ):
     """Subset construction, best paths first.
 
     begins: int32 (states + 1, 2), the first arc without and the first with a word of each state; backward: float64
-    (states,), cost of the best path to the end.
+    (states,), cost of the best path to the end; rounding: by less than this sums in another order differ.
     Returns determinised states (SUBSET), their ends (FINAL), arcs (ARC), the trie (NODE) and the beam reached, which
     is smaller than `beam` where a limit stopped the work.
     """
@@ -60,7 +58,7 @@ def determinize_arrays(  # type: ignore[no-untyped-def]
     num_nodes, num_elements, num_det, num_initials, num_tasks, num_arcs = 1, 1, 0, 0, 0, 0
     stamp = 0
     reached = beam
-    beam += _ROUNDING
+    beam += rounding
     limit = backward[0] + beam
 
     elements[0].state, elements[0].node, elements[0].graph, elements[0].acoustic = 0, 0, 0.0, 0.0
@@ -70,7 +68,7 @@ def determinize_arrays(  # type: ignore[no-untyped-def]
     while len(queue) > 0:
         priority, task = heapq.heappop(queue)
         used = num_nodes * _NODE_SIZE + num_elements * _ELEMENT_SIZE
-        if (num_arcs >= max_arcs or used >= max_bytes) and priority > backward[0] + _ROUNDING:
+        if (num_arcs >= max_arcs or used >= max_bytes) and priority > backward[0] + rounding:
             reached = priority - backward[0]
             break
         begin, end, source = tasks[task].begin, tasks[task].end, tasks[task].source
@@ -80,7 +78,7 @@ def determinize_arrays(  # type: ignore[no-untyped-def]
         stamp += 1
         initials = _with_room(num_initials + 1, initials)
         initials[num_initials].begin, initials[num_initials].end = begin, end
-        _settle(initials, num_initials, elements, nodes, backward, scale, floor, reference, stamp)
+        _settle(initials, num_initials, elements, nodes, backward, scale, floor, rounding, reference, stamp)
         chain = _hash(initials, num_initials, elements, nodes)
         known = _find(initials, num_initials, elements, nodes, initial_chains[chain], scale, delta)
         first, middle, last = initials[num_initials].node, 0, 0
@@ -95,10 +93,12 @@ def determinize_arrays(  # type: ignore[no-untyped-def]
             stop, num_nodes = _close(
                 begins, targets, tids, graph_costs, acoustic_costs, finals, backward, scale, beam, slots, stamp,
                 elements, begin, end, num_elements, nodes, num_nodes)
+            if stop == num_elements:  # rounding has left nothing of a way that is hardly within the beam
+                continue
             states = _with_room(num_det + 1, states)
             states[num_det].begin, states[num_det].end = num_elements, stop
             stamp += 1
-            _settle(states, num_det, elements, nodes, backward, scale, floor, reference, stamp)
+            _settle(states, num_det, elements, nodes, backward, scale, floor, rounding, reference, stamp)
             if source < 0:  # no arc leads to the start that could carry what its subset has in common
                 states[0].graph, states[0].acoustic, states[0].node = 0.0, 0.0, 0
             state_chain = _hash(states, num_det, elements, nodes)
@@ -220,14 +220,14 @@ def _close(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _settle(subsets, number, elements, nodes, backward, scale, floor, reference, stamp):  # type: ignore[no-untyped-def]
+def _settle(subsets, number, elements, nodes, backward, scale, floor, rounding, reference, stamp):  # type: ignore[no-untyped-def]
     """Find what the elements of a subset have in common: costs of the most promising one, and the common beginning
     of their transition-ids, which all agree up to depth `floor`."""
     subset = subsets[number]
     best, chosen = np.inf, subset.begin
     for i in range(subset.begin, subset.end):
         cost = elements[i].graph + scale * elements[i].acoustic + backward[elements[i].state]
-        if cost < best - _ROUNDING:  # rounding must not choose among elements on one path
+        if cost < best - rounding:  # rounding must not choose among elements on one path
             best, chosen = cost, i
     node = elements[chosen].node
     top = nodes[node].depth

@@ -3,8 +3,11 @@
 import numpy as np
 from numba import njit
 
+from asr_kd.core.errors import InputError
 from asr_kd.lattices.lattice import Lattice
 from asr_kd.lattices.word_lattice import WordLattice
+
+_MOST_ARCS = 1 << 26
 
 
 def expand(
@@ -30,6 +33,9 @@ def expand(
     end = lattice.num_states  # the state behind the runs of final states
     begins = np.concatenate([lattice.begins, lattice.final_begins[with_arcs]])
     ends = np.concatenate([lattice.ends, lattice.final_ends[with_arcs]])
+    total = int((ends.astype(np.int64) - begins).sum())
+    if total > _MOST_ARCS:
+        raise InputError(f"a lattice of {total} arcs at the state level, expected at most {_MOST_ARCS}")
     firsts = np.concatenate([lattice.sources, with_arcs.astype(np.int32)])
     targets = np.concatenate([lattice.targets, np.full(len(with_arcs), end, np.int32)])
     entries, parents, tids, remaining = _suffix_tries(begins, ends, targets, end + 1, lattice.transition_ids)

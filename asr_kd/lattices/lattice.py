@@ -5,12 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from asr_kd.core.errors import InputError
+from asr_kd.core.bounds import AcousticScale, LatticeBeam, check_bounds
 
-LARGEST_COST = 1e10
-# Bounds of settings: beams in units of scaled cost, and scales of acoustic costs. Wider ones mean a mistake.
-LARGEST_BEAM = 1e4
-SMALLEST_SCALE, LARGEST_SCALE = 1e-6, 100.0
+LARGEST_COST = 1e16  # a sum over an utterance of what a search takes of a frame is less
 COST_FAULT = f"a cost is not finite, or beyond {LARGEST_COST:g}"
 
 
@@ -80,10 +77,8 @@ class Lattice:
 
 def check_beam(beam: float, acoustic_scale: float) -> None:
     """InputError where no paths are compared with these; the beam is in units of scaled cost."""
-    if not 0 <= beam <= LARGEST_BEAM:
-        raise InputError(f"lattice beam {beam:g}: expected 0 to {LARGEST_BEAM:g}")
-    if not SMALLEST_SCALE <= acoustic_scale <= LARGEST_SCALE:
-        raise InputError(f"acoustic scale {acoustic_scale:g}: expected {SMALLEST_SCALE:g} to {LARGEST_SCALE:g}")
+    check_bounds("lattice beam", beam, LatticeBeam)
+    check_bounds("acoustic scale", acoustic_scale, AcousticScale)
 
 
 def sound_costs(*costs: np.ndarray) -> bool:

@@ -38,12 +38,12 @@ def oracle_errors(lattice: Lattice | WordLattice, reference: Sequence[int]) -> O
     insertions. A reference word that is in no table can be any negative number. A lattice without states has the
     empty path only. InputError: a table of more than half a gigabyte.
     """
-    words = np.asarray(reference, np.int64)
     if lattice.num_states == 0:
-        return OracleErrors(0, len(words), 0, [])
-    if lattice.num_states * (len(words) + 1) > _MOST_CELLS:
-        raise InputError(f"{lattice.num_states} states of a lattice against {len(words)} reference words are too many "
-                         "for its oracle errors; decode shorter utterances or with a smaller lattice beam")
+        return OracleErrors(0, len(reference), 0, [])
+    if lattice.num_states * (len(reference) + 1) > _MOST_CELLS:
+        raise InputError(f"{lattice.num_states} states of a lattice against {len(reference)} reference words are too "
+                         "many for its oracle errors; decode shorter utterances or with a smaller lattice beam")
+    words = np.asarray(reference, np.int64)
     is_final = np.isfinite(lattice.final_costs if isinstance(lattice, Lattice) else lattice.final_graph_costs)
     total, path = _nearest(lattice.offsets, lattice.targets, lattice.words, is_final, words)
     errors, rest = divmod(int(total), _ERROR)

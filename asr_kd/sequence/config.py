@@ -5,6 +5,7 @@ from typing import Literal
 import pydantic
 from pydantic import Field
 
+from asr_kd.core.bounds import AcousticScale
 from asr_kd.core.config import Config
 from asr_kd.training.config import TrainingConfig
 
@@ -18,7 +19,7 @@ class CriterionConfig(Config):
     """
 
     criterion: Literal["smbr", "mpe", "mmi", "distillation"] = "smbr"
-    acoustic_scale: float = Field(0.1, gt=0)
+    acoustic_scale: AcousticScale = 0.1
     one_silence_class: bool = Field(True, description="smbr, mpe: any silence is right where there is silence")
     boost: float = Field(0.0, ge=0, description="mmi: how much likelier a path gets with each frame of a wrong phone, "
                          "silence apart")

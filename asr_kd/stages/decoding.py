@@ -9,7 +9,7 @@ from pydantic import Field
 
 from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.bootstrap.pronunciation_probabilities import estimate_pronunciation_probabilities
-from asr_kd.core.config import Config, Name
+from asr_kd.core.config import Config, Name, Settings, build_config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, list_files, write_json
 from asr_kd.core.own_folders import FolderKind, check_replaceable
@@ -78,8 +78,9 @@ def build_decoding_graph(
     """
     check_replaceable(Path(output), _GRAPH_FOLDER)
     hmm = load_hmm(model, lexicon)
-    config = GraphConfig(transition_scale=transition_scale, self_loop_scale=self_loop_scale,
-                         allow_missing_words=allow_missing_words)
+    config = build_config(GraphConfig, Settings({
+        "transition_scale": transition_scale, "self_loop_scale": self_loop_scale,
+        "allow_missing_words": allow_missing_words}, {}))
     with atomic_folder(Path(output), _GRAPH_FOLDER) as folder:
         return _build(hmm, lm, folder, config)
 

@@ -8,6 +8,7 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, write_json
 from asr_kd.core.own_folders import FolderKind, check_replaceable
 from asr_kd.decoding.lm_rescoring import rescore_lm_split
+from asr_kd.decoding.n_best import check_number
 from asr_kd.decoding.outputs import (
     check_model,
     n_best_split,
@@ -55,6 +56,7 @@ def rescore_lattices(
     if (old_lm is None) != (new_lm is None):
         raise InputError("another language model takes two: that of the lattices (old_lm) and the new one (new_lm)")
     check_weights(lm_weight, insertion_penalty)
+    check_number(n_best)
     check_replaceable(Path(output), _RESCORING_FOLDER)
     source = Path(lattices)
     if Path(output).resolve() == source.resolve():

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
+from asr_kd.core.bounds import InsertionPenalty, LmWeight
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json, write_json
@@ -37,8 +38,8 @@ class ScoreConfig(Config):
 
     splits: list[Name] = Field(["dev", "test"], min_length=1)
     choose_on: Name = "dev"
-    lm_weights: list[Annotated[float, Field(gt=0)]] = Field(list(LM_WEIGHTS), min_length=1)
-    insertion_penalties: list[float] = Field(list(INSERTION_PENALTIES), min_length=1)
+    lm_weights: list[LmWeight] = Field(list(LM_WEIGHTS), min_length=1)
+    insertion_penalties: list[InsertionPenalty] = Field(list(INSERTION_PENALTIES), min_length=1)
     systems: dict[Name, SystemRoles] = Field(min_length=1)
 
 

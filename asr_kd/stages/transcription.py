@@ -13,6 +13,7 @@ from asr_kd.core.files import atomic_folder, write_json
 from asr_kd.core.own_folders import FolderKind, check_replaceable
 from asr_kd.data.manifest import read_manifest
 from asr_kd.decoding.graph import DecodingGraph, with_lexicon_of
+from asr_kd.decoding.n_best import check_number
 from asr_kd.decoding.outputs import n_best_split, timed_words, write_n_best, write_timed_words
 from asr_kd.decoding.rescoring import check_weights
 from asr_kd.decoding.search import SearchConfig, SearchError
@@ -78,6 +79,7 @@ def decode_manifest(
         raise InputError("n-best lists are made of word lattices; decode with lattices of words")
     weight = 1 / acoustic_scale if lm_weight is None else lm_weight
     check_weights(weight, insertion_penalty)
+    check_number(n_best)
     hmm = HmmModel.load(model)
     searched = DecodingGraph.load(graph, hmm.digest)
     hmm = with_lexicon_of(graph, hmm, searched.words)

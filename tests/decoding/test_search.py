@@ -114,7 +114,7 @@ def test_scores_that_are_not_finite_are_refused(value: float) -> None:
     scores[1, 2] = value
     with pytest.raises(SearchError, match="frame 1, pdf 2") as error:
         decode(graph_of(random_fst(0)), scores)
-    assert error.value.reason == "log-likelihoods not finite"
+    assert error.value.reason == "log-likelihoods out of range"
 
 
 def test_wrong_width_and_no_frames_are_refused() -> None:

@@ -78,7 +78,7 @@ def broken(utterance_id: str) -> np.ndarray:
 
 def test_utterances_without_usable_scores_are_dropped_by_reason(tmp_path: Path) -> None:
     summary = decode_split(graph_of(random_fst(3)), IDS, broken, CONFIG, tmp_path, max_dropped=0.1)
-    assert summary["utterances"]["dropped"] == {"log-likelihoods not finite": 1, "no log-likelihoods": 1}
+    assert summary["utterances"]["dropped"] == {"log-likelihoods out of range": 1, "no log-likelihoods": 1}
     assert summary["utterances"]["kept"] == 28
     assert "utt07" not in (tmp_path / HYPOTHESES).read_text() and "utt11" not in LatticeStore.open(tmp_path)
 

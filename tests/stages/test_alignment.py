@@ -168,7 +168,7 @@ def test_other_words_in_the_models_phones(run: Path, corpus: ToneCorpus, tmp_pat
     ({"transforms": "nowhere"}, "transforms.json: no such file"),
     ({"transforms": "nowhere", "adapt": True}, "choose one of them"),
     ({"formats": ["praat"]}, "format 'praat': expected one of ctm, textgrid, ids"),
-    ({"beam": 0.0}, "beam: expected greater than 0, found 0.0"),
+    ({"beam": 0.0}, "beam: expected greater than or equal to 0.01, found 0.0"),
     ({"lexicon": "lexicon.txt"}, "'Q'"),
     ({"output": "."}, "exists and is no alignment"),
 ])

@@ -109,7 +109,7 @@ def test_what_does_not_belong_together_is_refused_before_any_work(root: Path, tm
         ("is no decoding", {"output": tmp_path / "file"}),
         ("is no folder", {"output": tmp_path / "file/below"}),
         ("made of word lattices", {"lattices": "states", "n_best": 2}),
-        ("beam: expected greater than 0", {"beam": -1.0}),
+        ("beam: expected greater than or equal to 0.01", {"beam": -1.0}),
         ("LM weight", {"lm_weight": float("nan")}),
         ("insertion penalty", {"insertion_penalty": float("-inf")}),
         ("not for adapted speech; leave out the transforms", {"transforms": root / "run/mono"}),
