@@ -1,6 +1,6 @@
 """Damage inputs of every kind and read them.
 
-Usage: python -m tests.fuzz --inputs 2000 --seed 1 [--only-faults]
+Usage: python -m tests.fuzz --inputs 2000 --seed 1 [--verbose]
 
 Expected of each: it is read, or refused in one line. No traceback, no hang of more than 10 s, no memory of more than
 1 GiB, no death of the process. A fault is printed with its seed; `--seed SEED --inputs 1` makes it again. With

@@ -45,6 +45,7 @@ def serve(requests: IO[str], answers: IO[str], root: Path) -> None:
             raise SystemExit(f"{name}: the valid input is not read: {error!r}") from error
         shutil.rmtree(work)
     _limit_memory()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries of audio complain there
     print(json.dumps({"ready": len(KINDS)}), file=answers, flush=True)
     for line in requests:
         print(json.dumps(_read_damaged(int(line), root)), file=answers, flush=True)
