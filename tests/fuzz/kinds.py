@@ -3,6 +3,9 @@
 import contextlib
 import io
 import json
+import shutil
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,8 @@ from asr_kd.alignment.alignment_store import AlignmentStore, write_alignments
 from asr_kd.cli.main import main
 from asr_kd.core.arrays import read_npy, read_tensors, write_npy, write_tensors
 from asr_kd.core.config import Settings
-from asr_kd.core.files import read_json, write_json
+from asr_kd.core.errors import AsrKdError
+from asr_kd.core.files import hash_file, read_json, write_json
 from asr_kd.core.opening import open_file
 from asr_kd.core.recipe import read_recipe
 from asr_kd.core.run_directory import read_status
@@ -229,6 +233,65 @@ def _read_lattice_store(path: Path) -> None:
         _use_lattice(store[utterance_id])
 
 
+def _lattice_blocks(kind: Any) -> Build:
+    """The blocks of a lattice store before they are compressed and get their checksums."""
+
+    def build(folder: Path) -> Path:
+        store = LatticeStore.open(_lattice_store(kind)(folder))
+        (folder / "blocks").mkdir()
+        for number, (begin, size, _) in enumerate(read_json(folder / "lattices/lattices.json")["lattices"].values()):
+            content = (folder / "lattices/lattices.bin").read_bytes()[begin : begin + size]
+            (folder / f"blocks/{number}").write_bytes(zlib.decompress(content))
+        (folder / "blocks/kind").write_text(store.kind)
+        shutil.rmtree(folder / "lattices")
+        return folder / "blocks"
+
+    return build
+
+
+def _read_lattice_blocks(path: Path) -> None:
+    """Seal the blocks as a store would have them, and read that."""
+    contents = [_content(path / str(number)) for number in range(3)]
+    blocks = [zlib.compress(content) for content in contents]
+    data = struct.pack("<8sII", b"asrkdlat", 2, 0)
+    entries = {}
+    for number, (content, block) in enumerate(zip(contents, blocks, strict=True)):
+        entries[f"u{number}"] = [len(data), len(block), zlib.crc32(content)]
+        data += block
+    store = path.parent / "store"
+    store.mkdir()
+    (store / "lattices.bin").write_bytes(data)
+    write_json(store / "lattices.json", {
+        "version": 2, "kind": _content(path / "kind").decode("ascii", "replace"), "bytes": len(data),
+        "description": {}, "lattices": entries})
+    _read_lattice_store(store)
+
+
+def _content(path: Path) -> bytes:
+    with open_file(path) as file:
+        return file.read(1 << 20)
+
+
+def _reseal(path: Path, description: str, digests: Mapping[str, str]) -> None:
+    """Put the digests of the damaged files (key -> file) into the description, as someone would who altered them."""
+    with contextlib.suppress(AsrKdError):
+        value = read_json(path / description)
+        if isinstance(value, dict):
+            value |= {key: hash_file(path / name) for key, name in digests.items() if (path / name).exists()}
+            write_json(path / description, value)
+
+
+def _read_resealed_graph(path: Path) -> None:
+    _reseal(path, "graph.json", {"fst": "HCLG.fst", "transition_pdfs": "transition_pdfs.npy", "words": "words.txt",
+                                 "lexicon_file": "lexicon.json"})
+    _read_graph(path)
+
+
+def _read_resealed_network(path: Path) -> None:
+    _reseal(path, "model.json", {"weights_sha256": "model.safetensors"})
+    _read_bundle(path)
+
+
 def _use_lattice(lattice: Any) -> None:
     best_path(lattice, 10.0, 0.5)
     if isinstance(lattice, Lattice):
@@ -415,6 +478,8 @@ KINDS: Mapping[str, Kind] = {
     "alignment store": Kind(_alignments, lambda path: AlignmentStore.open(path, toy_hmm())),
     "lattice store of words": Kind(_lattice_store("words"), _read_lattice_store),
     "lattice store of states": Kind(_lattice_store("states"), _read_lattice_store),
+    "lattice blocks of words": Kind(_lattice_blocks("words"), _read_lattice_blocks),
+    "lattice blocks of states": Kind(_lattice_blocks("states"), _read_lattice_blocks),
     "decoded folder": Kind(_decoded, _read_decoded),
     "Kaldi lattices, binary": Kind(_kaldi_lattices("lattices.ark", False), _read_kaldi_lattices),
     "Kaldi lattices, compact": Kind(_kaldi_lattices("lattices.ark", True), _read_kaldi_lattices),
@@ -425,10 +490,12 @@ KINDS: Mapping[str, Kind] = {
     "Kaldi matrices, compressed": Kind(
         _kaldi_matrices("feats.scp", compression="CM"), lambda path: list(read_kaldi_archive(path))),
     "graph": Kind(_graph, _read_graph),
+    "graph resealed": Kind(_graph, _read_resealed_graph),
     "graph of before": Kind(_old_graph, _read_graph),
     "HMM model": Kind(_hmm, _read_hmm),
     "HMM model of before": Kind(_old_hmm, _read_hmm),
     "network": Kind(_bundle, _read_bundle),
+    "network resealed": Kind(_bundle, _read_resealed_network),
     "soft targets": Kind(_soft_targets, _read_soft_targets),
     "checkpoint": Kind(_checkpoint, lambda path: read_checkpoint(path, "k")),
     "speaker transforms": Kind(_transforms, _read_transforms),
