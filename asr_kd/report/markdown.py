@@ -59,8 +59,8 @@ def _introduction(place: str, declarations: Declarations) -> str:
         f"speakers and seeds, {DRAWS:,} draws, the same speakers for all systems of a split. Differences are in % "
         "absolute, negative where the first system makes fewer errors. Verdicts are given on the recipe's "
         f"{len(declarations.claims)} claims alone, by Holm's correction over all of them; one seed, or fewer than "
-        f"{FEWEST_SPEAKERS} speakers, carry no verdict. Revision: that of the code that trained the system; `≤` stands "
-        "before the commit that brought the counts in where the revision itself was not recorded."
+        f"{FEWEST_SPEAKERS} speakers, carry no verdict. Revision: that of the code that trained a network or scored "
+        "Gaussians; `≤` stands before the commit that brought the counts in where the revision itself was not recorded."
     )
 
 

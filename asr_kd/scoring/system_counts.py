@@ -126,14 +126,14 @@ class SoftTargetsCounts:
 class SystemCounts:
     """Errors per speaker of one model, seed and split, with what its row in the results says besides.
 
-    `frame_accuracy` in percent, `bytes` of the model on disk (`bytes_with_log` where its training log is in them, as in
-    files of old), `run` the run directory's name, `utterances` scored, `partial` where not the whole split was,
-    `alignment` and `text_filter` (name-version) by which words were compared, `revision` of the code that trained the
-    system ("<=COMMIT" where only the commit is known that brought the counts in), `oov_rate` the percentage of the
-    reference's words that are not in the vocabulary, `closed_vocabulary` where that was made to hold them. `passes`
-    tell how its sequence training went, `training_lattices` on what; `epochs` how it was trained on frames,
-    `soft_targets` from what. Roles are the recipe's to declare: `baseline`, `teacher`, `start` and `versus` stand in
-    files of old and are not used.
+    `frame_accuracy` in percent. `bytes` of the model on disk, in files of old with the log of its training
+    (`bytes_with_log`). `run` is the run directory's name, `utterances` those scored, `partial` where not the whole
+    split was. `alignment` and `text_filter` (name-version) say how words were compared. `revision` is that of the code
+    that trained the network or scored the Gaussians ("<=COMMIT" where only the commit is known that brought the counts
+    in). `oov_rate` is the percentage of the reference's words that are not in the vocabulary, `closed_vocabulary` where
+    that was made to hold them. `passes` tell how the system's sequence training went, `training_lattices` on what;
+    `epochs` how it was trained on frames, `soft_targets` from what. The recipe declares roles: `baseline`, `teacher`,
+    `start` and `versus` stand in files of old and are not used.
     """
 
     id: Name

@@ -67,8 +67,8 @@ STAGE_KINDS: dict[str, StageKind] = {
                   check_outside=checks.check_held_out, seeded=True, version=2),
         StageKind("decode", decoding.DecodeConfig, decoding.decode,
                   reads=("graph", "features", "hmm"), may_read=("network", "transforms"),
-                  check=checks.check_decode, version=2),
+                  check=checks.check_decode, version=3),
         StageKind("score", scoring.ScoreConfig, scoring.score_systems, reads=("manifests",), reads_any=True,
-                  check=checks.check_score, publishes="counts", version=2),
+                  check=checks.check_score, publishes="counts", version=3),
     )
 }

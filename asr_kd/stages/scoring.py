@@ -75,7 +75,7 @@ def score_systems(
                 id=system, seed=_seed(stage_input, context), split=split, speakers={},
                 command=context.command, run=context.run_name, lm_weight=weight, insertion_penalty=penalty,
                 utterances=len(references[split][0]), real_time_factor=facts["real_time_factor"][split],
-                revision=facts.get("revision") or context.revision, oov_rate=vocabulary.oov_rates.get(split),
+                revision=facts.get("revision", context.revision), oov_rate=vocabulary.oov_rates.get(split),
                 closed_vocabulary=vocabulary.closed,
                 **{key: facts[key] for key in ("frame_accuracy", "params", "bytes", "train_minutes")},
                 **_training(facts),

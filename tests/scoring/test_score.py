@@ -48,6 +48,47 @@ def test_second_system_is_compared_on_the_same_draws(folder: Path) -> None:
     assert turned.comparison.difference == pytest.approx(70)
 
 
+def many_speakers(folder: Path, speakers: int) -> list[Path]:
+    """A reference of so many speakers, and hypotheses without errors, with one a speaker, and with two."""
+    (folder / "utt2spk").write_text("".join(f"v{n:02} s{n:02}\n" for n in range(speakers)))
+    words = ["A B C D", "A B C D", "A B X D", "A Y X D"]
+    for name, said in zip(("text", "none", "one", "two"), words, strict=True):
+        (folder / name).write_text("".join(f"v{n:02} {said}\n" for n in range(speakers)))
+    return [folder / name for name in ("text", "none", "one", "two")]
+
+
+@pytest.mark.parametrize(("speakers", "seeds", "verdict", "reason"), [
+    (1, 2, None, "one speaker"), (2, 2, None, "2 speakers"), (9, 2, None, "9 speakers"), (10, 1, None, "one seed"),
+    (10, 2, "fewer errors", None)])
+def test_a_verdict_takes_ten_speakers_and_two_seeds(
+    folder: Path, speakers: int, seeds: int, verdict: str | None, reason: str | None
+) -> None:
+    text, none, one, two = many_speakers(folder, speakers)
+    again = [folder / "again", folder / "again2"]
+    for copy, original in zip(again, (none, two), strict=True):
+        copy.write_bytes(original.read_bytes())
+    files = ["--ref", text, "--hyp", none, "--against", two, "--draws", 200]
+    files += ["--hyp", one, "--against", again[1]] if seeds == 2 else []
+    shown = run(*files).stdout
+    assert (f": {verdict}" if verdict else f": no verdict, {reason}") in next(
+        line for line in shown.splitlines() if "p = " in line)
+
+    def refuse(name: str) -> float:
+        raise AssertionError(name)
+
+    content = json.loads(run(*files, "--json").stdout, parse_constant=refuse)["comparison"]
+    assert (content["verdict"], content["no_verdict"]) == (verdict, reason)
+    assert (content["p_value"] is None) == (speakers == 1) == (content["ci_low"] is None)
+    assert content["difference"] == (-50.0 if seeds == 1 else -37.5)
+
+
+def test_where_no_speaker_is_known_there_is_no_verdict(folder: Path) -> None:
+    text, none, one, two = many_speakers(folder, 12)
+    (folder / "utt2spk").unlink()
+    found = api.score(text, [none, one], against=[one, two], draws=100)
+    assert (found.unit, found.verdict, found.no_verdict) == ("utterance", None, "speakers not known")
+
+
 def test_seeds_of_a_system_are_averaged(folder: Path) -> None:
     found = api.score(folder / "text", [folder / "good", folder / "bad"])
     assert found.system.interval.value == pytest.approx(45)
