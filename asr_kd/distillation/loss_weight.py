@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from asr_kd.distillation.config import WeightScheduleConfig
-from asr_kd.training.distributed import add_up
+from asr_kd.training.parts import add_up_parts
 
 
 def scheduled_weight(config: WeightScheduleConfig, first: float, progress: float) -> float:
@@ -44,8 +44,8 @@ class DynamicWeight(nn.Module):
     Norms and cosine are smoothed over the looks, the rule's λ is clipped to [lowest, highest] (ValueError where the
     first is outside). Gradients are looked at every `every` steps, by the chosen parameters only, which bounds the
     cost: two more backward passes down to them. Its state stays on the CPU, so that steps without a look do not wait
-    for a GPU. Of several processes all take the same λ, by the gradients of the whole minibatch; each must have a part
-    of it.
+    for a GPU. All parts of a minibatch (shards, processes) take the same λ, by the gradients of the whole; none may be
+    empty.
     """
 
     moments: Tensor  # ‖g_t‖, ‖g_d‖, cos φ, smoothed
@@ -98,7 +98,7 @@ class DynamicWeight(nn.Module):
             frames * loss, self._parameters_looked_at, retain_graph=True, allow_unused=True, materialize_grads=True)])
             for loss in (task, distillation)]
         counted = torch.cat([*gradients, gradients[0].new_tensor([frames])])
-        add_up(counted)
+        add_up_parts(counted)
         task_gradient, kd_gradient = (counted[:-1] / counted[-1]).view(2, -1)
         norms = task_gradient.norm(), kd_gradient.norm()
         cosine = torch.dot(task_gradient, kd_gradient) / (norms[0] * norms[1]).clamp_min(1e-300)

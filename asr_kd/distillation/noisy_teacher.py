@@ -4,10 +4,12 @@ import torch
 from torch import Tensor
 
 from asr_kd.distillation.config import LEAST_SIGMA, NoiseConfig
+from asr_kd.models.random_numbers import shard_generator, step_generator
 
 
 class NoisyTeacher:
-    """z' = (1 + ξ) ∘ z with ξ ~ N(0, σ²) for each pdf, on a share α of the frames, drawn from PyTorch's generator.
+    """z' = (1 + ξ) ∘ z with ξ ~ N(0, σ²) for each pdf, on a share α of the frames, drawn from the shard's generator,
+    σ from the step's.
 
     Sau & Balasubramanian, arXiv 1610.09650, eq. 2 (their section 4.1 speaks of noise that is added; eq. 2 and the
     derivation of section 3.4 multiply). In expectation an L2 loss on logits gains a constant by it: the optimum stays,
@@ -24,11 +26,13 @@ class NoisyTeacher:
         """1 + ξ for each of `values` (frames, pdfs), 1 for frames that are left alone; progress: 0 to 1."""
         config = self.config
         if config.schedule == "random":
-            self.sigma = LEAST_SIGMA + (config.sigma - LEAST_SIGMA) * torch.rand(()).item()
+            self.sigma = LEAST_SIGMA + (config.sigma - LEAST_SIGMA) * torch.rand((), generator=step_generator()).item()
         elif config.schedule == "annealed":
             self.sigma = config.sigma * (1 - progress)
-        chosen = torch.rand(len(values), 1, device=values.device) < config.share
-        return 1 + chosen * self.sigma * torch.randn_like(values, dtype=torch.float32)
+        generator = shard_generator()
+        chosen = torch.rand(len(values), 1, generator=generator, device=values.device) < config.share
+        noise = torch.randn(values.shape, generator=generator, device=values.device)
+        return 1 + chosen * self.sigma * noise
 
     def perturb(self, logits: Tensor, progress: float) -> Tensor:
         """Noisy logits (frames, pdfs)."""

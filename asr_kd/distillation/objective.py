@@ -15,8 +15,8 @@ from asr_kd.distillation.projector import Projector
 from asr_kd.distillation.teachers import Taught, Teacher
 from asr_kd.training.cross_entropy import check_frames, check_shape, cross_entropy
 from asr_kd.training.data import Minibatch
-from asr_kd.training.distributed import num_processes
 from asr_kd.training.objective import Objective
+from asr_kd.training.parts import num_parts
 
 
 class DistillationObjective(Objective):
@@ -79,7 +79,7 @@ class DistillationObjective(Objective):
             weight = self._weight(task, divergence, len(logits))
             terms.append(weight * divergence)
             measured |= {"distillation": divergence.detach(), "distillation_weight": weight}
-        if self.projector is not None and (len(logits) > 1 or (self.training and num_processes() > 1)):
+        if self.projector is not None and (len(logits) > 1 or (self.training and num_parts() > 1)):
             if hidden is None:
                 raise InputError("a projector wants the student's last hidden layer: give the objective hidden, "
                                  "student.hidden(inputs), beside the logits")

@@ -37,8 +37,8 @@ class Projector(nn.Module):
                                         nn.Linear(teacher_dim, teacher_dim))
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """student (frames, student_dim), teacher (frames, teacher_dim) -> scalar; at least two frames, of all processes
-        that train together. InputError: other widths or frames."""
+        """student (frames, student_dim), teacher (frames, teacher_dim) -> scalar; at least two frames in
+        all parts of the minibatch. InputError: other widths or frames."""
         config, alone = self.config, not self.training
         check_shape(student, (len(teacher), self.student_dim), "the student's last hidden layer")
         check_shape(teacher, (len(teacher), self.teacher_dim), "the teacher's last hidden layer")

@@ -94,6 +94,10 @@ class LiveTeacher:
     def describe(self) -> dict[str, Any]:
         return {"teacher": self.digest, "precision": self.precision}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "LiveTeacher":
+        """Return the teacher itself: it is frozen, and copies of an objective share it."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class CachedTeacher:

@@ -44,8 +44,10 @@ class TrainingConfig(Config):
         10, description="training speakers kept for cross-validation (CV): how many, or which")
     precision: Precision = Field(
         "auto", description="of the network's products; auto: bfloat16 where this machine's matrix products gain by it")
+    shards: int = Field(0, ge=0, description="parts of a minibatch on a CPU, each of which one thread trains on; they, "
+                        "not the threads, decide the last digits of the result; 0: one for 512 frames, but at least 2")
     threads: Annotated[int, ExecutionOnly()] = Field(
-        0, ge=0, description="0: one or all cores, whichever is faster at the start")
+        0, ge=0, description="that train at a time, at most one a shard; 0: as many as there are cores")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_minutes: Annotated[float, ExecutionOnly()] = Field(
         2.0, gt=0, description="between checkpoints within an epoch")

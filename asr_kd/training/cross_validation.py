@@ -1,7 +1,10 @@
-"""What held-out frames say of a network, and whose frames a loss that is not finite comes from."""
+"""Evaluate a network on held-out frames, and find the utterances of a loss that is not finite."""
 
 import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -9,10 +12,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from asr_kd.training.data import Minibatch, TrainingExamples, prefetch
+from asr_kd.core.parallel import available_cores
+from asr_kd.training.data import Minibatch, TrainingExamples
 from asr_kd.training.objective import NetworkOutputs, Objective, forward_loss
+from asr_kd.training.shards import replicate
 
-_BATCH = 4096
+_BATCH = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,32 +32,83 @@ class CrossValidation:
 
 
 def cross_validate(model: nn.Module, data: TrainingExamples, objective: Objective, *, precision: str = "float32",
-                   device: torch.device | None = None) -> CrossValidation:
-    """Loss, cross-entropy and frame accuracy on the held-out frames of `data`; leaves the model in evaluation mode."""
+                   device: torch.device | None = None, threads: int = 0) -> CrossValidation:
+    """Evaluate a network on the held-out frames of `data`; leave it in evaluation mode.
+
+    On a CPU each of so many threads (0: one a core) evaluates minibatches of its own; their sums are added up in the
+    order of the minibatches, so that the result does not depend on the number of threads.
+    """
     device = device or next(model.parameters()).device
     model.eval()
     objective.eval()
-    loss = cross_entropy = 0.0
-    total = labelled = correct = 0
-    fault: str | None = None
     objective.take_measures()
-    outputs, batches = NetworkOutputs(model, objective.reads_hidden), data.cv_batches(_BATCH)
-    with torch.no_grad():
-        for batch, held_out in zip(batches, prefetch(data, batches), strict=True):
-            assert held_out is not None
-            minibatch = held_out.to(device)
-            of_batch, logits = forward_loss(outputs, objective, minibatch, precision)
-            logits = logits.float()
-            count = len(logits)
-            loss += of_batch.item() * count
-            if fault is None and not math.isfinite(loss):
-                fault = describe_fault(damaged_utterances(data, objective, batch, minibatch), data.utterances(batch))
-            cross_entropy += F.cross_entropy(logits, minibatch.pdf_ids, ignore_index=-1, reduction="sum").item()
-            correct += int((logits.argmax(-1) == minibatch.pdf_ids).sum())
-            labelled += int((minibatch.pdf_ids >= 0).sum())
-            total += count
-    return CrossValidation(loss / total, cross_entropy / labelled if labelled else None,
-                           correct / labelled if labelled else None, objective.take_measures(), fault)
+    batches = data.cv_batches(_BATCH)
+    outputs = NetworkOutputs(model, objective.reads_hidden)
+    workers = min(threads or available_cores(), len(batches)) if device.type == "cpu" else 1
+    # Each worker takes an objective, since what it measures is kept in it.
+    objectives: SimpleQueue[Objective] = SimpleQueue()
+    for copy in [objective, *(replicate(objective, model, objective) for _ in range(workers - 1))]:
+        objectives.put(copy)
+
+    def evaluate(batch: NDArray[np.int64]) -> _Evaluation:
+        objective_at_hand = objectives.get()
+        try:
+            minibatch = data.minibatch(batch).to(device)
+            return _evaluate(outputs, objective_at_hand, minibatch, precision)
+        finally:
+            objectives.put(objective_at_hand)
+
+    with ThreadPoolExecutor(workers, "held out", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        evaluations = list(pool.map(evaluate, batches))
+    faulty = next((number for number, one in enumerate(evaluations) if not math.isfinite(one.loss)), None)
+    fault = None
+    if faulty is not None:
+        batch = batches[faulty]
+        damaged = damaged_utterances(data, objective, batch, data.minibatch(batch).to(device))
+        fault = describe_fault(damaged, data.utterances(batch))
+    return _add_up(evaluations, fault)
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    """Sums over the frames of a minibatch; the measures are means."""
+
+    frames: int
+    labelled: int
+    correct: int
+    loss: float
+    cross_entropy: float
+    measures: dict[str, float]
+
+
+@torch.no_grad()
+def _evaluate(outputs: NetworkOutputs, objective: Objective, minibatch: Minibatch, precision: str) -> _Evaluation:
+    loss, logits = forward_loss(outputs, objective, minibatch, precision)
+    logits = logits.float()
+    frames = len(logits)
+    cross_entropy = F.cross_entropy(logits, minibatch.pdf_ids, ignore_index=-1, reduction="sum")
+    return _Evaluation(
+        frames=frames,
+        labelled=int((minibatch.pdf_ids >= 0).sum()),
+        correct=int((logits.argmax(-1) == minibatch.pdf_ids).sum()),
+        loss=loss.item() * frames,
+        cross_entropy=cross_entropy.item(),
+        measures=objective.take_measures(),
+    )
+
+
+def _add_up(evaluations: Sequence[_Evaluation], fault: str | None) -> CrossValidation:
+    frames = sum(one.frames for one in evaluations)
+    labelled = sum(one.labelled for one in evaluations)
+    measures = {
+        name: sum(one.measures[name] * one.frames for one in evaluations) / frames for name in evaluations[0].measures}
+    return CrossValidation(
+        loss=sum(one.loss for one in evaluations) / frames,
+        cross_entropy=sum(one.cross_entropy for one in evaluations) / labelled if labelled else None,
+        frame_accuracy=sum(one.correct for one in evaluations) / labelled if labelled else None,
+        measures=measures,
+        fault=fault,
+    )
 
 
 def damaged_utterances(data: TrainingExamples, objective: Objective, batch: NDArray[np.int64],

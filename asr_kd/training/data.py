@@ -198,19 +198,31 @@ class _Held:
                          {name: values[rows] for name, values in self._targets.items()})
 
 
-def prefetch(examples: TrainingExamples, batches: Iterable[NDArray[np.int64]]) -> Iterator[Minibatch | None]:
-    """Minibatches in order, gathered by a thread a few steps ahead of their use; None for an empty batch."""
-    waiting: list[Future[Minibatch | None]] = []
+def prefetch(examples: TrainingExamples, batches: Iterable[NDArray[np.int64]],
+             shards: int = 1) -> Iterator[list[Minibatch | None]]:
+    """Yield minibatches in order, in so many shards each, gathered by a thread a few steps ahead of their use.
+
+    A shard takes every so many-th example of its minibatch; an empty shard is None.
+    """
+    def gather(batch: NDArray[np.int64]) -> list[Minibatch | None]:
+        return [examples.minibatch(shard) if len(shard) else None for shard in split_batch(batch, shards)]
+
+    waiting: list[Future[list[Minibatch | None]]] = []
     with ThreadPoolExecutor(1, "minibatches") as pool:
         try:
             for indices in batches:
-                waiting.append(pool.submit(lambda of: examples.minibatch(of) if len(of) else None, indices))
+                waiting.append(pool.submit(gather, indices))
                 if len(waiting) > _PREFETCHED:
                     yield waiting.pop(0).result()
             while waiting:
                 yield waiting.pop(0).result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def split_batch(batch: NDArray[np.int64], shards: int) -> list[NDArray[np.int64]]:
+    """Return what each shard takes of a batch."""
+    return [batch[shard::shards] for shard in range(shards)]
 
 
 def frames_digest(store: FrameStore) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from asr_kd.core.log import get_logger
 from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.progress import ProgressBar
 from asr_kd.models.highway import HighwayDNN
-from asr_kd.training.batch_statistics import batch_norm_layers, shared_batch_norm
+from asr_kd.training.batch_statistics import batch_norm_layers
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.cross_validation import CrossValidation, cross_validate, damaged_utterances, describe_fault
-from asr_kd.training.data import Minibatch, TrainingExamples, prefetch
+from asr_kd.training.data import Minibatch, TrainingExamples, prefetch, split_batch
 from asr_kd.training.distributed import (
     add_up,
     add_up_gradients,
@@ -38,7 +38,8 @@ from asr_kd.training.logs import TrainingLog
 from asr_kd.training.masking import mask_spliced
 from asr_kd.training.objective import NetworkOutputs, Objective, forward_loss
 from asr_kd.training.schedules import Schedule, make_schedule
-from asr_kd.training.tuning import choose_execution, training_device
+from asr_kd.training.shards import Shards, choose_num_shards
+from asr_kd.training.tuning import choose_precision, choose_threads, training_device
 
 logger = get_logger(__name__)
 
@@ -87,7 +88,7 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
     with torch.random.fork_rng(), freed_memory_kept():
         run = _Run(model, data, objective, config, Path(work_folder), seed, description, on_epoch)
         try:
-            torch.set_num_threads(run.state.threads)
+            torch.set_num_threads(1)  # what the shards' threads share out among them is all that is shared out
             return run.run()
         finally:
             torch.set_num_threads(threads_before)
@@ -102,7 +103,7 @@ class _Step:
     number: int  # in its epoch, from 1
     rate: float
     batch: NDArray[np.int64]  # of all processes
-    minibatch: Minibatch | None  # this one's part
+    shards: list[Minibatch | None]  # of this one's part
     loss: Tensor
     frames: int
 
@@ -129,9 +130,10 @@ class _Run:
                              "none; leave them out, or learn from soft targets alone")
         first_epoch = data.batches(config.batch_size, seed, 0)
         collective = objective.collective or (bool(batch_norm_layers(model)) and not config.evaluation_mode)
-        if collective and min(map(len, first_epoch)) < num_processes():
-            raise InputError(f"{description}: {num_processes()} processes cannot share a minibatch of "
-                             f"{min(map(len, first_epoch))}; set another batch_size, or start fewer")
+        smallest = min(map(len, first_epoch))
+        if collective and smallest < num_processes():
+            raise InputError(f"{description}: {num_processes()} processes cannot share a minibatch of {smallest}; set "
+                             "another batch_size, or start fewer")
         self.steps_per_epoch = len(first_epoch)
         self.schedule: Schedule = make_schedule(config, self.steps_per_epoch)
         self.optimiser = _optimiser(nn.ModuleList([model, objective]), config)
@@ -148,9 +150,10 @@ class _Run:
             wait_for_all()  # for the first one's checkpoint, with which all begin
         found = read_checkpoint(folder, key)
         first = data.minibatch(first_epoch[0]).to(self.device)
+        torch.set_num_threads(1)
         if found is None:
             self._check_outputs(first)
-            self.state = RunState(key, *choose_execution(model, objective, first, config))
+            self.state = RunState(key, choose_precision(config.precision, self.device), threads=1)
             self._checkpoint()
         else:
             self.state, tensors = found
@@ -159,10 +162,16 @@ class _Run:
             logger.info("%s: goes on after epoch %d, step %d", description, self.state.epoch, self.state.step)
             self._began -= self.state.seconds
             self._cpu_began -= self.state.cpu_seconds
-        self._outputs = NetworkOutputs(model, objective.reads_hidden)
-        self._graphed, self._graphed_shape = self._outputs, first.inputs.shape
+        self.state.threads = choose_threads(config.threads)
+        num_shards = choose_num_shards(config.shards, config.batch_size, model, first.inputs)
+        if collective:
+            num_shards = min(num_shards, smallest // num_processes())
+        self._shards = Shards(model, objective, num_shards, self.state.threads)
+        self._shard_frames = [0] * num_shards  # since measures were last taken
+        self._outputs = [NetworkOutputs(one, objective.reads_hidden) for one in self._shards.models]
+        self._graphed, self._graphed_shape = self._outputs[0], first.inputs.shape
         if num_processes() == 1 and not config.evaluation_mode:
-            self._graphed = graphed(model, objective, first.inputs, self.state.precision) or self._outputs
+            self._graphed = graphed(model, objective, first.inputs, self.state.precision) or self._outputs[0]
         if rank() == 0:
             self.log: TrainingLog | None = TrainingLog(folder, self.state.records, config.tensorboard)
             wait_for_all()
@@ -177,7 +186,7 @@ class _Run:
             bar.update(state.epoch * self.steps_per_epoch + state.step)
             if config.judge_start and not state.records:
                 self._judge_start()
-            with shared_batch_norm(self.model):
+            with self._shards.running():
                 while not state.finished:
                     self._train_epoch(bar)
                     self._end_epoch()
@@ -213,21 +222,23 @@ class _Run:
 
     def _train_epoch(self, bar: ProgressBar) -> None:
         state, config = self.state, self.config
-        _set_mode(self.model, config.evaluation_mode)
-        self.objective.train()
-        self.objective.take_measures()
+        for model, objective in zip(self._shards.models, self._shards.objectives, strict=True):
+            _set_mode(model, config.evaluation_mode)
+            objective.train()
+        self._shards.share_buffers()
+        self._take_measures()
         self._measured_frames, shown = state.epoch_frames, state.step
         began, seconds_before = time.perf_counter(), state.training_seconds
         batches = self.data.batches(config.batch_size, self.seed, state.epoch)[state.step:]
         own = [own_part(batch) for batch in batches]
-        for batch, minibatch in zip(batches, prefetch(self.data, own), strict=True):
+        for batch, shards in zip(batches, prefetch(self.data, own, len(self._shards)), strict=True):
             rate = self.schedule.learning_rate(state.global_step)
-            loss, frames = self._step(None if minibatch is None else minibatch.to(self.device), rate)
+            loss, frames = self._step(shards, rate)
             state.step += 1
             state.global_step += 1
             state.epoch_frames += frames
             state.frames += frames
-            self._unread.append(_Step(state.step, rate, batch, minibatch, loss, frames))
+            self._unread.append(_Step(state.step, rate, batch, shards, loss, frames))
             is_logged, is_kept = state.global_step % config.log_steps == 0, self._checkpoint_is_due()
             if self.device.type == "cpu" or is_logged or is_kept or len(self._unread) == _UNREAD:
                 self._read_losses()
@@ -249,7 +260,9 @@ class _Run:
         for step in self._unread:
             self._last_loss = step.loss.item()
             if not math.isfinite(self._last_loss):
-                damaged = joined(damaged_utterances(self.data, self.objective, own_part(step.batch), step.minibatch))
+                parts = zip(split_batch(own_part(step.batch), len(step.shards)), step.shards, strict=True)
+                damaged = joined(sorted({name for batch, minibatch in parts for name in damaged_utterances(
+                    self.data, self.objective, batch, minibatch)}))
                 raise WorkError(f"{self.description}: the loss became {self._last_loss} in epoch "
                                 f"{self.state.epoch + 1}, step {step.number} of {self.steps_per_epoch} (learning rate "
                                 f"{step.rate:g}): {describe_fault(damaged, self.data.utterances(step.batch))}, and "
@@ -259,27 +272,31 @@ class _Run:
 
     def _read_measures(self) -> dict[str, float]:
         """What the objective measured since this was last called, means a frame; added to the epoch's."""
-        measures = self.objective.take_measures()
+        measures = self._take_measures()
         frames, self._measured_frames = self.state.epoch_frames - self._measured_frames, self.state.epoch_frames
         for name, value in measures.items():
             self.state.measures[name] = self.state.measures.get(name, 0.0) + value * frames
         return measures
 
-    def _step(self, minibatch: Minibatch | None, rate: float) -> tuple[Tensor, int]:
+    def _take_measures(self) -> dict[str, float]:
+        """Return what the objectives of all shards measured since this was last called, means a frame."""
+        frames, self._shard_frames = self._shard_frames, [0] * len(self._shards)
+        measures: dict[str, float] = {}
+        for of_shard, objective in zip(frames, self._shards.objectives, strict=True):
+            for name, value in objective.take_measures().items():
+                measures[name] = measures.get(name, 0.0) + value * of_shard / max(sum(frames), 1)
+        return measures
+
+    def _step(self, shards: list[Minibatch | None], rate: float) -> tuple[Tensor, int]:
         """Train on a minibatch, or this process's part of it; mean loss of a frame and frames, over all processes."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        self.objective.set_progress(self.state.global_step / (self.config.epochs * self.steps_per_epoch))
-        frames, loss = 0 if minibatch is None else len(minibatch.inputs), torch.zeros((), device=self.device)
-        is_mean, alone = self.config.gradient == "mean", num_processes() == 1
-        if minibatch is not None:
-            masking = self.config.masking
-            heard = mask_spliced(minibatch.inputs, self.data.splice, masking) if masking.is_on else None
-            outputs = self._graphed if minibatch.inputs.shape == self._graphed_shape else self._outputs
-            loss, _ = forward_loss(outputs, self.objective, minibatch, self.state.precision, heard)
-            (loss if is_mean and alone else loss * frames).backward()
+        for objective in self._shards.objectives:
+            objective.set_progress(self.state.global_step / (self.config.epochs * self.steps_per_epoch))
         moving = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        loss, frames = self._sum_gradients(shards, moving)
+        is_mean, alone = self.config.gradient == "mean", num_processes() == 1
         if not alone:
             totals = add_up(torch.stack([loss.detach().double() * frames, torch.full_like(loss, frames).double()]))
             add_up_gradients(moving)
@@ -289,7 +306,45 @@ class _Run:
         if self.config.gradient_clip:
             nn.utils.clip_grad_norm_(moving, self.config.gradient_clip)
         self.optimiser.step()
-        return loss.detach(), frames
+        return loss, frames
+
+    def _sum_gradients(self, shards: list[Minibatch | None], moving: list[nn.Parameter]) -> tuple[Tensor, int]:
+        """Set the gradients of the `moving` parameters to those of a minibatch; its mean loss of a frame, and frames.
+
+        Gradients are of the mean, but of the sum where the settings or other processes want that.
+        """
+        frames_of = [0 if minibatch is None else len(minibatch.inputs) for minibatch in shards]
+        frames = sum(frames_of)
+        is_mean = self.config.gradient == "mean" and num_processes() == 1
+
+        def compute_gradients(shard: int) -> tuple[Tensor, Sequence[Tensor | None]]:
+            minibatch = shards[shard]
+            if minibatch is None:
+                return torch.zeros((), device=self.device), [None] * len(moving)
+            loss = self._loss(shard, minibatch.to(self.device))
+            weight = frames_of[shard] / frames if is_mean else frames_of[shard]
+            if len(shards) > 1:
+                return loss.detach(), torch.autograd.grad(loss * weight, moving, allow_unused=True)
+            (loss if is_mean else loss * weight).backward()
+            return loss.detach(), ()
+
+        results = self._shards.run(compute_gradients)
+        self._shard_frames = [before + of_shard for before, of_shard in zip(self._shard_frames, frames_of, strict=True)]
+        if len(shards) == 1:
+            return results[0][0], frames
+        for parameter, *gradients in zip(moving, *(gradients for _, gradients in results), strict=True):
+            parameter.grad = _add_in_order(gradients)
+        losses = torch.stack([loss.double() * of_shard for (loss, _), of_shard in zip(results, frames_of, strict=True)])
+        return losses.sum() / max(frames, 1), frames
+
+    def _loss(self, shard: int, minibatch: Minibatch) -> Tensor:
+        masking = self.config.masking
+        heard = mask_spliced(minibatch.inputs, self.data.splice, masking) if masking.is_on else None
+        outputs = self._outputs[shard]
+        if len(self._shards) == 1 and minibatch.inputs.shape == self._graphed_shape:
+            outputs = self._graphed
+        loss, _ = forward_loss(outputs, self._shards.objectives[shard], minibatch, self.state.precision, heard)
+        return loss
 
     def _end_epoch(self) -> None:
         state = self.state
@@ -329,7 +384,8 @@ class _Run:
 
     def _cross_validate(self) -> CrossValidation:
         return told_by_first(lambda: cross_validate(
-            self.model, self.data, self.objective, precision=self.state.precision, device=self.device))
+            self.model, self.data, self.objective, precision=self.state.precision, device=self.device,
+            threads=self.state.threads))
 
     def _is_collapsed(self, cv: CrossValidation) -> bool:
         """A criterion of sequences may go on rising while one class, silence most often, takes over the network."""
@@ -387,6 +443,17 @@ class _Run:
 
 def _accuracy(cv: CrossValidation) -> str:
     return "" if cv.frame_accuracy is None else f", CV frame accuracy {100 * cv.frame_accuracy:.2f} %"
+
+
+def _add_in_order(gradients: Sequence[Tensor | None]) -> Tensor | None:
+    """Return the sum of a parameter's gradients, None where no shard has one."""
+    present = [gradient for gradient in gradients if gradient is not None]
+    if not present:
+        return None
+    total = present[0].clone() if len(present) == 1 else present[0] + present[1]
+    for gradient in present[2:]:
+        total += gradient
+    return total
 
 
 def _set_mode(model: nn.Module, evaluation_mode: bool) -> None:

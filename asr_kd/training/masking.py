@@ -5,6 +5,7 @@ from pydantic import Field
 from torch import Tensor
 
 from asr_kd.core.config import Config
+from asr_kd.models.random_numbers import shard_generator
 
 
 class MaskingConfig(Config):
@@ -26,14 +27,17 @@ class MaskingConfig(Config):
 
 
 def mask_spliced(inputs: Tensor, splice: int, config: MaskingConfig) -> Tensor:
-    """inputs (batch, splice * dim), frame by frame -> the same with masks, drawn from PyTorch's default generator."""
+    """inputs (batch, splice * dim), frame by frame -> the same with masks, drawn from the shard's generator."""
+    generator = shard_generator()
     spliced = inputs.view(len(inputs), splice, -1)
     for count, width, axis in ((config.time_masks, config.time_width, 1),
                                (config.feature_masks, config.feature_width, 2)):
         places = torch.arange(spliced.shape[axis], device=inputs.device)
         for _ in range(count):
-            widths = torch.randint(min(width, len(places)) + 1, (len(inputs), 1), device=inputs.device)
-            begins = (torch.rand(len(inputs), 1, device=inputs.device) * (len(places) - widths + 1)).long()
+            widths = torch.randint(min(width, len(places)) + 1, (len(inputs), 1), generator=generator,
+                                   device=inputs.device)
+            shares = torch.rand(len(inputs), 1, generator=generator, device=inputs.device)
+            begins = (shares * (len(places) - widths + 1)).long()
             kept = (places < begins) | (places >= begins + widths)
             spliced = spliced * (kept[:, :, None] if axis == 1 else kept[:, None, :])
     return spliced.view(inputs.shape)

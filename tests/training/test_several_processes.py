@@ -12,10 +12,7 @@ from safetensors.torch import load_file
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_lines
 from asr_kd.training import batch_statistics, tuning
-from asr_kd.training.config import TrainingConfig
-from asr_kd.training.data import Minibatch
-from asr_kd.training.objective import CrossEntropy
-from asr_kd.training.tuning import choose_execution, training_device
+from asr_kd.training.tuning import choose_threads, training_device
 
 SCRIPT = "tests.training.several_processes"
 TOGETHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", SCRIPT]
@@ -55,12 +52,7 @@ def test_each_of_several_processes_has_its_share_of_cores_and_its_own_gpu(monkey
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_RANK", "2")
     monkeypatch.setattr(tuning, "available_cores", lambda: 12)
-    threads: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    monkeypatch.setattr(tuning, "_fastest", lambda _: 1 / threads[-1])
-    minibatch = Minibatch(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64))
-    config = TrainingConfig(precision="float32")
-    assert choose_execution(torch.nn.Linear(3, 2), CrossEntropy(), minibatch, config) == ("float32", 3)
+    assert choose_threads(0) == 3 and choose_threads(5) == 5
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert training_device("cuda") == torch.device("cuda", 2) and training_device("cpu") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -1,0 +1,126 @@
+"""Train on the shards of a minibatch with several threads, so that their number does not change the result.
+
+PyTorch shares a sum out among its own threads, in another way for each number of them, so the last bits of a gradient,
+and after some epochs all of the weights, depend on the machine and on what else it does. Its threads also wait for each
+other after every operation, by spinning: on a busy machine most of the time goes there. Here
+
+- the settings and the size of a minibatch, never the machine, decide into how many shards it is split;
+- each shard is the work of one thread, within which PyTorch uses no other;
+- losses and gradients of the shards are added up in the order of the shards;
+- what a layer or a loss takes over the whole minibatch (batch statistics, norms of gradients) is added up over the
+  shards in the same order, while their threads wait for each other without spinning (`parts.py`);
+- each shard draws its random numbers from generators that the step seeds.
+
+The number of threads that run at a time is then free: it may change from step to step.
+"""
+
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from asr_kd.core.log import get_logger
+from asr_kd.models.random_numbers import drawing_with
+from asr_kd.training.batch_statistics import batch_norm_layers, shared_batch_norm
+from asr_kd.training.objective import Objective
+from asr_kd.training.parts import ShardGroup
+
+logger = get_logger(__name__)
+
+Result = TypeVar("Result")
+Module = TypeVar("Module", bound=nn.Module)
+
+_SHARD = 512  # frames a shard has at least where a minibatch makes more than two
+
+
+def choose_num_shards(wanted: int, batch_size: int, model: nn.Module, inputs: Tensor) -> int:
+    """Return the number of shards of a minibatch: as many as are `wanted`, or if that is 0, one for 512 frames.
+
+    There are at least two then, so that two cores have something to do.
+    A network gets one shard on a GPU, and where threads that share it would get in each other's way: with a batch
+    normalisation other than BatchNorm1d, or with random numbers of PyTorch's default generator. `inputs`: what it
+    hears, a minibatch.
+    """
+    if inputs.device.type != "cpu":
+        return 1
+    if any(type(layer) is not nn.BatchNorm1d for layer in batch_norm_layers(model)) or _draws_by_itself(model, inputs):
+        return 1
+    return wanted or max(2, batch_size // _SHARD)
+
+
+def _draws_by_itself(model: nn.Module, inputs: Tensor) -> bool:
+    """Find out whether a network in training mode draws from PyTorch's default generator, which is left as it is."""
+    trial, state = replicate(model, model), torch.get_rng_state()
+    with torch.no_grad(), drawing_with(0, 0):
+        trial.train()(inputs)
+    draws = not torch.equal(torch.get_rng_state(), state)
+    torch.set_rng_state(state)
+    return draws
+
+
+class Shards:
+    """A network and its objective as often as a minibatch has shards, and the threads that train on these.
+
+    The replicas share the parameters of the first, the network itself, and have buffers of their own, which change
+    alike. With one shard the calling thread does the work.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective, count: int, threads: int) -> None:
+        self.models = [model, *(replicate(model, model) for _ in range(count - 1))]
+        self.objectives = [objective, *(replicate(objective, model, objective) for _ in range(count - 1))]
+        self._group = ShardGroup(count, threads)
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def set_threads(self, threads: int) -> None:
+        """Let so many threads run at a time from the next step on."""
+        self._group = ShardGroup(len(self), threads)
+
+    @torch.no_grad()
+    def share_buffers(self) -> None:
+        """Give all replicas the buffers of the first, after these were changed elsewhere."""
+        for originals, replicas in ((self.models[0], self.models[1:]), (self.objectives[0], self.objectives[1:])):
+            for replica in replicas:
+                for buffer, changed in zip(replica.buffers(), originals.buffers(), strict=True):
+                    buffer.copy_(changed)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Keep threads, and batch normalisation over all parts of a minibatch, within the context."""
+        with ExitStack() as stack:
+            for model in self.models:
+                stack.enter_context(shared_batch_norm(model, len(self)))
+            if len(self) > 1:
+                self._pool = stack.enter_context(ThreadPoolExecutor(
+                    len(self), "shard", initializer=torch.set_num_threads, initargs=(1,)))
+            yield
+        self._pool = None
+
+    def run(self, work: Callable[[int], Result]) -> list[Result]:
+        """Return what `work` returns for each shard, given its number; the first error of any is raised here."""
+        if self._pool is None:
+            return [work(shard) for shard in range(len(self))]
+        step_seed, *seeds = torch.randint(1 << 62, (len(self) + 1,)).tolist()
+        group = self._group
+
+        def in_thread(shard: int) -> Result:
+            with group.member(shard), drawing_with(seeds[shard], step_seed):
+                return work(shard)
+
+        results = [self._pool.submit(in_thread, shard) for shard in range(len(self))]
+        errors = [error for error in map(Future.exception, results) if error is not None]
+        for error in sorted(errors, key=lambda one: isinstance(one, threading.BrokenBarrierError)):
+            raise error
+        return [result.result() for result in results]
+
+
+def replicate(module: Module, *owners: nn.Module) -> Module:
+    """Return a copy of a module that shares the parameters of the owners with it."""
+    return copy.deepcopy(module, {id(parameter): parameter for owner in owners for parameter in owner.parameters()})
