@@ -11,7 +11,7 @@ from asr_kd.bootstrap.outer_products import symmetric, upper_products, upper_siz
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.log import get_logger
-from asr_kd.core.parallel import map_threads
+from asr_kd.core.parallel import map_threads, one_blas_thread
 from asr_kd.features.speaker_transforms import SpeakerFacts, SpeakerTransforms, Supervision
 from asr_kd.hmm.gmm import DiagonalGmms, padded, sum_products
 from asr_kd.hmm.gmm_scores import FeatureSource, gmm_for, gmm_inputs, speakers_of
@@ -74,6 +74,7 @@ def estimate_fmllr(
     return result
 
 
+@one_blas_thread()
 def fit_speakers(
     target: DiagonalGmms, posterior_gmm: DiagonalGmms, inputs: Callable[[str], np.ndarray],
     posteriors: Callable[[str], PdfPosteriors], utterances: Iterable[str], speaker_of: Mapping[str, str],

@@ -13,6 +13,7 @@ from asr_kd.cli.signals import EXIT_INTERRUPTED, StopRequest, Terminated
 from asr_kd.core.disk_space import disk_full_error
 from asr_kd.core.errors import AsrKdError
 from asr_kd.core.log import configure_console, get_logger
+from asr_kd.core.parallel import use_one_library_thread
 from asr_kd.core.terminal import print_error, print_text
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -54,6 +55,7 @@ def run_command(arguments: list[str], stop: StopRequest) -> int:
     # Wherever it stands: people put it at the end.
     arguments = [*(["-v"] if verbose else []), *(one for one in arguments if one not in _VERBOSE)]
     configure_console(verbose)
+    use_one_library_thread()
     if not app.registered_commands:
         _register()
     try:

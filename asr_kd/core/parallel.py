@@ -88,6 +88,15 @@ def map_threads(
     return iter(progress(_run(function, items, workers), len(items), description, unit))
 
 
+def use_one_library_thread() -> None:
+    """Make the numerical libraries that this process and its children load from now on use one thread each.
+
+    What runs in parallel are threads of ours (`map_threads`, the shards of minibatches). Threads of the libraries would
+    wait for each other by spinning, and the last bits of what they give depend on their number.
+    """
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """NumPy's and SciPy's matrix products and decompositions by one thread; also a decorator.

@@ -18,7 +18,7 @@ from typing import Any
 from asr_kd.core.errors import AsrKdError, InputError, WorkError, messages_of_stage
 from asr_kd.core.files import atomic_folder, hash_json, list_files, write_json
 from asr_kd.core.log import get_logger, log_to_file
-from asr_kd.core.parallel import available_cores
+from asr_kd.core.parallel import available_cores, one_blas_thread
 from asr_kd.core.recipe import Recipe
 from asr_kd.core.run_clock import RunClock
 from asr_kd.core.run_directory import RUN_RECORD, STAGE_FOLDER, RunDirectory
@@ -225,7 +225,8 @@ class Runner:
             _reset_peak_memory()
             wall, cpu = time.monotonic(), _cpu_seconds()
             try:
-                with atomic_folder(output, STAGE_FOLDER) as folder, messages_of_stage(stage.name):
+                with (atomic_folder(output, STAGE_FOLDER) as folder, messages_of_stage(stage.name),
+                      one_blas_thread()):
                     summary = stage.kind.function(inputs, stage.config, folder, context) or {}
                     facts = {
                         "command": self.command,

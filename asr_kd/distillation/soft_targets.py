@@ -28,6 +28,7 @@ from asr_kd.core.files import fsync_tree, hash_json, in_turn, read_json, remove,
 from asr_kd.core.log import get_logger
 from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.own_folders import FolderKind, check_replaceable, mark_folder
+from asr_kd.core.parallel import available_cores
 from asr_kd.core.progress import ProgressBar
 from asr_kd.distillation.best_pdfs import best_pdfs
 from asr_kd.distillation.config import Temperature
@@ -248,11 +249,11 @@ def _keep(partial: Path, arrays: ShardedArrays, card: _Card, begin: int, end: in
 
 
 def _workers(teacher: nn.Module) -> ThreadPoolExecutor:
-    """On a CPU a thread for each core that PyTorch may use, each of which does all of its own chunks alone: what comes
+    """On a CPU a thread for each core that this process may use, each of which does its own chunks alone: what comes
     out does not depend on their number, and much of the work is not PyTorch's. For a GPU two: one writes meanwhile."""
     if next(teacher.parameters()).device.type != "cpu":
         return ThreadPoolExecutor(2)
-    return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(available_cores(), initializer=torch.set_num_threads, initargs=(1,))
 
 
 def sparse_posteriors(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from asr_kd.core.errors import InputError
+from asr_kd.core.parallel import one_blas_thread
 from asr_kd.lm.backoff import with_backoffs
 from asr_kd.lm.index import NgramIndex, score_last_words
 from asr_kd.lm.model import BEGIN, END, NgramModel
@@ -55,6 +56,7 @@ def interpolate(models: Sequence[NgramModel], weights: Sequence[float]) -> Ngram
     return with_backoffs(path, words, tables, score)
 
 
+@one_blas_thread()
 def tune_weights(models: Sequence[NgramModel], dev: Sentences) -> list[float]:
     """The weights whose mixture gives `dev` the least perplexity, by EM; they sum to 1.
 

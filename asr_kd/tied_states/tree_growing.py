@@ -9,6 +9,7 @@ from pydantic import Field
 
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
+from asr_kd.core.parallel import one_blas_thread
 from asr_kd.hmm.topology import Topology
 from asr_kd.hmm.tree import PDF_CLASS, DecisionTree, TreeBuilder
 from asr_kd.lexicon.phones import PhoneTable
@@ -42,6 +43,7 @@ class TreeReport:
     num_frames: float
 
 
+@one_blas_thread()
 def grow_tree(statistics: TreeStatistics, phones: PhoneTable, topology: Topology, questions: Sequence[Question],
               config: TreeConfig) -> tuple[DecisionTree, np.ndarray, TreeReport]:
     """The tree, each pdf's statistics `(pdfs, 1 + 2 dim)` (zeros where a pdf was not seen), and a report.

@@ -31,10 +31,14 @@ class ShardGroup:
             try:
                 yield
             except BaseException:
-                self._meeting.abort()
+                self.abort()
                 raise
             finally:
                 _membership.group = None
+
+    def abort(self) -> None:
+        """End the waiting of all threads with an error."""
+        self._meeting.abort()
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum of the `values` of all threads of all processes, in the order of the shards.

@@ -114,8 +114,12 @@ class Shards:
             with group.member(shard), drawing_with(seeds[shard], step_seed):
                 return work(shard)
 
-        results = [self._pool.submit(in_thread, shard) for shard in range(len(self))]
-        errors = [error for error in map(Future.exception, results) if error is not None]
+        try:
+            results = [self._pool.submit(in_thread, shard) for shard in range(len(self))]
+            errors = [error for error in map(Future.exception, results) if error is not None]
+        except BaseException:  # interrupted: no thread may wait for one that never began
+            group.abort()
+            raise
         for error in sorted(errors, key=lambda one: isinstance(one, threading.BrokenBarrierError)):
             raise error
         return [result.result() for result in results]

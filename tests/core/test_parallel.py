@@ -1,11 +1,21 @@
 """Cores that a process may use, by its affinity and by the quotas of the control groups around it."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from asr_kd.core.config import Config
 from asr_kd.core.parallel import available_cores
+from asr_kd.core.recipe import read_recipe
+from asr_kd.core.run_directory import RunDirectory
+from asr_kd.core.runner import Runner, Selection
+from asr_kd.core.stages import StageContext, StageKind
 
 
 @pytest.fixture
@@ -69,3 +79,36 @@ def test_quotas_of_version_1_are_those_of_the_cpu_controller(
 @pytest.mark.usefixtures("sixteen_cores")
 def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
     assert available_cores(tmp_path) == 16
+
+
+def library_threads() -> set[int]:
+    """Threads that each of the loaded numerical libraries would use."""
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_a_stage_uses_one_thread_of_the_numerical_libraries(tmp_path: Path) -> None:
+    seen: list[set[int]] = []
+
+    def multiply(inputs: Mapping[str, Path], config: Config, output: Path, context: StageContext) -> None:
+        np.ones((3, 3)) @ np.ones((3, 3))
+        seen.append(library_threads())
+        (output / "done").touch()
+
+    (tmp_path / "recipe.yaml").write_text("description: x\nstages: {one: {run: multiply}}\n")
+    recipe = read_recipe(tmp_path, {"multiply": StageKind("multiply", Config, multiply)})
+    directory = RunDirectory(tmp_path / "run")
+    directory.lock("test")
+    with threadpool_limits(limits=2, user_api="blas"):
+        Runner(recipe, directory, None, 1, "test", lambda line: None).run(Selection())
+        assert library_threads() == {2}
+    directory.unlock()
+    assert seen == [{1}]
+
+
+def test_a_command_and_its_children_use_one_thread_of_the_numerical_libraries() -> None:
+    script = ("from asr_kd.cli.main import main; main(['--help']); import torch; from threadpoolctl import "
+              "threadpool_info; import numpy; print({one['num_threads'] for one in threadpool_info()}, "
+              "torch.get_num_threads())")
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout.splitlines()[-1] == "{1} 1", done.stderr

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from asr_kd.core.errors import InputError, WorkError
+from asr_kd.core.files import list_files
 from asr_kd.distillation.config import DistillationConfig, WeightScheduleConfig
 from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.teachers import LiveTeacher
@@ -125,7 +126,7 @@ def test_a_damaged_checkpoint_is_refused(data: TrainingData, tmp_path: Path) -> 
 def test_nothing_on_disk_is_pickled_and_one_checkpoint_is_kept(data: TrainingData, tmp_path: Path) -> None:
     run(data, tmp_path, epochs=3, checkpoint_steps=2)
     assert len(list(tmp_path.glob("checkpoint-*"))) == 1
-    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".jsonl", ".safetensors"}
+    assert {path.suffix for path in list_files(tmp_path)} == {".json", ".jsonl", ".safetensors"}
 
 
 def test_the_log_has_a_line_an_epoch_and_tensorboard_the_same_curve(data: TrainingData, tmp_path: Path) -> None:
