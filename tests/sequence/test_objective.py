@@ -186,6 +186,19 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("settings", [
     {"criterion": "smbr"}, {"criterion": "mpe"}, {"criterion": "mmi"}, {"criterion": "smbr", "smoothing": 0.1}])
+def test_one_thread_and_two_end_with_the_same_weights(
+    corpus: SequenceCorpus, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    expected, found = network(batch_norm=True), network(batch_norm=True)
+    one = run(corpus, tmp_path / "1", expected, objective_of(**settings), threads=1, evaluation_mode=False, shards=3)
+    two = run(corpus, tmp_path / "2", found, objective_of(**settings), threads=2, evaluation_mode=False, shards=3)
+    assert one.cross_validation == two.cross_validation
+    for name, value in weights(expected).items():
+        assert torch.equal(value, weights(found)[name]), name
+
+
+@pytest.mark.parametrize("settings", [
+    {"criterion": "smbr"}, {"criterion": "mpe"}, {"criterion": "mmi"}, {"criterion": "smbr", "smoothing": 0.1}])
 def test_training_raises_the_criterion_on_the_training_lattices(
     corpus: SequenceCorpus, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
