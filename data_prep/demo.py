@@ -19,9 +19,10 @@ from pydantic import Field
 from scipy.signal import resample_poly
 
 from asr_kd.core.config import Config
+from asr_kd.core.disk_space import naming_full_disk
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import atomic_file, remove, write_json
+from asr_kd.core.files import atomic_file, read_json, remove, write_json
 from asr_kd.core.parallel import map_threads
 from asr_kd.core.text_tables import words_of
 from asr_kd.data.manifest import Utterance, write_manifest
@@ -90,6 +91,7 @@ def prepare_demo(
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file, expected a folder for the corpus")
     if (output / "demo.json").exists():
+        _require_own(output / "demo.json")
         remove(output / "demo.json")
         remove(output / "audio")
     speakers = _make_speakers(config, seed)
@@ -199,7 +201,8 @@ def _record(speaker: Speaker, config: DemoConfig, seed: int, output: Path) -> li
         )
         name = f"{speaker.name}-{number:04d}"
         path = folder / f"{name}.{config.audio_format}"
-        soundfile.write(path, noisy, config.sampling_rate, subtype="PCM_16")
+        with naming_full_disk(path):
+            soundfile.write(path, noisy, config.sampling_rate, subtype="PCM_16")
         utterances.append(Utterance(
             id=name, speaker=speaker.name, text=" ".join(sentence).upper(), audio=path, start=0.0,
             duration=len(noisy) / config.sampling_rate, sampling_rate=config.sampling_rate,
@@ -214,6 +217,13 @@ def _make_sentences(generator: random.Random, config: DemoConfig, count: int) ->
         if _SHORTEST <= len(words) <= _LONGEST:
             sentences.append(words)
     return sentences
+
+
+def _require_own(path: Path) -> None:
+    """InputError where `path`, the mark of a demo corpus whose audio will be removed, is not what we write there."""
+    value = read_json(path)
+    if not isinstance(value, dict) or not {"seed", "config", "splits", "speakers"} <= value.keys():
+        raise InputError(f"{path}: is not of a demo corpus, whose audio would be replaced; give a new folder")
 
 
 def _upper(sentences: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """`asr-kd`: the commands, and what becomes of their errors."""
 
+import contextlib
 import os
 import sys
 import traceback
@@ -97,8 +98,9 @@ def _describe(error: Exception) -> tuple[str, int]:
 
 
 def _leave_stdout() -> None:
-    """What is still buffered must not be tried again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Send what is still buffered nowhere: it must not be tried again at exit."""
+    with contextlib.suppress(OSError):  # a caller's own stream has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int, verbose: bool) -> int:

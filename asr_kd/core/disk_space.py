@@ -1,5 +1,6 @@
 """Tell a full disk from all other faults, whatever error a library makes of it."""
 
+import contextlib
 import errno
 import os
 import tempfile
@@ -17,6 +18,18 @@ class DiskFullError(WorkError):
     def __init__(self, where: object, reason: str) -> None:
         super().__init__(f"{where or 'output'}: disk full ({reason}); free space and run the same command again")
         self.reason = reason
+
+
+@contextlib.contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Raise `DiskFullError` in place of whatever a library raises in the block because the disk of `path` is full."""
+    try:
+        yield
+    except Exception as error:
+        full = disk_full_error(error, path)
+        if full is None:
+            raise
+        raise full from error
 
 
 def disk_full_error(error: BaseException, path: Path | None = None) -> DiskFullError | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from asr_kd.core.disk_space import naming_full_disk
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.files import (
@@ -313,3 +314,11 @@ def test_a_disk_without_space_explains_any_error(tmp_path: Path, monkeypatch: py
         raise ValueError("Error in writing")
     with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "x"):
         raise KeyboardInterrupt
+
+
+def test_a_full_disk_is_named_around_any_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="System error"), naming_full_disk(tmp_path / "a.wav"):
+        raise RuntimeError("System error")
+    monkeypatch.setattr("asr_kd.core.disk_space._free_bytes", lambda path: 0)
+    with pytest.raises(WorkError, match="a.wav: disk full"), naming_full_disk(tmp_path / "a.wav"):
+        raise RuntimeError("System error")

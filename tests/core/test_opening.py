@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from asr_kd.core.arrays import read_npy
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import hash_file, read_json, read_lines
+from asr_kd.core.files import copy_file, hash_file, read_json, read_lines
 from asr_kd.core.opening import kind_of, open_file, require_file
+from asr_kd.features.kaldi_io import read_kaldi_archive
+from asr_kd.kaldi_lattices.byte_stream import open_stream
+
+
+def copy_here(path: Path) -> None:
+    copy_file(path, path.with_name("copy"))
 
 
 def make_irregular(path: Path, kind: str) -> None:
@@ -45,7 +52,9 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-@pytest.mark.parametrize("read", [open_file, require_file, hash_file, read_json, lambda path: list(read_lines(path))])
+@pytest.mark.parametrize("read", [
+    open_file, require_file, hash_file, read_json, lambda path: list(read_lines(path)), copy_here,
+    lambda path: list(read_kaldi_archive(path)), lambda path: open_stream(path).__enter__(), read_npy])
 def test_what_is_no_regular_file_is_refused_and_named(
     tmp_path: Path, kind: str, read: Callable[[Path], object]
 ) -> None:

@@ -172,3 +172,12 @@ def test_a_negative_seed_and_a_file_in_the_corpus_s_place_are_refused(tmp_path: 
     with pytest.raises(InputError, match="file: is a file, expected a folder"):
         prepare_demo(tmp_path / "file")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_audio_beside_somebody_elses_demo_json_stays(tmp_path: Path) -> None:
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio/concert.wav").touch()
+    (tmp_path / "demo.json").write_text('{"title": "a demo"}')
+    with pytest.raises(InputError, match="demo.json: is not of a demo corpus"):
+        prepare_demo(tmp_path)
+    assert (tmp_path / "audio/concert.wav").exists() and (tmp_path / "demo.json").exists()
