@@ -9,6 +9,7 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.recipe import Claim
 from asr_kd.report.declarations import read_declarations
 from asr_kd.stages.run import run_recipe
+from asr_kd.stages.scoring import ScoreConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,3 +76,10 @@ def test_a_run_refuses_them_before_any_work(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="claims.test names the system 'nothing'"):
             run_recipe(str(recipe), tmp_path / "run", dry_run=dry_run)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_changed_role_rebuilds_no_scores() -> None:
+    """Roles say what figures are compared with, not what they are."""
+    settings = [ScoreConfig.model_validate({"systems": {"a": roles}}).result_settings() for roles in (
+        {}, {"role": "student", "teacher": "b", "versus": ["c"], "headline": True}, {"each_pass": True})]
+    assert settings[0] == settings[1] != settings[2]
