@@ -17,7 +17,7 @@ from asr_kd.core.disk_space import disk_full_error
 from asr_kd.core.errors import InputError
 from asr_kd.core.opening import kind_of, open_file, reading, require_file
 from asr_kd.core.own_folders import MARKER, FolderKind, check_replaceable, mark_folder, marked_kind
-from asr_kd.core.text_tables import read_lines as read_lines
+from asr_kd.core.text_tables import read_lines
 
 # A temporary file or folder stands beside its target NAME as .NAME.tmp-0123456789ab.
 _TEMPORARY = re.compile(r"\.(?P<target>.+)\.tmp-[0-9a-f]{12}", re.DOTALL)

@@ -90,7 +90,7 @@ def write_ctm(path: Path, entries: Iterable[CtmWord], decimals: int = 3) -> None
 
 def ctm_line(entry: CtmWord, decimals: int = 3, path: Path | str = "CTM") -> str:
     """One entry as a line of the file `path`; InputError as of `write_ctm`."""
-    fault = _fault(entry)
+    fault = _unwritable(entry) or _fault(entry)
     if not fault and entry.confidence is not None and not 0 <= entry.confidence <= 1:
         fault = f"confidence: expected 0 to 1, found {entry.confidence:g}"
     if fault:
@@ -121,10 +121,15 @@ def _number(text: str, what: str, place: str) -> float:
         raise InputError(f"{place}: {what}: expected a number, found {text!r}") from None
 
 
-def _fault(entry: CtmWord) -> str:
+def _unwritable(entry: CtmWord) -> str:
+    """The fault of fields that no line can hold; those that were read are words already."""
     for what, token in (("utterance", entry.utterance), ("channel", entry.channel), ("word", entry.word)):
         if not is_word(token):
             return f"{what}: {token!r} is not one word without spaces"
+    return ""
+
+
+def _fault(entry: CtmWord) -> str:
     if entry.utterance.startswith(";;"):
         return "an utterance that begins with ;; would be a comment"
     if entry.word.upper() in _ALTERNATIVES:

@@ -105,7 +105,7 @@ def write_stm(path: Path, stm: Stm, decimals: int = 3) -> None:
                 raise InputError(f"{path}: {one.kind} {one.id}: quotes and line breaks cannot be written")
             file.write(f';; {one.kind} "{one.id}" "{one.heading}" "{one.description}"\n')
         for segment in sorted(stm.segments, key=lambda one: (*one.stream, one.start)):
-            fault = _fault(segment)
+            fault = _unwritable(segment) or _fault(segment)
             if fault:
                 raise InputError(f"{path}: segment of {segment.recording} at {segment.start:g} s: {fault}")
             labels = [f"<{','.join(segment.labels)}>"] if segment.labels else []
@@ -168,11 +168,16 @@ def _seconds(text: str, what: str, place: str) -> float:
         ) from None
 
 
-def _fault(segment: StmSegment) -> str:
+def _unwritable(segment: StmSegment) -> str:
+    """The fault of fields that no line can hold; those that were read are words already."""
     names = (("recording", segment.recording), ("channel", segment.channel), ("speaker", segment.speaker))
     for what, token in (*names, *(("word", word) for word in segment.words)):
         if not is_word(token):
             return f"{what}: {token!r} is not one word without spaces"
+    return ""
+
+
+def _fault(segment: StmSegment) -> str:
     if segment.recording.startswith(";;"):
         return "a recording that begins with ;; would be a comment"
     for what, seconds in (("start", segment.start), ("end", segment.end)):

@@ -131,7 +131,7 @@ def _check_speakers(entries: _Entries) -> Iterator[Problem]:
 
 def _check_transcripts(utterances: list[Utterance]) -> Iterator[Problem]:
     for utterance in utterances:
-        if not utterance.text.strip():
+        if not words_of(utterance.text):
             yield Problem("empty transcript", utterance.id, str(utterance.audio))
 
 

@@ -1,5 +1,6 @@
 """HCLG: lexicon, grammar, phonetic context and HMMs as one decoding graph."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, hash_file, write_json
 from asr_kd.core.log import get_logger
+from asr_kd.core.word_forms import find_other_forms
 from asr_kd.graph.epsilons import remove_epsilons_locally
 from asr_kd.graph.fst import Fst
 from asr_kd.graph.grammar_fst import Grammar, build_grammar
@@ -49,7 +51,7 @@ def build_graph(hmm: HmmModel, model: NgramModel, folder: Path, config: GraphCon
     begin = time.process_time()
     grammar = build_grammar(model, hmm.lexicon.words)
     grammar.fst.check_costs(str(model.path))
-    _check_words(grammar, model, config)
+    _check_words(grammar, model, hmm.lexicon.words, config)
     fst = compose_graph(hmm.lexicon, grammar.fst, hmm.topology, hmm.tree, hmm.transitions, config)
     folder.mkdir(parents=True, exist_ok=True)
     fst.write(folder / "HCLG.fst")
@@ -141,18 +143,21 @@ def _compose(left: Fst, right: Fst) -> Any:
     return kaldifst.compose(first, second)
 
 
-def _check_words(grammar: Grammar, model: NgramModel, config: GraphConfig) -> None:
+def _check_words(grammar: Grammar, model: NgramModel, words: list[str], config: GraphConfig) -> None:
     if not grammar.dropped_words:
         return
+    other = str(find_other_forms(grammar.dropped_words, set(words)))
+    forms = f"; the lexicon has {other}" if other else ""
     if len(grammar.dropped_words) == len(set(model.words) - {BEGIN, END}):
         raise InputError(f"{model.path}: none of the {len(grammar.dropped_words)} words of the LM is in the lexicon "
-                         f"({grammar.dropped_words[0]!r}...); nothing could be recognised")
+                         f"({grammar.dropped_words[0]!r}...){forms}; nothing could be recognised")
     named = ", ".join(grammar.dropped_words[:5])
     message = (f"{model.path}: {len(grammar.dropped_words)} words of the LM are not in the lexicon "
-               f"({named}{', ...' if len(grammar.dropped_words) > 5 else ''})")
+               f"({named}{', ...' if len(grammar.dropped_words) > 5 else ''}){forms}")
     if not config.allow_missing_words:
         raise InputError(f"{message}; add them to it, or set allow_missing_words to leave them out")
-    _LOG.info("%s: left out, with %d n-grams", message, grammar.dropped_ngrams)
+    level = logging.WARNING if forms else logging.INFO
+    _LOG.log(level, "%s: left out, with %d n-grams", message, grammar.dropped_ngrams)
 
 
 def _report(name: str, fst: Any) -> None:

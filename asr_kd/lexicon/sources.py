@@ -11,6 +11,7 @@ from pydantic import Field
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError, assignment
 from asr_kd.core.log import get_logger
+from asr_kd.core.word_forms import find_other_forms
 from asr_kd.lexicon.cmu_dictionary import cmu_dictionary, look_up
 from asr_kd.lexicon.grapheme_to_phoneme import check_installed, guess_pronunciations
 from asr_kd.lexicon.graphemes import GraphemeConfig, spell
@@ -88,9 +89,11 @@ def build_lexicon(words: Iterable[str], config: LexiconSourceConfig | None = Non
     if rest and _guesses(config):
         guessed = _guessed(rest, known.from_file, config)
         rest = [word for word in rest if word not in guessed]
+        if forms := _other_forms(guessed, known):
+            logger.warning("%d pronunciations are guessed%s", len(guessed), forms)
     _refuse_missing(rest, known, config, file)
     if rest:
-        logger.warning("%s without pronunciation left out of the lexicon", _named(rest))
+        logger.warning("%s without pronunciation left out of the lexicon%s", _named(rest), _other_forms(rest, known))
     parts = (known.from_file, known.silent, known.other, guessed)
     before = [entry for part in parts for entries in part.values() for entry in entries]
     entries = merge_pronunciations(before, _stripped(config))
@@ -170,7 +173,13 @@ def _refuse_missing(
 ) -> None:
     refused = [word for word in rest if word in known.needed]
     if refused and config.missing != "unknown":
-        raise InputError(known.refusal or _refusal(refused, config, file))
+        raise InputError(known.refusal or _refusal(refused, config, file) + _other_forms(refused, known))
+
+
+def _other_forms(words: Iterable[str], known: _Known) -> str:
+    """Say which words the file has in another Unicode form or letter case."""
+    other = str(find_other_forms(words, known.from_file))
+    return f"; the lexicon has {other}" if other else ""
 
 
 def merge_pronunciations(entries: Iterable[Entry], phone: Callable[[str], str] = str) -> list[Entry]:

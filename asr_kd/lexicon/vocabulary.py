@@ -1,8 +1,14 @@
 """The words that a recogniser can write, and how many words of each split are none of them."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
+
+from asr_kd.core.log import get_logger
+from asr_kd.core.word_forms import find_other_forms
+
+logger = get_logger(__name__)
 
 # What language models and lexicons hold beside words that somebody says.
 _NO_WORDS = {"<s>", "</s>", "<eps>", "<unk>", "<UNK>"}
@@ -73,6 +79,8 @@ def report_vocabulary(
     for split, sentences in transcripts.items():
         words = [word for sentence in sentences for word in sentence]
         splits[split] = SplitVocabulary(len(words), sum(word not in vocabulary for word in words))
+        if other := str(find_other_forms(Counter(words), vocabulary)):
+            logger.warning("%s: of the words out of vocabulary it has %s", split, other)
     evaluated = [found for split, found in splits.items() if split != train]
     if not closed and evaluated and not any(found.oov_words for found in evaluated):
         closed, source = True, f"{source} (no word of the evaluated splits is outside of it)"

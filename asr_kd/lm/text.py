@@ -10,8 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from asr_kd.core.errors import InputError
+from asr_kd.core.log import get_logger
 from asr_kd.core.text_tables import read_rows, words_of
+from asr_kd.core.word_forms import find_other_forms
 from asr_kd.lm.model import BEGIN, END
+
+# Words outside a vocabulary that are looked at for a hint.
+_ABSENT = 10_000
+
+logger = get_logger(__name__)
 
 Sentences = Iterable[Sequence[str]]
 _MARKERS = {BEGIN, END}
@@ -95,16 +102,24 @@ def encode(
     """
     encoder = _Encoder(vocabulary)
     streams = [encoder.encode(text, number, len(texts)) for number, text in enumerate(texts, 1)]
+    if other := str(find_other_forms(encoder.ids.absent, encoder.ids)):
+        logger.warning("of the words outside the vocabulary of the language model it has %s", other)
     return encoder.finish(streams, unknown_word, min_count)
 
 
 class _Words(dict[str, int]):
-    """Word -> number in the order of first sight; `grow` off: unseen words are -1."""
+    """Word -> number in the order of first sight; `grow` off: unseen words are -1, the first of them `absent`."""
 
     grow = True
 
+    def __init__(self, numbers: dict[str, int]) -> None:
+        super().__init__(numbers)
+        self.absent: set[str] = set()
+
     def __missing__(self, word: str) -> int:
         if not self.grow:
+            if len(self.absent) < _ABSENT:
+                self.absent.add(word)
             return -1
         self[word] = number = len(self)
         return number

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from asr_kd.core.errors import InputError
+from asr_kd.core.word_forms import find_other_forms
 from asr_kd.data.ctm import CtmWord
 from asr_kd.data.stm import Stm, StmSegment, by_channel, check_disjoint
 from asr_kd.scoring.wer import first_ids
@@ -35,18 +36,21 @@ def cut_by_segments(words: Sequence[CtmWord], reference: Stm, place: str) -> Cut
     if unknown:
         named = first_ids(unknown)
         known = first_ids({f"{one.recording} {one.channel}" for one in reference.segments})
+        other = str(find_other_forms(unknown, {f"{one.recording} {one.channel}" for one in reference.segments}))
         raise InputError(
             f"{place}: words of recordings and channels that the reference has not ({named}); the reference has {known}"
+            + (f", {other}" if other else "")
         )
     found = CutWords()
     ignored = 0
+    scored = {stream: [one for one in channel if not one.ignored] for stream, channel in channels.items()}
     for stream in dict.fromkeys(word.stream for word in words):
-        found.words.update({one.id: [] for one in channels[stream] if not one.ignored})
+        found.words.update({one.id: [] for one in scored[stream]})
     for word in words:
         channel = channels[word.stream]
         segment = _segment_at(channel, word.midpoint)
         if segment is None:
-            nearest = _nearest(channel, word, place)
+            nearest = _nearest(scored[word.stream], word, place)
             found.outside.setdefault(nearest.speaker, []).append(word)
         elif segment.ignored:
             ignored += 1
@@ -59,9 +63,11 @@ def segment_texts(stm: Stm, place: str) -> tuple[dict[str, tuple[str, ...]], dic
     """Words and speakers by segment id, segments out of bounds left out; InputError on overlapping segments."""
     check_disjoint(stm.segments, place)
     scored = [segment for segment in stm.segments if not segment.ignored]
-    if len({one.id for one in scored}) < len(scored):
+    identified = {one.id: one for one in scored}
+    if len(identified) < len(scored):
         raise InputError(f"{place}: segments of one speaker within one millisecond; join them")
-    return {one.id: one.words for one in scored}, {one.id: one.speaker for one in scored}
+    texts = {utterance: one.words for utterance, one in identified.items()}
+    return texts, {utterance: one.speaker for utterance, one in identified.items()}
 
 
 def _segment_at(channel: Sequence[StmSegment], time: float) -> StmSegment | None:
@@ -69,11 +75,13 @@ def _segment_at(channel: Sequence[StmSegment], time: float) -> StmSegment | None
     return channel[index] if index >= 0 and time <= channel[index].end else None
 
 
-def _nearest(channel: Sequence[StmSegment], word: CtmWord, place: str) -> StmSegment:
-    scored = [one for one in channel if not one.ignored]
+def _nearest(scored: Sequence[StmSegment], word: CtmWord, place: str) -> StmSegment:
+    """The segment before or behind a word that is in none of them; segments are disjoint and in order."""
     if not scored:
         raise InputError(
             f"{place}: {word.utterance} {word.channel}: {word.word} at {word.start:g} s is in no segment, and the "
             "reference scores nothing of that recording and channel"
         )
-    return min(scored, key=lambda one: max(one.start - word.midpoint, word.midpoint - one.end))
+    behind = bisect_right(scored, word.midpoint, key=lambda one: one.start)
+    neighbours = scored[max(0, behind - 1) : behind + 1]
+    return min(neighbours, key=lambda one: max(one.start - word.midpoint, word.midpoint - one.end))

@@ -88,6 +88,8 @@ def write_transcripts(
                 if "(" in utterance or ")" in utterance:
                     raise InputError(f"{path}: utterance {utterance}: trn cannot hold brackets in an id")
                 line = " ".join([*transcript, f"({trn_id(utterance, (speakers or {}).get(utterance))})"])
+                if line.startswith(";;"):
+                    raise InputError(f"{path}: utterance {utterance}: a line of trn that begins with ;; is a comment")
             file.write(line + "\n")
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 from rapidfuzz.distance import Levenshtein
 
 from asr_kd.core.errors import InputError
+from asr_kd.core.word_forms import find_other_forms
 from asr_kd.scoring.sclite import align_as_sclite, check_size
 
 Words = Sequence[str]
@@ -162,8 +163,14 @@ def check_ids(references: Mapping[str, Words], hypotheses: Mapping[str, Words], 
         example = f" ({first_ids(missing)})" if missing else ""
         raise InputError(
             f"{place or 'hypotheses'}: different ids: {len(unknown)} of {len(hypotheses)} hypothesis ids are "
-            f"not in the reference ({first_ids(unknown)}){besides}{example}; expected hypotheses of the reference's set"
+            f"not in the reference ({first_ids(unknown)}){besides}{example}{_other_forms(unknown, references)}; "
+            "expected hypotheses of the reference's set"
         )
+
+
+def _other_forms(ids: Iterable[str], present: Mapping[str, Words]) -> str:
+    other = str(find_other_forms(ids, present))
+    return f"; the reference has {other}" if other else ""
 
 
 def first_ids(ids: Iterable[str], shown: int = 3) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from asr_kd.alignment.boundaries import phone_segments
-from asr_kd.core.files import read_lines
+from asr_kd.core.text_tables import read_lines
 from asr_kd.hmm.model import HmmModel
 
 SILENCE = ("SIL", "SPN")

@@ -23,12 +23,12 @@ from asr_kd.core.files import (
     hash_json,
     list_files,
     read_json,
-    read_lines,
     remove_abandoned,
     write_json,
 )
 from asr_kd.core.own_folders import MARKER, FolderKind
 from asr_kd.core.parallel import map_threads
+from asr_kd.core.text_tables import read_lines
 
 NOTES = FolderKind("folder of notes", ("notes.json", "old"), closed=True)
 

@@ -9,8 +9,9 @@ import pytest
 
 from asr_kd.core.arrays import read_npy
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import copy_file, hash_file, read_json, read_lines
+from asr_kd.core.files import copy_file, hash_file, read_json
 from asr_kd.core.opening import kind_of, open_file, require_file
+from asr_kd.core.text_tables import read_lines
 from asr_kd.features.kaldi_io import read_kaldi_archive
 from asr_kd.kaldi_lattices.byte_stream import open_stream
 

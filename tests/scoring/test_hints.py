@@ -10,6 +10,9 @@ from asr_kd.cli.main import main
 from asr_kd.core.errors import InputError
 from asr_kd.core.word_forms import find_other_forms
 from asr_kd.lexicon.lexicon import Lexicon
+from asr_kd.lexicon.sources import LexiconSourceConfig, build_lexicon
+from asr_kd.lexicon.vocabulary import report_vocabulary
+from asr_kd.lm.text import encode
 from asr_kd.scoring import api
 
 COMPOSED, DECOMPOSED = "G\u00f6tter", "Go\u0308tter"
@@ -54,6 +57,25 @@ def test_a_lexicon_says_that_a_word_is_there_in_another_form(shared: Path, tmp_p
         lexicon.word_ids({"u1": [COMPOSED]})
     with pytest.raises(InputError, match=r"the lexicon has 1 in other letter case \('UHR' is 'Uhr' there\)"):
         lexicon.word_ids({"u1": ["UHR"]})
+
+
+def test_a_corpus_lexicon_and_a_language_model_say_it_too(
+    shared: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nfd = shared / "cases/lexicon/nfd.txt"
+    with pytest.raises(InputError, match=r"not in .*nfd.txt; .*; the lexicon has 1 in another Unicode form"):
+        build_lexicon([COMPOSED], LexiconSourceConfig(), nfd)
+    report_vocabulary({COMPOSED}, {"dev": [[DECOMPOSED, "und"]]}, "train", "words")
+    assert "dev: of the words out of vocabulary it has 1 in another Unicode form" in caplog.text
+    encode([[["UND"], ["und"]]], ["und"])
+    assert "outside the vocabulary of the language model it has 1 in other letter case ('UND'" in caplog.text
+
+
+def test_ids_in_another_form_are_told(tmp_path: Path) -> None:
+    (tmp_path / "ref").write_text("u1 a\nu2 b\n")
+    (tmp_path / "hyp").write_text("U1 a\nU2 b\n")
+    with pytest.raises(InputError, match=r"the reference has 2 in other letter case \('U1' is 'u1' there\)"):
+        api.score(tmp_path / "ref", [tmp_path / "hyp"])
 
 
 @given(st.lists(st.sampled_from(["ja", "Ja", COMPOSED, DECOMPOSED, "nein", "\u00df", "SS"])),

@@ -1,9 +1,12 @@
 """CTM against STM: words go to segments by time."""
 
 import random
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
 from asr_kd.data.ctm import CtmWord, write_ctm
@@ -171,3 +174,25 @@ def test_time_out_of_bounds_may_be_written_in_lower_case(shared: Path) -> None:
     found = api.score(folder / "ref.stm", [folder / "hyp.ctm"]).system
     assert found.by_speaker == {"talk1": ErrorCounts(9, 0, 0, 0)}
     assert list(found.ignored) == [1]
+
+
+def test_words_far_from_all_segments_are_counted_in_a_moment() -> None:
+    reference = Stm([StmSegment("r", "A", "s", 2 * i, 2 * i + 1, ("YES",)) for i in range(20_000)])
+    words = [CtmWord("r", "A", 50_000 + i, 0.1, "X") for i in range(20_000)]
+    begin = time.process_time()
+    found = cut_by_segments(words, reference, "hyp.ctm")
+    assert found.outside == {"s": words}
+    assert time.process_time() - begin < 5
+
+
+@given(st.lists(st.integers(0, 60), min_size=2, max_size=12, unique=True), st.lists(st.integers(0, 70), max_size=9))
+def test_the_nearest_segment_is_found_as_by_looking_at_all(bounds: list[int], starts: list[int]) -> None:
+    bounds = sorted(bounds[: len(bounds) // 2 * 2])
+    pairs = zip(bounds[::2], bounds[1::2], strict=True)
+    segments = [StmSegment("r", "A", f"s{begin}", begin, end, ("YES",)) for begin, end in pairs]
+    words = [CtmWord("r", "A", float(start), 0.5, f"w{start}") for start in sorted(starts)]
+    found = cut_by_segments(words, Stm(segments), "hyp.ctm")
+    for speaker, outside in found.outside.items():
+        for one in outside:
+            distances = {s.speaker: max(s.start - one.midpoint, one.midpoint - s.end) for s in segments}
+            assert distances[speaker] == min(distances.values()) > 0

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import read_lines
+from asr_kd.core.text_tables import read_lines
 from asr_kd.training import batch_statistics, tuning
 from asr_kd.training.tuning import choose_threads, training_device
 
