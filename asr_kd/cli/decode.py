@@ -9,6 +9,7 @@ import typer
 from asr_kd.core.terminal import print_json, print_text
 
 _SHOWN = 10
+_TUNED = "Default: what the model's run chose on dev, else 1 / acoustic scale."
 
 
 class Lattices(StrEnum):
@@ -39,8 +40,8 @@ def decode(
     max_active: Annotated[int, typer.Option(help="States that go on from frame to frame.")] = 2500,
     lattice_beam: Annotated[float, typer.Option(help="Beam of the lattices.")] = 6.0,
     acoustic_scale: Annotated[float, typer.Option(help="Scale of the frames' log-likelihoods.")] = 0.083333,
-    lm_weight: Annotated[float | None, typer.Option(help="Default: 1 / acoustic scale.")] = None,
-    insertion_penalty: Annotated[float, typer.Option(help="Cost of a word.")] = 0.0,
+    lm_weight: Annotated[float | None, typer.Option(help=_TUNED)] = None,
+    insertion_penalty: Annotated[float | None, typer.Option(help="Cost of a word (default: as lm-weight's).")] = None,
     n_best: Annotated[int, typer.Option(min=0, help="Also this many hypotheses of each utterance.")] = 0,
     lattices: Annotated[Lattices, typer.Option(help="Word lattices, or all that was searched.")] = Lattices.words,
     max_dropped: Annotated[
@@ -69,6 +70,8 @@ def decode(
     kept = summary["lattices"]
     print_text(f"{output}: {counts['kept']} of {counts['total']} utterances, {summary['seconds'] / 3600:.3f} h; "
                f"search {summary['search_real_time_factor']:.4f} CPU seconds per second")
+    print_text(f"LM weight {summary['lm_weight']:g}, insertion penalty {summary['insertion_penalty']:g}: "
+               f"{summary['weights_from']}")
     print_text(f"lattices: {kept['arcs_per_frame']:.2f} arcs per frame, {kept['bytes'] / 1e6:.1f} MB")
     for reason, items in counts["items"].items():
         for item in items[:_SHOWN]:

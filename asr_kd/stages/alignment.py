@@ -31,6 +31,8 @@ from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
+from asr_kd.stages.folder_kinds import FEATURES, HMM_MODEL, MANIFESTS, NETWORK, require_kind
+from asr_kd.stages.folder_kinds import TRANSFORMS as TRANSFORMS_KIND
 from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.model_folders import beneath, load_hmm
 from asr_kd.stages.model_inputs import Audio, adaptation_facts, adapted_store, base_recipe
@@ -79,6 +81,10 @@ def align_manifest(
     settings = {"beam": beam, "retry_beam": retry_beam, "acoustic_scale": acoustic_scale,
                 "boost_silence": boost_silence, "map_unknown": map_unknown, "max_dropped": max_dropped}
     config = build_config(AlignConfig, Settings(settings, {}))
+    for folder, kind, option in ((manifests, MANIFESTS, "--manifests"), (model, HMM_MODEL, "--model"),
+                                 (features, FEATURES, "--features"), (network, NETWORK, "--network"),
+                                 (transforms, TRANSFORMS_KIND, "--transforms")):
+        require_kind(folder, kind, option)
     hmm = load_hmm(Path(model), lexicon)
     utterances = read_manifest(manifests, split)
     _check_ids(utterances, chosen, manifests)

@@ -27,6 +27,7 @@ from asr_kd.hmm.model import HmmModel
 from asr_kd.lm.arpa import read_arpa
 from asr_kd.models.bundle import bundle_bytes, load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
+from asr_kd.stages.folder_kinds import HMM_MODEL, require_kind
 from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.language_model import find_language_model
 from asr_kd.stages.model_folders import load_hmm
@@ -77,6 +78,7 @@ def build_decoding_graph(
     `output` is replaced, any other folder refused.
     """
     check_replaceable(Path(output), _GRAPH_FOLDER)
+    require_kind(model, HMM_MODEL, "--model")
     hmm = load_hmm(model, lexicon)
     config = build_config(GraphConfig, Settings({
         "transition_scale": transition_scale, "self_loop_scale": self_loop_scale,

@@ -26,6 +26,7 @@ from asr_kd.lm.arpa import read_arpa
 from asr_kd.scoring.notation import refuse_notation
 from asr_kd.scoring.transcripts import read_transcripts, write_transcripts
 from asr_kd.scoring.wer import check_ids
+from asr_kd.stages.folder_kinds import HMM_MODEL, LATTICES, require_kind
 
 HYPOTHESES, WORDS, N_BEST, ARCHIVE, RESCORING = "text", "words.ctm", "n_best.jsonl", "lattices.ark", "rescoring.json"
 _RESCORING_FOLDER = FolderKind("rescoring", (RESCORING, HYPOTHESES), closed=False)
@@ -59,6 +60,8 @@ def rescore_lattices(
     check_number(n_best)
     check_replaceable(Path(output), _RESCORING_FOLDER)
     source = Path(lattices)
+    require_kind(source, LATTICES, "--lattices")
+    require_kind(model, HMM_MODEL, "--model")
     if Path(output).resolve() == source.resolve():
         raise InputError(f"{output}: holds the lattices, which would be lost; give another folder")
     store, _ = open_decoded(source)

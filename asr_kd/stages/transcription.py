@@ -1,7 +1,7 @@
 """Decoding of any manifest with any model of ours: what `asr-kd decode` does."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,11 +26,14 @@ from asr_kd.models.bundle import load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
 from asr_kd.scoring.transcripts import write_transcripts
 from asr_kd.stages.decoding import Scorer
+from asr_kd.stages.folder_kinds import FEATURES, GRAPH, HMM_MODEL, MANIFESTS, NETWORK, require_kind
+from asr_kd.stages.folder_kinds import TRANSFORMS as TRANSFORMS_KIND
 from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.model_folders import beneath
 from asr_kd.stages.model_inputs import Audio, adaptation_facts, adapted_store, base_recipe, refuse_transcripts
 from asr_kd.stages.networks import BUNDLE
 from asr_kd.stages.speaker_adaptation import FirstPassConfig, first_pass_transforms
+from asr_kd.stages.tuned_weights import find_tuned_weights
 
 HYPOTHESES, WORDS, N_BEST, DECODING = "text", "words.ctm", "n_best.jsonl", "decoding.json"
 _DECODING_FOLDER = FolderKind("decoding", (DECODING, HYPOTHESES), closed=False)
@@ -51,7 +54,7 @@ def decode_manifest(
     lattice_beam: float = 6.0,
     acoustic_scale: float = 0.083333,
     lm_weight: float | None = None,
-    insertion_penalty: float = 0.0,
+    insertion_penalty: float | None = None,
     n_best: int = 0,
     lattices: Literal["words", "states"] = "words",
     max_dropped: float = 0.05,
@@ -61,8 +64,9 @@ def decode_manifest(
 
     `output` gets the lattices, `text` (id and best words, what `asr-kd score` takes), `words.ctm` (times and
     confidences), with `n_best` above 0 `n_best.jsonl`, and `decoding.json`; a folder that an earlier decoding wrote is
-    replaced, any other refused. LM weight (default: 1 / acoustic_scale) and insertion penalty per word apply to all of
-    these; the lattices can be rescored with others.
+    replaced, any other refused. LM weight and insertion penalty per word apply to all of these; the lattices can be
+    rescored with others. Where neither is given they are those that the model's run chose (on dev, as a
+    rule), if one of its stages scored this system; else 1 / acoustic_scale and 0.
 
     Scores are those of the model's Gaussians or of the bundle `network`. `features` is a frame store of the scoring
     model's recipe; without it features are computed from the audio. Where Gaussians or network are for features
@@ -77,9 +81,13 @@ def decode_manifest(
         "lattices": lattices}, {}))
     if lattices == "states" and n_best:
         raise InputError("n-best lists are made of word lattices; decode with lattices of words")
-    weight = 1 / acoustic_scale if lm_weight is None else lm_weight
-    check_weights(weight, insertion_penalty)
     check_number(n_best)
+    for folder, kind, option in ((manifests, MANIFESTS, "--manifests"), (model, HMM_MODEL, "--model"),
+                                 (graph, GRAPH, "--graph"), (features, FEATURES, "--features"),
+                                 (network, NETWORK, "--network"), (transforms, TRANSFORMS_KIND, "--transforms")):
+        require_kind(folder, kind, option)
+    weights = _choose_weights(lm_weight, insertion_penalty, acoustic_scale, model, graph, network)
+    check_weights(weights.lm_weight, weights.insertion_penalty)
     hmm = HmmModel.load(model)
     searched = DecodingGraph.load(graph, hmm.digest)
     hmm = with_lexicon_of(graph, hmm, searched.words)
@@ -100,17 +108,41 @@ def decode_manifest(
 
         # Features may be those of more utterances, or of fewer: the manifest says what is decoded.
         summary = decode_split(searched, ids, scored, search, folder, workers, frame_shift, max_dropped, hmm)
-        hypotheses = rescore_split(folder, [weight], [insertion_penalty], workers)[weight, insertion_penalty]
+        pair = weights.lm_weight, weights.insertion_penalty
+        hypotheses = rescore_split(folder, [pair[0]], [pair[1]], workers)[pair]
         write_transcripts(folder / HYPOTHESES, hypotheses)
         if lattices == "words":
-            timed = timed_words(folder, hmm, weight, insertion_penalty, workers)
+            timed = timed_words(folder, hmm, *pair, workers)
             write_timed_words(folder / WORDS, timed)
         if n_best:
-            write_n_best(folder / N_BEST, n_best_split(folder, n_best, weight, insertion_penalty, workers, hmm))
-        summary |= {"split": split, "model": hmm.digest, **facts, "lm_weight": weight,
-                    "insertion_penalty": insertion_penalty, "seconds": round(summary["frames"] * frame_shift, 3)}
+            write_n_best(folder / N_BEST, n_best_split(folder, n_best, *pair, workers, hmm))
+        summary |= {"split": split, "model": hmm.digest, **facts, **asdict(weights),
+                    "seconds": round(summary["frames"] * frame_shift, 3)}
         write_json(folder / DECODING, summary)
     return summary
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """What is applied to the lattices, and in words where it comes from."""
+
+    lm_weight: float
+    insertion_penalty: float
+    weights_from: str
+
+
+def _choose_weights(
+    lm_weight: float | None, insertion_penalty: float | None, acoustic_scale: float, model: Path, graph: Path,
+    network: Path | None,
+) -> _Weights:
+    untuned = 1 / acoustic_scale
+    if lm_weight is not None or insertion_penalty is not None:
+        return _Weights(untuned if lm_weight is None else lm_weight, insertion_penalty or 0.0, "as given")
+    tuned = find_tuned_weights(model, graph, network)
+    if tuned is None:
+        return _Weights(untuned, 0.0, "1 / acoustic scale and no penalty: no score stage beside the model chose any")
+    return _Weights(tuned.lm_weight, tuned.insertion_penalty,
+                    f"chosen for {tuned.system} by the stage {tuned.score.name} of the run {tuned.score.parent}")
 
 
 @dataclass(frozen=True)

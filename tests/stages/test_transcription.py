@@ -106,14 +106,14 @@ def test_what_does_not_belong_together_is_refused_before_any_work(root: Path, tm
     cases: list[tuple[str, dict[str, Any]]] = [
         ("no split dev", {"split": "dev"}),
         ("is no decoding", {"output": tmp_path / "full"}),
-        ("is no decoding", {"output": tmp_path / "file"}),
+        ("is a file, where the decoding should go", {"output": tmp_path / "file"}),
         ("is no folder", {"output": tmp_path / "file/below"}),
         ("made of word lattices", {"lattices": "states", "n_best": 2}),
         ("beam: expected greater than or equal to 0.01", {"beam": -1.0}),
         ("LM weight", {"lm_weight": float("nan")}),
         ("insertion penalty", {"insertion_penalty": float("-inf")}),
-        ("not for adapted speech; leave out the transforms", {"transforms": root / "run/mono"}),
-        ("no feature store", {"features": tmp_path / "file"}),
+        ("that is an HMM model, expected speaker transforms", {"transforms": root / "run/mono"}),
+        ("that is a file, expected features", {"features": tmp_path / "file"}),
         ("no such file", {"network": tmp_path / "nowhere"}),
         ("no such file", {"graph": tmp_path / "nowhere"}),
     ]
