@@ -12,6 +12,7 @@ from asr_kd.core.recipe import Claim
 from asr_kd.report.declarations import Declarations
 from asr_kd.report.tables import interval, number
 from asr_kd.scoring.bootstrap import (
+    FEWEST_SPEAKERS,
     Comparison,
     DrawnSystem,
     Estimate,
@@ -109,6 +110,10 @@ class ResultRow:
     def notes(self) -> list[str]:
         """What is to be known of the row's figures."""
         notes = list(self.warnings)
+        if len(self.counts) == 1:
+            notes.append("one seed, no verdict")
+        if len(self.counts[0].speakers) < FEWEST_SPEAKERS:
+            notes.append(f"fewer than {FEWEST_SPEAKERS} speakers, no verdict")
         if self.bytes_with_log:
             notes.append("bytes hold the training log too")
         if not self.declared:

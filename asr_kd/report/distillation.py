@@ -10,7 +10,7 @@ from asr_kd.report.comparisons import ResultRow, ShareOfGap
 from asr_kd.report.declarations import Declarations
 from asr_kd.report.drawing import draw_panels
 from asr_kd.report.soft_targets import soft_targets_table
-from asr_kd.report.tables import ABSENT, code, interval, markdown_table, number, p_value
+from asr_kd.report.tables import ABSENT, code, interval, markdown_table, number, p_value, seeds_count
 from asr_kd.scoring.bootstrap import Comparison, Verdict
 
 CURVES_DRAWING = "distillation.svg"
@@ -196,7 +196,8 @@ def _students_table(
     for row in students:
         shares = {share.teacher: share for share in row.shares if share.baseline == row.roles.baseline}
         against = _against_plain(row)
-        line = [f"`{row.id}`", str(len(row.counts)), number(row.wer.value, 2), interval(row.wer.low, row.wer.high, 1)]
+        line = [f"`{row.id}`", seeds_count(len(row.counts)), number(row.wer.value, 2),
+                interval(row.wer.low, row.wer.high, 1)]
         if tuned:
             line.append(number(on_dev[row.id].wer.value if row.id in on_dev else None, 2))
         line += [number(row.mean("frame_accuracy"), 2), number(row.largest("params")),
@@ -252,7 +253,7 @@ def _trials_table(trials: Mapping[str, Mapping[str, ResultRow]]) -> str:
 def _references_table(references: Sequence[ResultRow]) -> str:
     return markdown_table(
         ["network", "seeds", "WER %", "95 %", "frame accuracy %", "parameters", "train CPU min"],
-        [[f"`{row.id}`", str(len(row.counts)), number(row.wer.value, 2), interval(row.wer.low, row.wer.high, 1),
+        [[f"`{row.id}`", seeds_count(len(row.counts)), number(row.wer.value, 2), interval(row.wer.low, row.wer.high, 1),
           number(row.mean("frame_accuracy"), 2), number(row.largest("params")), number(row.mean("train_minutes"), 1)]
          for row in references], left={0})
 

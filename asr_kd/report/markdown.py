@@ -108,7 +108,7 @@ def _systems_table(rows: list[ResultRow]) -> str:
             f"`{row.id}`",
             number(row.wer.value, 2),
             interval(row.wer.low, row.wer.high, 1),
-            ", ".join(str(counts.seed) for counts in row.counts),
+            _seeds(row),
             ", ".join(number(counts.total.wer, 2) for counts in row.counts),
             number(row.mean("frame_accuracy"), 2),
             number(row.largest("params")),
@@ -123,6 +123,11 @@ def _systems_table(rows: list[ResultRow]) -> str:
         for row in rows
     ]
     return markdown_table(heading, cells, left={0, 11, 12, 13})
+
+
+def _seeds(row: ResultRow) -> str:
+    seeds = ", ".join(str(counts.seed) for counts in row.counts)
+    return f"{seeds} (one seed)" if len(row.counts) == 1 else seeds
 
 
 def _short(revision: str) -> str:

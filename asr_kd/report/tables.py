@@ -23,7 +23,7 @@ def render_wer_table(rows: Sequence[Mapping[str, Any]]) -> str:
             interval(row["ci_low"], row["ci_high"], 1),
             str(row["words"]),
             oov_rate(row["oov_rate"], row["closed_vocabulary"]),
-            str(len(row["seeds"])),
+            seeds_count(len(row["seeds"])),
             number(row["frame_accuracy"], 2),
             number(row["params"]),
             number(row["bytes"]),
@@ -54,6 +54,11 @@ def _versus(row: Mapping[str, Any]) -> str:
         corrected = row["versus_holm"][other]
         shown.append(f"{other} {p_value(p)}" + ("" if corrected is None else f" ({p_value(corrected)})"))
     return ", ".join(shown) or ABSENT
+
+
+def seeds_count(count: int) -> str:
+    """The number of a row's seeds; one, which carries no verdict, in words."""
+    return "one seed" if count == 1 else str(count)
 
 
 def oov_rate(rate: float | None, closed: bool | None) -> str:

@@ -262,6 +262,8 @@ def test_one_seed_or_few_speakers_are_said_in_the_place_of_a_verdict(recipe: Pat
     make_results(recipe, [make_run(tmp_path / "run0", *map(counts_of, RATES))])
     claims = [line for line in (recipe / "RESULTS.md").read_text().splitlines() if "| none: one seed |" in line]
     assert len(claims) == 2
+    assert all("| 0 (one seed) |" in line for line in (recipe / "RESULTS.md").read_text().splitlines()
+               if line.startswith("| `") and "375,952" in line)
     few = [dataclasses.replace(counts_of(name, seed), speakers=dict(list(counts_of(name, seed).speakers.items())[:9]))
            for name in RATES for seed in (0, 1)]
     for path in (recipe / "counts").iterdir():
@@ -312,7 +314,7 @@ def test_rows_say_oov_rate_revision_and_what_was_not_scored_by_the_recipe(
     assert row["revisions"] == ["<=" + "ab" * 20, "cd" * 20 + "+"]
     assert row["notes"] == ["bytes hold the training log too"]
     assert (rows["gmm-unknown"]["oov_rate"], rows["gmm-unknown"]["closed_vocabulary"]) == (0, True)
-    assert rows["gmm-unknown"]["notes"] == ["not scored by the recipe as it stands"]
+    assert rows["gmm-unknown"]["notes"] == ["one seed, no verdict", "not scored by the recipe as it stands"]
     text = (recipe / "RESULTS.md").read_text()
     assert "| ≤ abababa, cdcdcdc+ |" in text and "| ≤ 1,000 |" in text
     assert "2.50 % of the words are out of vocabulary." in text and "**closed vocabulary**" in text
