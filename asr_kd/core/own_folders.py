@@ -73,7 +73,7 @@ def check_replaceable(path: Path, kind: FolderKind) -> None:
     if found is None:
         return
     if found != "a folder":
-        raise InputError(f"{path}: is {found}, where the {kind.name} should go; give a new folder, or move it away")
+        raise InputError(f"{path}: is {found}, and is no {kind.name}; give a new folder, or move it away")
     if path.resolve() == Path.cwd():
         raise InputError(f"{path}: is the folder that this command runs in, which cannot be replaced; give another")
     if not is_empty_folder(path) and not is_own_folder(path, kind):

@@ -204,7 +204,7 @@ def test_a_folder_that_appears_while_we_write_is_left_as_it_is(tmp_path: Path) -
     lambda path: path.write_text("all of it"), lambda path: path.symlink_to(path.parent / "elsewhere"), os.mkfifo])
 def test_what_is_no_folder_is_not_replaced_by_one(tmp_path: Path, make: Callable[[Path], object]) -> None:
     make(tmp_path / "out")
-    with pytest.raises(InputError, match="out: is a .*, where the folder of notes should go"):
+    with pytest.raises(InputError, match="out: is a .*, and is no folder of notes"):
         atomic_folder(tmp_path / "out", NOTES).__enter__()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
