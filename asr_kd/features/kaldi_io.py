@@ -27,6 +27,7 @@ _TOKEN_LIMIT = 4096
 # Types of binary matrices, and bytes a value.
 _MATRICES = {b"FM": 4, b"DM": 8}
 _COMPRESSED = {b"CM": 1, b"CM2": 2, b"CM3": 1}
+_COLUMN_BYTES = 8  # what CM says of each column
 _LONGEST_HEADER = 32
 
 
@@ -129,7 +130,7 @@ def _check_size(file: IO[bytes]) -> None:
     behind = 2 + len(kind) + 1
     if kind in _COMPRESSED:  # minimum, range, rows, columns
         rows, columns = struct.unpack_from("<ii", header, behind + 8)
-        expected = rows * columns * _COMPRESSED[kind]
+        expected = rows * columns * _COMPRESSED[kind] + (_COLUMN_BYTES * columns if kind == b"CM" else 0)
     elif kind in _MATRICES:  # each size behind a byte that says how long it is
         rows, columns = (struct.unpack_from("<i", header, behind + place)[0] for place in (1, 6))
         expected = rows * columns * _MATRICES[kind]

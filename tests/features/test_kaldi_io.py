@@ -1,4 +1,5 @@
 import pickle
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,16 @@ def test_faulty_arguments_are_refused_and_leave_no_file(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             write_kaldi_archive(tmp_path / "a.ark", pairs, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "rows", "columns"), [
+    ("FM", 2**30, 2**30), ("DM", 2**31 - 1, 1), ("CM", 0, 2**31 - 1), ("CM2", 2**20, 2**20), ("FM", -1, 4),
+    ("XX", 1, 1)])
+def test_a_matrix_that_promises_more_than_the_file_has_is_refused_before_memory_is_taken(
+    tmp_path: Path, kind: str, rows: int, columns: int
+) -> None:
+    sizes = struct.pack("<ffii", 0.0, 1.0, rows, columns) if kind.startswith("C") else struct.pack(
+        "<bibi", 4, rows, 4, columns)
+    (tmp_path / "a.ark").write_bytes(b"key \0B" + kind.encode() + b" " + sizes + bytes(64))
+    with pytest.raises(InputError, match="a.ark: byte 4: key: damaged Kaldi matrix"):
+        list(read_kaldi_archive(tmp_path / "a.ark"))

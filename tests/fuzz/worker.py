@@ -24,11 +24,6 @@ from tests.fuzz.mutations import damage
 MEMORY = 1 << 30
 
 
-def choose_kind(seed: int) -> str:
-    """The kind of input that a seed damages; all kinds have their turn."""
-    return list(KINDS)[seed % len(KINDS)]
-
-
 def serve(requests: IO[str], answers: IO[str], root: Path) -> None:
     """Make a valid input of each kind, read it, then damage and read one for each seed."""
     warnings.simplefilter("ignore")
@@ -46,14 +41,14 @@ def serve(requests: IO[str], answers: IO[str], root: Path) -> None:
         shutil.rmtree(work)
     _limit_memory()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries of audio complain there
-    print(json.dumps({"ready": len(KINDS)}), file=answers, flush=True)
+    print(json.dumps({"kinds": list(KINDS)}), file=answers, flush=True)
     for line in requests:
         print(json.dumps(_read_damaged(int(line), root)), file=answers, flush=True)
 
 
 def _read_damaged(seed: int, root: Path) -> dict[str, object]:
-    name = choose_kind(seed)
-    number = list(KINDS).index(name)
+    number = seed % len(KINDS)  # all kinds have their turn
+    name = list(KINDS)[number]
     generator = np.random.default_rng(seed)
     work = root / "work" / str(seed)
     shutil.rmtree(work, ignore_errors=True)
