@@ -223,11 +223,13 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
-    InputError: missing, not UTF-8, not JSON, a number that is not finite, half of a surrogate pair in a text.
+    InputError: missing, not UTF-8, not JSON, a number that is not finite, a key given twice, half of a surrogate pair
+    in a text.
     """
     text = "".join(line + "\n" for _, line in read_lines(path, _LONGEST_JSON_LINE))
     try:
-        value = json.loads(text, parse_constant=_refuse_number, parse_float=_finite_float)
+        value = json.loads(text, parse_constant=_refuse_number, parse_float=_finite_float,
+                           object_pairs_hook=_without_repeats)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
         return value
@@ -239,6 +241,15 @@ def read_json(path: Path) -> Any:
 
 def _refuse_number(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {repeated!r} is given twice")
+    return value
 
 
 def _finite_float(digits: str) -> float:

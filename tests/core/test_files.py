@@ -154,7 +154,10 @@ def test_a_file_below_a_file_is_no_such_file(tmp_path: Path) -> None:
         list(read_lines(tmp_path / "file/x"))
 
 
-@pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' + "9" * 5000 + "}"], ids=["deep", "long number"])
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"a": ' + "9" * 5000 + "}", '{"b": {"a": 1, "a": 2}}'],
+    ids=["deep", "long number", "a key given twice"],
+)
 def test_json_that_python_gives_up_on(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(InputError, match="a.json: not JSON"):
