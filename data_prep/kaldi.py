@@ -19,9 +19,9 @@ from asr_kd.core.errors import InputError, option_name
 from asr_kd.core.files import atomic_file
 from asr_kd.core.parallel import map_threads
 from asr_kd.core.text_tables import decimal_number, first_field, is_word, read_table_lines, words_of
-from asr_kd.data.audio import AudioError, AudioHeader, read_header
+from asr_kd.data.audio import AudioError, AudioHeader, AudioOptions, read_header
 from asr_kd.data.manifest import Utterance, check_split_name, list_splits, read_manifest, write_manifest
-from data_prep.prepared import PreparedSplit
+from data_prep.prepared import PreparedSplit, log_dropped, write_dropped
 
 _MAX_OVERSHOOT = 0.5  # seconds that a segment may end after its recording; Kaldi's extract-segments
 _LONGEST_NAME = 255  # bytes, of a file's name
@@ -43,6 +43,9 @@ def prepare_kaldi(
     root: Path | None = None,
     allow_pipes: bool = False,
     max_dropped: float = 0.05,
+    resample: bool = False,
+    mix_down: bool = False,
+    sampling_rate: int | None = None,
     workers: int | None = None,
 ) -> dict[str, PreparedSplit]:
     """Write manifests of the Kaldi data directories in `corpus` (one split each) into the folder
@@ -55,22 +58,31 @@ def prepare_kaldi(
     `output`.
 
     Raises InputError, with file and line, for files that are missing, not UTF-8, malformed or do
-    not fit together. Utterances with unusable audio are dropped by reason; WorkError above the
-    share `max_dropped` of a split.
+    not fit together. Utterances with unusable audio are dropped by reason, and named in
+    `output/dropped.jsonl`; WorkError above the share `max_dropped` of a split.
+
+    Audio of any rate and number of channels is taken in, for the features to convert. With
+    `sampling_rate` (Hz) other rates are dropped unless `resample`, several channels unless
+    `mix_down`.
     """
     output = Path(output)
     if not 0 <= max_dropped <= 1:
         raise InputError(f"max_dropped is {max_dropped}: expected a share from 0 to 1")
+    if sampling_rate is not None and not 1 <= sampling_rate <= 10_000_000:
+        raise InputError(f"sampling_rate is {sampling_rate}: expected Hz, above 0")
     directories = _read(Path(corpus), splits, root, allow_pipes)
+    audio = AudioOptions(resample=resample, mix_down=mix_down, sampling_rate=sampling_rate)
     prepared = {}
     manifests = {}
     for directory in directories:
-        utterances, drops = directory.measure(output, max_dropped, workers)
+        utterances, drops = directory.measure(output, max_dropped, audio, workers)
+        log_dropped(directory.split, drops)
         drops.check()
         manifests[directory.split] = utterances
         prepared[directory.split] = PreparedSplit.of(directory.split, utterances, drops)
     for split, utterances in manifests.items():
         write_manifest(output, split, utterances)
+    write_dropped(output, prepared.values())
     return prepared
 
 
@@ -171,7 +183,7 @@ class _DataDirectory:
         )
 
     def measure(
-        self, output: Path, max_dropped: float, workers: int | None
+        self, output: Path, max_dropped: float, audio: AudioOptions, workers: int | None
     ) -> tuple[list[Utterance], Drops]:
         """Read the header of every recording; the utterances, and what was dropped."""
         recordings = sorted({segment.recording for segment in self.segments.values()})
@@ -180,7 +192,10 @@ class _DataDirectory:
             wav = self.wavs[recording]
             try:
                 path = wav if isinstance(wav, Path) else _run_pipe(wav, self._pipe_file(output, recording))
-                return path, read_header(path)
+                header = read_header(path)
+                if audio.sampling_rate is not None:
+                    audio.check(path, header.sampling_rate, header.channels)
+                return path, header
             except AudioError as error:
                 return error
 
@@ -191,13 +206,13 @@ class _DataDirectory:
         for name, segment in self.segments.items():
             found = headers[segment.recording]
             if isinstance(found, AudioError):
-                drops.drop(name, found.reason, f"{found.path}: {found.detail}")
+                drops.drop(name, found.reason, found.detail, found.path)
                 continue
             path, header = found
             end = header.duration if segment.end is None else segment.end
             if segment.start >= header.duration or end > header.duration + _MAX_OVERSHOOT:
                 detail = f"{segment.where}: {segment.start} to {end} s of {header.duration:.3f} s"
-                drops.drop(name, "segment after the end of its recording", detail)
+                drops.drop(name, "segment after the end of its recording", detail, path)
                 continue
             utterances.append(Utterance(
                 id=name,

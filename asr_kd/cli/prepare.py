@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from asr_kd.cli.audio_options import MixDown, Resample, SamplingRate
 from asr_kd.core.terminal import print_text
 
 _Output = Annotated[Path, typer.Option(help="Folder that the manifests are written to.")]
@@ -46,6 +47,9 @@ def kaldi(
         float,
         typer.Option(min=0, max=1, help="Share of a split that may be dropped for unusable audio."),
     ] = 0.05,
+    resample: Resample = False,
+    mix_down: MixDown = False,
+    sampling_rate: SamplingRate = None,
     workers: _Workers = None,
 ) -> None:
     """Kaldi data directories (wav.scp, text, utt2spk, optional segments).
@@ -61,6 +65,9 @@ def kaldi(
         root=root,
         allow_pipes=allow_pipes,
         max_dropped=max_dropped,
+        resample=resample,
+        mix_down=mix_down,
+        sampling_rate=sampling_rate,
         workers=workers,
     )
     _show(prepared.values())

@@ -1,6 +1,11 @@
 """Counting what a stage had to leave out."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from asr_kd.core.errors import WorkError
+
+_EXAMPLES = 3
 
 
 class Drops:
@@ -14,14 +19,17 @@ class Drops:
         self.what = what
         self.cap = cap
         self.reasons: dict[str, list[tuple[str, str]]] = {}
+        self.files: dict[str, Path] = {}
         self._ids: set[str] = set()
 
-    def drop(self, item_id: str, reason: str, detail: str = "") -> None:
+    def drop(self, item_id: str, reason: str, detail: str = "", file: Path | None = None) -> None:
         """Count one item as dropped; `reason` is a short fixed phrase, `detail` says more of this item."""
         if item_id in self._ids:
             raise ValueError(f"{item_id} was dropped already")
         self._ids.add(item_id)
         self.reasons.setdefault(reason, []).append((item_id, detail))
+        if file is not None:
+            self.files[item_id] = file
 
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._ids
@@ -42,9 +50,19 @@ class Drops:
             "total": self.total,
             "kept": self.kept,
             "dropped": self.by_reason,
-            "items": {reason: [{"id": i, "detail": d} for i, d in sorted(self.reasons[reason])]
+            "items": {reason: [self._record(i, d) for i, d in sorted(self.reasons[reason])]
                       for reason in self.by_reason},
         }
+
+    def records(self) -> Iterator[dict[str, str]]:
+        """Yield id, reason, detail and, where one is known, file of each dropped item, the commonest reason first."""
+        for reason in self.by_reason:
+            for item_id, detail in sorted(self.reasons[reason]):
+                yield {"reason": reason, **self._record(item_id, detail)}
+
+    def _record(self, item_id: str, detail: str) -> dict[str, str]:
+        file = {"file": str(self.files[item_id])} if item_id in self.files else {}
+        return {"id": item_id, "detail": detail, **file}
 
     def check(self) -> None:
         """Raise WorkError when nothing is kept, or when more than the share `cap` was dropped."""
@@ -52,8 +70,11 @@ class Drops:
         if dropped == 0 or (self.kept > 0 and dropped <= self.cap * self.total):
             return
         reason, count = next(iter(self.by_reason.items()))
-        item, detail = min(self.reasons[reason])
+        examples = []
+        for item, detail in sorted(self.reasons[reason])[:_EXAMPLES]:
+            file = f" ({self.files[item]})" if item in self.files else ""
+            examples.append(f"{item}{file}{': ' + detail if detail else ''}")
         raise WorkError(
             f"{dropped} of {self.total} {self.what} dropped, more than the cap of {self.cap:.1%}; most ({count}): "
-            f"{reason}, for example {item}{': ' + detail if detail else ''}"
+            f"{reason}, for example {'; '.join(examples)}"
         )

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from pydantic import Field
 
+from asr_kd.core.config import Config
 from asr_kd.core.errors import WorkError
 from asr_kd.data.containers import ContainerFault, Layout, ViewReader, examine
 from asr_kd.data.manifest import Utterance
@@ -19,7 +21,8 @@ from asr_kd.data.manifest import Utterance
 _SIXTEEN_BIT_OR_LESS = {"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW"}
 _LOSSY = re.compile("VORBIS|OPUS|MPEG")
 _FLOATS = {"FLOAT", "DOUBLE"}
-_BLOCK = 1 << 18
+_BLOCK, _LARGE_BLOCK = 1 << 18, 1 << 26
+_MOST_SAMPLES_A_BYTE = 8192  # more than any of these formats packs into one
 
 
 class AudioError(WorkError):
@@ -35,6 +38,28 @@ class AudioError(WorkError):
         self.path = path
         self.reason = reason
         self.detail = detail
+
+
+class AudioOptions(Config):
+    """What may be done to audio that is otherwise than wanted; by default it is refused.
+
+    resample: convert other sampling rates (as Kaldi does); mix_down: take the mean of several channels where none is
+    chosen; sampling_rate: the rate in Hz that is wanted, None for that of each file or of the features.
+    """
+
+    resample: bool = False
+    mix_down: bool = False
+    sampling_rate: int | None = Field(None, ge=1, le=10_000_000)
+
+    def check(self, path: Path, sampling_rate: int, channels: int, channel: int | None = None) -> None:
+        """Raise AudioError ("sampling rate", "channels") for a file that these options refuse."""
+        wanted = self.sampling_rate
+        if wanted is not None and sampling_rate != wanted and not self.resample:
+            raise AudioError(path, "sampling rate", f"{sampling_rate} Hz, expected {wanted}; resampling is off")
+        if channel is not None and not 0 <= channel < channels:
+            raise AudioError(path, "channels", f"channel {channel} asked for, there are {channels} (from 0)")
+        if channel is None and channels > 1 and not self.mix_down:
+            raise AudioError(path, "channels", f"{channels} channels, expected 1; mixing down is off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +97,8 @@ def read_audio(
     path = Path(path)
     with _open(path) as file:
         rate, channels = file.sampling_rate, file.channels
-        if sampling_rate is not None and rate != sampling_rate and not resample:
-            raise AudioError(path, "sampling rate", f"{rate} Hz, expected {sampling_rate}; resampling is off")
-        if channel is not None and not 0 <= channel < channels:
-            raise AudioError(path, "channels", f"channel {channel} asked for, there are {channels} (from 0)")
-        if channel is None and channels > 1 and not mix_down:
-            raise AudioError(path, "channels", f"{channels} channels, expected 1; mixing down is off")
+        options = AudioOptions(resample=resample, mix_down=mix_down, sampling_rate=sampling_rate)
+        options.check(path, rate, channels, channel)
         count = None if duration is None else round(duration * speed * rate)
         samples = _read(path, file, round(start * speed * rate), count)
     if samples.ndim == 2:
@@ -148,6 +169,10 @@ class _Decoder:
             self._lengths = [sum(len(block) for block in _blocks(part)) for part in self._parts]
             self._open()
         self.samples = sum(self._lengths)
+        size = path.stat().st_size
+        if self.samples > _MOST_SAMPLES_A_BYTE * size:
+            detail = f"{size} bytes cannot hold the {self.samples} samples that its header says"
+            raise AudioError(path, "truncated", detail)
 
     def read(self, start: int, count: int) -> np.ndarray:
         """`(samples,)` or `(samples, channels)` in the file's scale, fewer than `count` where it ends before."""
@@ -161,7 +186,7 @@ class _Decoder:
             if first < last:
                 if not self.is_sequential and (self._position or first != begin):
                     part.seek(first - begin)
-                pieces.append(part.read(last - first, dtype=dtype))
+                pieces += _read_blocks(part, last - first, dtype)
             begin += length
         self._position = start + sum(map(len, pieces))
         if not pieces:
@@ -252,6 +277,19 @@ def _examine(path: Path) -> Layout:
         raise AudioError(path, fault.reason, fault.detail) from fault
     except OSError as error:
         raise AudioError(path, "not audio", f"cannot be read ({error.strerror})") from error
+
+
+def _read_blocks(part: soundfile.SoundFile, count: int, dtype: str) -> list[np.ndarray]:
+    """Read `count` samples, in one block or, where they are very many, in several: a header's claim takes no memory."""
+    if count <= _LARGE_BLOCK:
+        return [part.read(count, dtype=dtype)]
+    blocks = []
+    while count > 0:
+        blocks.append(part.read(min(_LARGE_BLOCK, count), dtype=dtype))
+        count -= len(blocks[-1])
+        if not len(blocks[-1]):
+            break
+    return blocks
 
 
 def _blocks(part: soundfile.SoundFile) -> Iterator[np.ndarray]:

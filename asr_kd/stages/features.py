@@ -11,6 +11,7 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import StageContext
+from asr_kd.data.audio import AudioOptions
 from asr_kd.data.manifest import list_splits, read_manifest
 from asr_kd.features.config import FeatureConfig
 from asr_kd.features.extract import extract_features, with_running_prior
@@ -54,11 +55,12 @@ def _feature_config(manifests: Path, config: FeaturesConfig) -> FeatureConfig:
 
 def features_by_recipe(
     manifests: Path, split: str, recipe: Mapping[str, Any] | None, folder: Path, max_dropped: float = 0.05,
-    workers: int | None = None,
+    workers: int | None = None, audio: AudioOptions | None = None,
 ) -> tuple[FrameStore, Drops]:
     """The features that a model's `feature_recipe` describes, of a split, as a new store, and what was dropped.
 
-    For models whose features need nothing but audio; other recipes raise InputError.
+    `audio` says whether other sampling rates and several channels are converted. For models whose
+    features need nothing but audio; other recipes raise InputError.
     """
     if recipe is None:
         raise InputError("the model does not say what features it was trained on; give the features themselves")
@@ -67,5 +69,7 @@ def features_by_recipe(
     except pydantic.ValidationError as error:
         raise InputError(f"features of kind {recipe.get('kind')!r} cannot be made from audio alone; "
                          "give the features themselves") from error
-    drops = extract_features(read_manifest(manifests, split), config, folder, workers=workers, max_dropped=max_dropped)
+    audio = audio or AudioOptions()
+    drops = extract_features(read_manifest(manifests, split), config, folder, workers=workers, max_dropped=max_dropped,
+                             resample=audio.resample, mix_down=audio.mix_down)
     return FrameStore.open(folder), drops

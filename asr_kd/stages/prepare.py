@@ -14,6 +14,7 @@ from asr_kd.core.files import copy_file, list_files, write_json
 from asr_kd.core.log import get_logger
 from asr_kd.core.stages import Stage, StageContext
 from asr_kd.core.text_tables import words_of
+from asr_kd.data.audio import AudioOptions
 from asr_kd.data.manifest import list_splits, read_manifest
 from asr_kd.lexicon.lexicon import LexiconConfig
 from asr_kd.lexicon.lexicon_file import read_lexicon, write_lexicon
@@ -78,6 +79,7 @@ class PrepareKaldiConfig(Config):
     closed_vocabulary: bool = False
     allow_pipes: bool = False
     max_dropped: float = Field(0.05, ge=0, le=1)
+    audio: AudioOptions = AudioOptions()
 
     @property
     def folders(self) -> dict[str, str]:
@@ -190,7 +192,13 @@ def prepare_kaldi_stage(
         root=_root(corpus, config),
         allow_pipes=config.allow_pipes,
         max_dropped=config.max_dropped,
+        resample=config.audio.resample,
+        mix_down=config.audio.mix_down,
+        sampling_rate=config.audio.sampling_rate,
     )
+    for of_split in prepared.values():
+        if of_split.drops.by_reason:
+            logger.warning("%s", of_split)
     for split, folder in config.folders.items():
         for name in _REFERENCE:
             (output / REFERENCES / split).mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,18 @@ def stretch(path: Path) -> None:
     soundfile.write(path, np.arange(9000, dtype=np.int16), 16000)
 
 
+def write_with(path: Path, value: float) -> None:
+    samples = np.random.default_rng(1).normal(0, 0.1, 8000)
+    samples[500] = value
+    soundfile.write(path, samples, 16000, format="WAV", subtype="FLOAT")
+
+
+def write_short_length(path: Path) -> None:
+    soundfile.write(path, np.arange(8000, dtype=np.int16), 16000, format="WAV")
+    content = path.read_bytes()
+    path.write_bytes(content[:40] + (8000).to_bytes(4, "little") + content[44:])
+
+
 @pytest.mark.parametrize(("fault", "kind"), [
     (truncate, "truncated"),
     (Path.unlink, "missing file"),
@@ -62,6 +75,9 @@ def stretch(path: Path) -> None:
     (lambda path: path.write_text("no audio at all"), "not audio"),
     (lambda path: soundfile.write(path, np.zeros(8000, np.int16), 16000), "silent audio"),
     (stretch, "not what the manifest says"),
+    (lambda path: write_with(path, np.nan), "not finite"),
+    (lambda path: write_with(path, np.inf), "not finite"),
+    (lambda path: write_short_length(path), "wrong length"),
 ])
 def test_audio_faults_are_found_by_decoding(
     tmp_path: Path, corpus: Corpus, fault: Callable[[Path], object], kind: str
@@ -91,6 +107,56 @@ def test_another_sampling_rate_is_found(tmp_path: Path, corpus: Corpus) -> None:
     soundfile.write(path, np.arange(4000, dtype=np.int16), 8000)
     corpus["dev"][3] = dataclasses.replace(corpus["dev"][3], sampling_rate=8000, duration=0.5)
     assert validate(tmp_path, corpus) == [("sampling rate", "dev3")]
+
+
+def test_mixed_sampling_rates_and_channels_are_problems_unless_they_may_be_converted(
+    tmp_path: Path, corpus: Corpus
+) -> None:
+    for number, (rate, channels) in enumerate(((8000, 1), (8000, 1), (16000, 2))):
+        old = corpus["dev"][number]
+        samples = np.random.default_rng(number).integers(-999, 999, (4000, channels), dtype=np.int16)
+        soundfile.write(old.audio, samples, rate)
+        corpus["dev"][number] = dataclasses.replace(
+            old, sampling_rate=rate, duration=4000 / rate, channels=channels, channel=0 if channels == 1 else None)
+    found = validate(tmp_path, corpus)
+    assert found == [("sampling rate", "dev0"), ("sampling rate", "dev1"), ("channels", "dev2")]
+    report = validate_manifest(tmp_path)
+    assert "8000 Hz, expected 16000; in all 10 of 16000 Hz, 2 of 8000 Hz" in report.problems[0].detail
+    assert validate(tmp_path, corpus, resample=True) == [("channels", "dev2")]
+    assert validate(tmp_path, corpus, resample=True, mix_down=True) == []
+    assert len(validate(tmp_path, corpus, sampling_rate=8000, mix_down=True)) == 10
+
+
+def test_the_same_audio_and_clipped_audio_are_told(tmp_path: Path, corpus: Corpus) -> None:
+    shutil.copy(corpus["dev"][1].audio, corpus["dev"][3].audio)
+    corpus["dev"][3] = dataclasses.replace(corpus["dev"][3], duration=corpus["dev"][1].duration)
+    loud = np.clip(np.random.default_rng(0).normal(0, 1, 8000).cumsum() * 6000, -32768, 32767).astype(np.int16)
+    soundfile.write(corpus["dev"][0].audio, loud, 16000)
+    assert validate(tmp_path, corpus) == []
+    warnings = [(warning.kind, warning.item) for warning in validate_manifest(tmp_path).warnings]
+    assert warnings == [("clipped", str(corpus["dev"][0].audio)), ("same audio", str(corpus["dev"][3].audio))]
+    corpus["dev"][3] = dataclasses.replace(corpus["dev"][3], speaker="dev-speaker7")
+    assert validate(tmp_path, corpus) == [("same audio of two speakers", str(corpus["dev"][3].audio))]
+
+
+def test_untranscribed_speech_is_validated_with_a_manifest_and_without(
+    tmp_path: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus["dev"] = [dataclasses.replace(u, text="", speaker="") for u in corpus["dev"]]
+    assert len(validate(tmp_path / "m", corpus)) == 12
+    assert validate(tmp_path / "m", corpus, untranscribed=True) == []
+    (tmp_path / "audio").mkdir()
+    for utterance in corpus["dev"][:3]:
+        shutil.copy(utterance.audio, tmp_path / "audio")
+    write_with(tmp_path / "audio/nan.wav", np.nan)
+    (tmp_path / "audio/broken.mp3").write_text("none")
+    assert main(["validate", str(tmp_path / "audio"), "--untranscribed"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("audio: 4 utterances") and "1 not audio, 1 not finite" in captured.err
+    assert main(["validate", str(tmp_path / "audio")]) == 2
+    assert "no manifest in it" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["validate", str(tmp_path / "empty"), "--untranscribed"]) == 2
 
 
 def test_limits_of_durations_are_options(tmp_path: Path, corpus: Corpus) -> None:

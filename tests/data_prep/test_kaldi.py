@@ -1,5 +1,6 @@
 """Kaldi data directories: read, written back, and every way in which they can be wrong."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,45 @@ def test_segments_far_outside_of_their_recording_are_dropped(corpus: Path, tmp_p
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_dropped_utterances_are_named_with_file_and_reason(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (3, 9, 11, 20, 21):
+        (corpus / f"audio/train{number:02d}.wav").write_text("no audio")
+    command = ["prepare", "kaldi", "--corpus", str(corpus), "--output"]
+    assert main([*command, str(tmp_path / "out"), "--max-dropped", "0.5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"  dropped train03 ({corpus}/audio/train03.wav): not audio: libsndfile cannot read it" in lines
+    assert "  and 2 more; dropped.jsonl names all" in lines
+    records = [json.loads(line) for line in (tmp_path / "out/dropped.jsonl").read_text().splitlines()]
+    assert [(r["split"], r["id"], r["reason"]) for r in records] == [
+        ("train", f"train{number:02d}", "not audio") for number in (3, 9, 11, 20, 21)]
+    assert records[1]["file"] == str(corpus / "audio/train09.wav")
+    assert main([*command, str(tmp_path / "few")]) == 1
+    error = capsys.readouterr().err
+    assert "train03 (" in error and "train11 (" in error and error.count("\n") == 1
+    assert main(["-v", *command, str(tmp_path / "few")]) == 1
+    error = capsys.readouterr().err
+    assert all(f"train: dropped train{number:02d} (" in error for number in (3, 9, 11, 20, 21))
+    prepare_kaldi(corpus, tmp_path / "out", splits=["dev"])
+    assert (tmp_path / "out/dropped.jsonl").read_text() == ""
+
+
+def test_rates_and_channels_are_refused_only_where_a_rate_is_wanted(corpus: Path, tmp_path: Path) -> None:
+    soundfile.write(corpus / "audio/dev00.wav", np.ones((8000, 2), np.int16), 16000)
+    soundfile.write(corpus / "audio/dev01.wav", np.ones(8000, np.int16), 8000)
+
+    def dropped(**options: object) -> dict[str, int]:
+        prepared = prepare_kaldi(corpus, tmp_path / "out", splits=["dev"], max_dropped=1.0, **options)  # type: ignore
+        return prepared["dev"].drops.by_reason
+
+    assert dropped() == dropped(sampling_rate=16000, resample=True, mix_down=True) == {}
+    assert dropped(sampling_rate=16000, resample=True) == {"channels": 1}
+    assert dropped(sampling_rate=16000, mix_down=True) == {"sampling rate": 1}
+    with pytest.raises(WorkError, match="2 of 2 utterances dropped"):
+        dropped(sampling_rate=16000)
 
 
 @pytest.mark.parametrize(("fault", "reason"), [
