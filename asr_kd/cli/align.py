@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from asr_kd.cli.audio_options import MixDown, Resample
 from asr_kd.core.terminal import print_json, print_text
 
 _SHOWN = 10
@@ -42,6 +43,8 @@ def align(
     max_dropped: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the utterances that may fail to align.")
     ] = 0.05,
+    resample: Resample = False,
+    mix_down: MixDown = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads (default: all cores).")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
 ) -> None:
@@ -57,7 +60,8 @@ def align(
     summary = align_manifest(
         manifests, split, model, output, features=features, network=network, transforms=transforms, adapt=adapt,
         lexicon=lexicon, formats=formats, beam=beam, retry_beam=retry_beam, acoustic_scale=acoustic_scale,
-        boost_silence=boost_silence, map_unknown=map_unknown, max_dropped=max_dropped, workers=workers,
+        boost_silence=boost_silence, map_unknown=map_unknown, max_dropped=max_dropped, resample=resample,
+        mix_down=mix_down, workers=workers,
     )
     if json:
         print_json(summary)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from asr_kd.cli.audio_options import MixDown, Resample
 from asr_kd.core.terminal import print_json, print_text
 
 _SHOWN = 10
@@ -47,6 +48,8 @@ def decode(
     max_dropped: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the utterances that may fail to be decoded.")
     ] = 0.05,
+    resample: Resample = False,
+    mix_down: MixDown = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads (default: all cores).")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print decoding.json.")] = False,
 ) -> None:
@@ -61,7 +64,7 @@ def decode(
         manifests, split, model, graph, output, features=features, network=network, transforms=transforms, adapt=adapt,
         beam=beam, max_active=max_active, lattice_beam=lattice_beam, acoustic_scale=acoustic_scale,
         lm_weight=lm_weight, insertion_penalty=insertion_penalty, n_best=n_best, lattices=lattices.value,
-        max_dropped=max_dropped, workers=workers,
+        max_dropped=max_dropped, resample=resample, mix_down=mix_down, workers=workers,
     )
     if json:
         print_json(summary)

@@ -26,6 +26,7 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, write_json
 from asr_kd.core.own_folders import FolderKind, check_replaceable
 from asr_kd.core.text_tables import is_word, words_of
+from asr_kd.data.audio import AudioOptions
 from asr_kd.data.manifest import Utterance, read_manifest
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
@@ -60,6 +61,8 @@ def align_manifest(
     boost_silence: float = 1.0,
     map_unknown: bool = False,
     max_dropped: float = 0.05,
+    resample: bool = False,
+    mix_down: bool = False,
     workers: int | None = None,
 ) -> dict[str, Any]:
     """Align a split of a manifest folder with the HMM model in the folder `model`; returns `summary.json`'s content.
@@ -69,9 +72,10 @@ def align_manifest(
     earlier alignment wrote is replaced, any other refused.
 
     Scores are those of the model's Gaussians or of the bundle `network`, less log priors as in decoding. `features`
-    is a frame store of the scoring model's recipe; without it features are computed from the audio. Speakers are
-    adapted to by `transforms`, or with `adapt` by fMLLR transforms that a first alignment supervises; a network that
-    hears fMLLR features and is given none needs one of the two. `lexicon` holds other words in the model's phones.
+    is a frame store of the scoring model's recipe; without it features are computed from the audio, which `resample`
+    and `mix_down` convert from other sampling rates and several channels. Speakers are adapted to by `transforms`, or
+    with `adapt` by fMLLR transforms that a first alignment supervises; a network that hears fMLLR features and is given
+    none needs one of the two. `lexicon` holds other words in the model's phones.
 
     InputError for what does not belong together, and for words without pronunciation unless `map_unknown`; WorkError
     where more than the share `max_dropped` of the utterances cannot be aligned.
@@ -90,7 +94,9 @@ def align_manifest(
     _check_ids(utterances, chosen, manifests)
     transcripts = {utterance.id: words_of(utterance.text) for utterance in utterances}
     hmm.lexicon.word_ids(transcripts, map_unknown)
-    job = _Job(hmm, config, Audio(manifests, split, features, max_dropped, workers), transcripts, network, transforms,
+    conversion = AudioOptions(resample=resample, mix_down=mix_down)
+    audio = Audio(manifests, split, features, max_dropped, workers, conversion)
+    job = _Job(hmm, config, audio, transcripts, network, transforms,
                adapt, workers)
     with atomic_folder(Path(output), _ALIGNMENT_FOLDER) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         store, scores_of, facts = job.scores(Path(scratch))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from asr_kd.core.errors import InputError
+from asr_kd.data.audio import AudioOptions
 from asr_kd.features.adapted import AdaptedFeaturesConfig, write_adapted_features
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
@@ -19,7 +20,8 @@ from asr_kd.stages.model_folders import beneath
 class Audio:
     """A split of a manifest folder; `features` are those made of it before, where there are any.
 
-    `unusable`: utterance -> (reason, detail) where features could not be made of the audio.
+    `options` says whether other sampling rates and several channels are converted. `unusable`: utterance -> (reason,
+    detail) where features could not be made of the audio.
     """
 
     manifests: Path
@@ -27,6 +29,7 @@ class Audio:
     features: Path | None = None
     max_dropped: float = 0.05
     workers: int | None = None
+    options: AudioOptions = AudioOptions()
     unusable: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def store(self, recipe: Mapping[str, Any] | None, whose: str, scratch: Path) -> FrameStore:
@@ -36,7 +39,7 @@ class Audio:
                 raise InputError(f"{whose} hear features adapted to speakers; give them (--features), speaker "
                                  "transforms (--transforms), or adapt (--adapt)")
             made, drops = features_by_recipe(Path(self.manifests), self.split, recipe, scratch / "features",
-                                             self.max_dropped, self.workers)
+                                             self.max_dropped, self.workers, self.options)
             for reason, items in drops.reasons.items():
                 self.unusable.update({utterance: (reason, detail) for utterance, detail in items})
             return made

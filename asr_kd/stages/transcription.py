@@ -11,6 +11,7 @@ from asr_kd.core.config import Settings, build_config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, write_json
 from asr_kd.core.own_folders import FolderKind, check_replaceable
+from asr_kd.data.audio import AudioOptions
 from asr_kd.data.manifest import read_manifest
 from asr_kd.decoding.graph import DecodingGraph, with_lexicon_of
 from asr_kd.decoding.n_best import check_number
@@ -58,6 +59,8 @@ def decode_manifest(
     n_best: int = 0,
     lattices: Literal["words", "states"] = "words",
     max_dropped: float = 0.05,
+    resample: bool = False,
+    mix_down: bool = False,
     workers: int | None = None,
 ) -> dict[str, Any]:
     """Decode a split of a manifest folder with the HMM model `model` and its graph; returns `decoding.json`'s content.
@@ -69,7 +72,8 @@ def decode_manifest(
     rule), if one of its stages scored this system; else 1 / acoustic_scale and 0.
 
     Scores are those of the model's Gaussians or of the bundle `network`. `features` is a frame store of the scoring
-    model's recipe; without it features are computed from the audio. Where Gaussians or network are for features
+    model's recipe; without it features are computed from the audio, which `resample` and `mix_down` convert from other
+    sampling rates and several channels. Where Gaussians or network are for features
     adapted to speakers, those are adapted to by `transforms` or, with `adapt`, in a first pass of our own.
 
     InputError for what does not belong together and for transforms supervised by transcripts; WorkError where more
@@ -92,7 +96,9 @@ def decode_manifest(
     searched = DecodingGraph.load(graph, hmm.digest)
     hmm = with_lexicon_of(graph, hmm, searched.words)
     ids = [utterance.id for utterance in read_manifest(manifests, split)]
-    job = _Job(hmm, searched, Audio(manifests, split, features, max_dropped, workers), network, transforms, adapt)
+    conversion = AudioOptions(resample=resample, mix_down=mix_down)
+    audio = Audio(manifests, split, features, max_dropped, workers, conversion)
+    job = _Job(hmm, searched, audio, network, transforms, adapt)
     with (
         atomic_folder(Path(output), _DECODING_FOLDER) as folder,
         tempfile.TemporaryDirectory(dir=folder) as scratch,

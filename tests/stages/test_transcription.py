@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+from scipy.signal import resample_poly
 
 from asr_kd.cli.main import main
 from asr_kd.core.errors import InputError, WorkError
@@ -68,6 +70,31 @@ def test_words_are_recognised_where_they_were_spoken(
     # A decoding may be replaced by another one.
     decode_manifest(**inputs(root), output=tmp_path / "out", lattices="states")
     assert not (tmp_path / "out/words.ctm").exists()
+
+
+def test_audio_of_another_rate_and_number_of_channels_is_converted_when_asked(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utterances = read_manifest(root / "run/prepare", "train")[:6]
+    converted = []
+    for utterance in utterances:
+        samples, rate = soundfile.read(utterance.audio)
+        path = tmp_path / f"{utterance.id}.wav"
+        soundfile.write(path, np.stack([resample_poly(samples, 2, 1)] * 2, axis=1), 2 * rate, "PCM_16")
+        converted.append(replace(utterance, audio=path, sampling_rate=2 * rate, channel=None, channels=2))
+    for split, chosen in (("train", utterances), ("wide", converted)):
+        write_manifest(tmp_path / "manifests", split, chosen)
+    run = inputs(root, manifests=tmp_path / "manifests", split="wide")
+    with pytest.raises(WorkError, match="sampling rate"):
+        decode_manifest(**run, output=tmp_path / "refused")
+    decode_manifest(**inputs(root, manifests=tmp_path / "manifests"), output=tmp_path / "narrow")
+    arguments = [part for name, value in run.items() for part in (f"--{name}", str(value))]
+    for command in (["decode"], ["align"]):
+        options = [o for o in arguments if command == ["decode"] or o not in ("--graph", str(root / "graph"))]
+        output = str(tmp_path / command[0])
+        assert main([*command, *options, "--resample", "--mix-down", "--output", output]) == 0
+        assert "6 of 6 utterances" in capsys.readouterr().out
+    assert (tmp_path / "decode/text").read_text() == (tmp_path / "narrow/text").read_text()
 
 
 def test_a_graph_brings_its_own_words(root: Path, tmp_path: Path) -> None:
