@@ -82,18 +82,29 @@ def read_table_lines(path: Path) -> Iterator[tuple[int, str]]:
     InputError as of `read_lines`, and for a control character other than the tab, with its column and code point.
     """
     for number, line in read_lines(path):
-        if not line.isprintable() and (found := _CONTROL.search(line)):
-            hint = "; lines end in LF or CRLF" if found.group() == "\r" else ""
-            raise InputError(f"{path}:{number}: control character U+{ord(found.group()):04X} at column "
-                             f"{found.start() + 1}; expected words between spaces or tabs{hint}")
+        if not line.isprintable():
+            _refuse_control(line, path, number)
         yield number, line.strip(" \t")
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, fields) of the lines of a text table that are not empty; InputError as of the lines."""
-    for number, line in read_table_lines(path):
-        if line:
-            yield number, words_of(line)
+    for number, line in read_lines(path):
+        if line.isprintable() and line.isascii():
+            fields = line.split()
+        else:
+            _refuse_control(line, path, number)
+            fields = words_of(line)
+        if fields:
+            yield number, fields
+
+
+def _refuse_control(line: str, path: Path, number: int) -> None:
+    found = _CONTROL.search(line)
+    if found is not None:
+        hint = "; lines end in LF or CRLF" if found.group() == "\r" else ""
+        raise InputError(f"{path}:{number}: control character U+{ord(found.group()):04X} at column "
+                         f"{found.start() + 1}; expected words between spaces or tabs{hint}")
 
 
 def words_of(text: str) -> list[str]:

@@ -67,7 +67,10 @@ class EvaluationSet:
         deletable = self.whole.optional_words == "deletable"
         for utterance in notation:
             recognised = file.words.get(utterance, ())
-            pair = nearest_reading(references[utterance], recognised, self.alignment, deletable)
+            try:
+                pair = nearest_reading(references[utterance], recognised, self.alignment, deletable)
+            except InputError as error:
+                raise InputError(f"utterance {utterance}: {error}") from None
             references[utterance], words = pair
             if words or utterance in hypotheses:
                 hypotheses[utterance] = words

@@ -27,7 +27,8 @@ OptionalWords = Literal["refuse", "deletable", "literal"]
 _NULL = "@"
 _MARKS = {"{", "/", "}"}
 _DEEPEST = 20
-_MOST_CELLS = 1 << 24
+_MOST_WORDS = 50_000
+_MOST_CELLS = 1 << 25
 _HEAD = 0
 _DIAGONAL, _DELETION, _INSERTION = range(3)
 # Substitution, insertion or deletion, deletion of an optional word, of a null word; sclite's in thousandths. With unit
@@ -73,6 +74,9 @@ def check_notation(texts: Mapping[str, Words], optional: OptionalWords, place: s
     found = frozenset(utterance for utterance, words in texts.items() if has_notation(words, optional))
     for utterance in sorted(found):
         words = texts[utterance]
+        if len(words) > _MOST_WORDS:
+            raise InputError(f"{place}: utterance {utterance}: {len(words)} words with alternatives or optional words "
+                             f"are more than {_MOST_WORDS}; score them in segments, as STM")
         bracketed = next(filter(is_optional, words), None)
         if bracketed is not None and optional == "refuse":
             raise InputError(

@@ -1,7 +1,8 @@
 """The alignment of NIST's sclite: substitution 4, insertion 3, deletion 3, with its tie-break.
 
 Words are compared as they are written, as `sclite -s` does; without -s it lowers ASCII letters (text filter `lower`).
-sclite reads some words as notation, which is not done here: `{ a / b }` and `@`, a `*` at the end, what follows `;`.
+sclite reads some words as notation: `{ a / b }`, `@` and `(uh)` are read by `scoring.notation`; a `*` at the end and
+what follows `;` are not.
 Its speaker is what stands before the first hyphen of a trn id.
 """
 

@@ -1,10 +1,10 @@
 """What is done to words before they are compared: declared, versioned, named in every output. By default nothing.
 
 A filter maps each word to one word or to none; it is applied to reference and hypothesis alike. Supported: case,
-punctuation at the edges of words, a list of hesitations, fragments (`hes-`, `-tation`). Not supported, and refused in
-any filter but `none` (which compares them as they are written): optionally deletable words in brackets `(uh)`
-(sclite's -D), fragments that count as correct (its -F), alternatives `{ a / b }` and the null word `@`, global mapping
-files (GLM). A change of what a filter does gives it a new version.
+Unicode form (NFC), punctuation at the edges of words, a list of hesitations, fragments (`hes-`, `-tation`). NIST's
+notation in STM and trn references (`(uh)`, `{ a / b }`, `@`) is read by `scoring.notation`; elsewhere any filter but
+`none` (which compares words as they are written) refuses it. Not supported: fragments that count as correct (sclite's
+-F), global mapping files (GLM). A change of what a filter does gives it a new version.
 """
 
 import unicodedata

@@ -5,7 +5,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
@@ -32,6 +32,7 @@ def test_words_end_at_ascii_spaces_and_tabs_only(words: list[str], space: str) -
     assert all(map(is_word, words))
 
 
+@settings(max_examples=40)
 @given(st.lists(st.lists(WORDS, min_size=1, max_size=4), max_size=5), st.booleans(), st.booleans(), st.booleans())
 def test_rows_are_the_same_with_any_line_end_mark_and_packing(
     tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], windows: bool, mark: bool, packed: bool

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
+from asr_kd.core.errors import InputError
 from asr_kd.lattices.lattice import Lattice
 from asr_kd.lattices.oracle import lattice_statistics, oracle_errors
 from asr_kd.lattices.word_lattice import WordLattice
@@ -26,6 +27,11 @@ def test_oracle_is_the_path_nearest_to_the_reference(seed: int, reference: list[
     assert Levenshtein.distance(oracle.words, reference) == oracle.errors
     assert len(oracle.words) - len(reference) == oracle.insertions - oracle.deletions
     assert min(oracle.insertions, oracle.deletions, oracle.substitutions) >= 0
+
+
+def test_a_table_of_gigabytes_is_refused() -> None:
+    with pytest.raises(InputError, match="9001 states of a lattice against 9000 reference words are too many"):
+        oracle_errors(line(*range(1, 9001)), range(1, 9001))
 
 
 def line(*words: int) -> WordLattice:

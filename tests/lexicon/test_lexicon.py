@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
@@ -99,6 +99,7 @@ def test_a_column_of_ones_is_read_with_a_warning_or_refused_or_declared(
         read_lexicon(declared)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.text("AB\u3000\u00a0", min_size=1), st.lists(st.sampled_from(["1", "2", "a", "6"]),
                                                                           min_size=1, max_size=3)),
                 min_size=1, unique_by=lambda row: (row[0], *row[1])), st.sampled_from(["lexicon.txt", "lexiconp.txt"]))
