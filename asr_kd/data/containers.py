@@ -63,8 +63,9 @@ AS_IT_IS, WHOLE = Layout(), Layout(is_whole=True)
 def examine(path: Path) -> Layout:
     """Find out how the file must be opened for all of its samples.
 
-    A file of no kind that is known here is left as it is. Raises ContainerFault ("truncated", "wrong length"), and
-    OSError where the file cannot be read.
+    Raises ContainerFault ("truncated", "wrong length", and "not audio" for what is of none of the kinds that corpora
+    come in: libsndfile's readers of samplers' and editors' formats trust their headers too much), and OSError where
+    the file cannot be read.
     """
     with open(path, "rb", buffering=1 << 12) as file:
         size = os.fstat(file.fileno()).st_size
@@ -77,9 +78,11 @@ def examine(path: Path) -> Layout:
         for magics, walk in _WALKS:
             if begin == 0 and start.startswith(magics):
                 return walk(file, size)
-        if begin or is_mpeg(start):
+        if is_mpeg(start) or (begin and not start.startswith(_OTHERS)):
             return _mpeg(file, begin, size)
-    return AS_IT_IS
+        if start.startswith(_OTHERS):
+            return AS_IT_IS
+    raise ContainerFault("not audio", "expected WAV, FLAC, MP3, Ogg, AIFF, AU, W64, CAF, SPHERE or VOC")
 
 
 class ViewReader(io.RawIOBase):
@@ -250,6 +253,9 @@ def _wav(file: BinaryIO, size: int) -> Layout:
 
 
 def _aiff(file: BinaryIO, size: int) -> Layout:
+    file.seek(8)
+    if file.read(4) not in (b"AIFF", b"AIFC"):
+        raise ContainerFault("not audio", "an IFF file that is no AIFF")
     begin, declared, _ = _find_chunk(file, 12, size, ">", b"SSND")
     if not begin:
         return AS_IT_IS
@@ -478,6 +484,7 @@ def _mpeg(file: BinaryIO, begin: int, size: int) -> Layout:
     return Layout((view,), is_counted=found.is_clean)
 
 
+_OTHERS = (b"fLaC", b"NIST_1A", b"Creative Voice File")  # read as they are, FLAC behind an ID3 tag
 _WALKS: list[tuple[tuple[bytes, ...], Callable[[BinaryIO, int], Layout]]] = [
     ((b"RIFF", b"RIFX", b"RF64", b"BW64"), _wav),
     ((b"fLaC",), _flac),

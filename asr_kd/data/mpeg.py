@@ -76,7 +76,7 @@ def find_mpeg_length(content: bytes) -> MpegLength | None:
         if tag.frames > frames + 1 and is_clean and not tag.is_all_there(end):
             fault = f"{frames} MPEG frames, its header says {tag.frames}"
             return MpegLength(frames, begin, end, fault=fault)
-        right = struct.pack(">I", frames if is_clean else 2 * max(frames, tag.frames))
+        right = struct.pack(">I", frames if is_clean else 2 * frames)
         return MpegLength(frames, origin, end, patches=((tag.frames_offset, right),), is_clean=is_clean)
     counted = frames if is_clean else 2 * frames
     return MpegLength(frames, begin, end, prefix=_counting_frames(head, counted), is_clean=is_clean)

@@ -225,3 +225,62 @@ def test_samples_that_are_not_finite_are_refused(
     with pytest.raises(AudioError, match="not finite: 2 samples are NaN or infinite, the first at 1000"):
         read_audio(path)
     assert len(read_audio(path, start=0.5)[0]) == len(samples) - 8000
+
+
+def test_kinds_that_no_corpus_comes_in_are_refused(tmp_path: Path, samples: np.ndarray) -> None:
+    for kind, subtype in (("SVX", "PCM_16"), ("MAT5", "PCM_16"), ("SDS", "PCM_16"), ("XI", "DPCM_16")):
+        soundfile.write(tmp_path / "x", samples, RATE, format=kind, subtype=subtype)
+        with pytest.raises(AudioError, match="not audio"):
+            read_header(tmp_path / "x")
+    for kind in ("NIST", "VOC"):
+        soundfile.write(tmp_path / "x", samples, RATE, format=kind, subtype="PCM_16")
+        assert np.array_equal(read_audio(tmp_path / "x")[0], samples)
+
+
+def test_a_length_that_the_file_cannot_hold_takes_no_memory(tmp_path: Path, samples: np.ndarray) -> None:
+    path = tmp_path / "x.flac"
+    soundfile.write(path, samples, RATE)
+    (packed,) = struct.unpack(">Q", path.read_bytes()[18:26])
+    patch(path, 18, struct.pack(">Q", packed | (1 << 36) - 1))
+    path.write_bytes(path.read_bytes() + b"junk" * 9000)  # no last frame is found
+    with pytest.raises(AudioError, match="truncated: .* cannot hold the 68719476735 samples"):
+        read_audio(path)
+
+
+def damage(content: bytes, random: np.random.Generator) -> bytes:
+    """A file with some bytes changed, gone, put in or twice, most of them in its header."""
+    changed = bytearray(content)
+    values = [b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", random.bytes(1)]
+    for _ in range(random.integers(1, 6)):
+        position = int(random.integers(0, min(len(changed), random.choice([64, 400, len(changed)])) or 1))
+        kind, length = random.integers(5), int(random.integers(1, 200))
+        if kind < 2:
+            value = values[random.integers(len(values))]
+            changed[position : position + len(value)] = value
+        elif kind == 2:
+            del changed[position : position + length]
+        elif kind == 3:
+            changed[position:position] = random.bytes(length)
+        else:
+            changed = changed[:position] if random.random() < 0.5 else changed + changed[position:]
+    return bytes(changed)
+
+
+def test_damaged_audio_is_an_audio_error_or_read(tmp_path: Path, samples: np.ndarray) -> None:
+    random = np.random.default_rng(5)
+    kinds = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("RF64", "PCM_16"), ("W64", "PCM_16"), ("AIFF", "PCM_16"),
+             ("AU", "PCM_16"), ("CAF", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("NIST", "PCM_16")]
+    path = tmp_path / "x"
+    read = 0
+    for number in range(300):
+        kind, subtype = kinds[number % len(kinds)]
+        soundfile.write(path, samples[:4000], RATE, format=kind, subtype=subtype)
+        path.write_bytes(damage(path.read_bytes(), random))
+        for options in ({}, {"start": 0.05, "duration": 0.1}):
+            try:
+                found, _ = read_audio(path, mix_down=True, **options)
+                read += 1
+                assert found.dtype == np.float32 and np.isfinite(found).all()
+            except AudioError as error:
+                assert "\n" not in str(error)
+    assert 30 < read < 570
