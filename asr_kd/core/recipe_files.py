@@ -25,7 +25,8 @@ def load_recipe(file: Path) -> Settings:
     `description`, `stages` (of that option unless they name others) and `fast`. These stages come last.
 
     InputError with file and line: a base that is not there, extends itself or has more than `MAX_BASES` below it;
-    a stage without a kind that the base does not have; a place before or after no stage.
+    a stage without a kind that the base does not have; a stage taken away that another one reads; a place before or
+    after no stage.
     """
     return _load(file, [])
 
@@ -99,7 +100,23 @@ def _overlaid(base: Settings, own: Settings) -> Settings:
         del own_values["options"]
     places = {key: place for key, place in base.places.items() if key[:1] != ("stages",) or key[1:2] not in
               [(name,) for name in replaced]}
-    return Settings(_patched(base_values, own_values), {**places, **own.places})
+    merged = Settings(_patched(base_values, own_values), {**places, **own.places})
+    _check_dropped(merged, own)
+    return merged
+
+
+def _check_dropped(merged: Settings, own: Settings) -> None:
+    """InputError where a stage that `own` takes away is read by one that stays."""
+    dropped = {name for name, entry in _stages(own).items() if entry is None}
+    for name, entry in _stages(merged).items():
+        reads = entry.get("reads") if isinstance(entry, dict) else None
+        for input_name, reference in (reads.items() if isinstance(reads, dict) else ()):
+            needed = str(reference).partition("@")[0]
+            if needed in dropped:
+                reader = merged.place(("stages", name, "reads", input_name))
+                raise InputError(f"{own.place(('stages', needed))}: stages.{needed}: dropped here, but {name} reads it "
+                                 f"({reader}); take the input away too, {name}: {{reads: {{{input_name}: null}}}}, or "
+                                 "name another stage there")
 
 
 def _check_known(base_stages: dict[str, Any], own: Settings) -> None:

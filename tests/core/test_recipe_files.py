@@ -173,7 +173,9 @@ stages: {else: {run: sum, reads: {left: shared}}}
         ("stages: {new: {run: number, after: new}}\n", "mine/recipe.yaml:3: stages.new.after: no stage 'new'"),
         ("stages: {new: {run: number, before: [double]}}\n", "mine/recipe.yaml:3: stages.new.before: no stage"),
         ("stages: {new: {run: number, before: double, after: double}}\n", "before and after; expected one"),
-        ("stages: {double: null}\n", "base.yaml:14: stages.report.reads.left: 'double' is no stage above this one"),
+        ("stages: {double: null}\n",
+         "mine/recipe.yaml:3: stages.double: dropped here, but report reads it (mine/../base.yaml:14); take the input "
+         "away too, report: {reads: {left: null}}, or name another stage there"),
         ("options: [more]\n", "mine/recipe.yaml:3: options: no file"),
         ("options: [../more]\n", "mine/recipe.yaml:3: options: expected the NAME of a file"),
         ("stages: 3\n", "mine/recipe.yaml:3: stages: expected a valid dictionary"),
