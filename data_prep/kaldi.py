@@ -247,6 +247,16 @@ def find_data_directories(corpus: Path) -> dict[str, Path]:
     return found
 
 
+def read_audio_paths(folder: Path) -> list[str]:
+    """What the wav.scp of a data directory names, as it stands there; InputError for a command."""
+    values = _read_table(folder / "wav.scp", "a path")
+    for value, where in values.values():
+        if value.endswith("|"):
+            raise InputError(f"{where}: is a command, not a path: {value!r}; write what it prints into "
+                             "an audio file")
+    return [value for value, _ in values.values()]
+
+
 def _find(corpus: Path, splits: list[str] | None) -> dict[str, Path]:
     """Split -> data directory of those that are chosen; InputError for one that is not there, and
     for one twice."""

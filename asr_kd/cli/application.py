@@ -44,9 +44,24 @@ def _options(
 
 
 def _register() -> None:
-    from asr_kd.cli import align, decode, graph, lm, prepare, rescore, results, run, score, stages, status, validate
+    from asr_kd.cli import (
+        align,
+        decode,
+        graph,
+        init,
+        lm,
+        prepare,
+        rescore,
+        results,
+        run,
+        score,
+        stages,
+        status,
+        validate,
+    )
 
-    for command in (prepare, validate, lm, run, status, stages, align, graph, decode, rescore, score, results):
+    commands = (init, prepare, validate, lm, run, status, stages, align, graph, decode, rescore)
+    for command in (*commands, score, results):
         command.register(app)
 
 

@@ -16,7 +16,10 @@ def register(app: typer.Typer) -> None:
 
 def run(
     recipe: Annotated[str, typer.Argument(help="Folder with recipe.yaml, or the name of an installed recipe.")],
-    run_dir: Annotated[Path, typer.Option(help="Where everything goes; the same folder goes on where it stopped.")],
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where everything goes (default: runs/RECIPE); the same folder goes on where it stopped."),
+    ] = None,
     corpus: Annotated[Path | None, typer.Option(help="The corpus on disk, where the recipe reads one.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="The recipe's own small version, for tests.")] = False,
     only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage alone.")] = None,

@@ -26,7 +26,7 @@ class RunOutcome:
 
 def run_recipe(
     recipe: str,
-    run_dir: Path,
+    run_dir: Path | None = None,
     corpus: Path | None = None,
     fast: bool = False,
     only: str | None = None,
@@ -40,7 +40,8 @@ def run_recipe(
     dry_run: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> RunOutcome:
-    """Run the recipe (a folder, or the name of an installed one) in `run_dir`; what is done there is skipped.
+    """Run the recipe (a folder, or the name of an installed one) in `run_dir` (default: `runs/` and the recipe's name);
+    what is done there is skipped.
 
     `corpus` is the corpus's folder where the recipe reads one. `option` adds stages that the recipe has under that
     name, `set_` holds overrides `STAGE.KEY=VALUE`, `force` stages to build again. Finished stages of more than five CPU
@@ -53,7 +54,7 @@ def run_recipe(
     selection = Selection(only, from_, until, tuple(force or ()))
     selection.of(resolved)
     command = _command(recipe, corpus, fast, option, set_, seed)
-    directory = RunDirectory(Path(run_dir))
+    directory = RunDirectory(Path("runs") / resolved.name if run_dir is None else Path(run_dir))
     runner = Runner(resolved, directory, corpus, seed, command, say)
     if dry_run:
         return RunOutcome(runner.plan(selection, rebuild), [])
