@@ -21,7 +21,7 @@ from asr_kd.sequence.config import CriterionConfig
 from asr_kd.sequence.criteria import Numerator, boosted
 from asr_kd.sequence.lattice_batch import LatticeBatch
 from asr_kd.sequence.teacher_paths import TeacherPaths
-from asr_kd.training.data import FrameTargets, Minibatch, choose_held_out, frames_digest
+from asr_kd.training.data import FrameTargets, Minibatch, frames_digest, hold_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class UtteranceData:
         self.splice = left + 1 + right
         self.input_dim = store.dim * self.splice
         self.num_pdfs_needed = int(table.pdfs.max()) + 1
-        self.held_out_speakers = choose_held_out(
+        self.held_out_speakers, chosen = hold_out(
             store, held_out_speakers, [name for name in store.ids if name in alignments] or store.ids)
         self._store, self._lattices, self._table, self._alignments = store, lattices, table, alignments
         self._criterion, self._targets, self._teacher_paths = criterion, targets, teacher_paths
@@ -82,9 +82,8 @@ class UtteranceData:
         kept = [number for number, (name, length) in enumerate(zip(store.ids, self._lengths, strict=True))
                 if self._usable(name, length)]
         self.drops.check()
-        chosen = set(self.held_out_speakers)
         names = [store.ids[number] for number in kept]
-        held_out = np.array([store.source_speaker(name) in chosen for name in names], bool)
+        held_out = np.array([name in chosen for name in names], bool)
         as_spoken = np.array([name not in store.sources for name in names], bool)
         self.train_utterances = np.array(kept, np.int64)[~held_out]
         self.cv_utterances = np.array(kept, np.int64)[held_out & as_spoken]

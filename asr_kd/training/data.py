@@ -14,8 +14,11 @@ from torch import Tensor
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_bytes, hash_json
+from asr_kd.core.log import get_logger
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.splice import SplicedFrames, SplicedFramesOnDevice
+
+logger = get_logger(__name__)
 
 _PREFETCHED = 4
 
@@ -123,7 +126,7 @@ class TrainingData:
         self.splice = left + 1 + right
         self.input_dim = store.dim * self.splice
         labelled = pdf_ids >= 0
-        self.held_out_speakers = choose_held_out(
+        self.held_out_speakers, chosen = hold_out(
             store, held_out_speakers, [name for name in store.ids if labelled[slice(*store.bounds(name))].any()])
         self.num_pdfs_needed = int(pdf_ids.max(initial=-1)) + 1
         self._pdf_ids = pdf_ids
@@ -133,10 +136,9 @@ class TrainingData:
         stored = torch.float16 if store.dtype == "float16" else torch.float32
         self._spliced = SplicedFrames.of(store, left, right, dtype=stored)
         held_out, as_spoken = np.zeros(store.num_frames, bool), np.zeros(store.num_frames, bool)
-        chosen = set(self.held_out_speakers)
         for utterance_id in store.ids:
             rows = slice(*store.bounds(utterance_id))
-            held_out[rows] = store.source_speaker(utterance_id) in chosen
+            held_out[rows] = utterance_id in chosen
             as_spoken[rows] = utterance_id not in store.sources
         self.train_frames: NDArray[np.int64] = np.flatnonzero((labelled | unlabelled) & ~held_out)
         self.cv_frames: NDArray[np.int64] = np.flatnonzero(labelled & held_out & as_spoken)
@@ -233,6 +235,34 @@ def frames_digest(store: FrameStore) -> str:
     return hash_json([store.digest, store.ids, store.offsets.tolist(), crc])
 
 
+def hold_out(
+    store: FrameStore, wanted: int | list[str], labelled: Sequence[str]
+) -> tuple[list[str], set[str]]:
+    """Choose the held-out speakers, by `choose_held_out`; they, and all utterances of theirs.
+
+    Where all `labelled` utterances are of one speaker, about a tenth of them are held out in place
+    of speakers, by the hash of their ids, with their copies at other speeds; a warning says so.
+    """
+    if isinstance(wanted, int) and wanted and len({store.source_speaker(u) for u in labelled}) == 1:
+        originals = sorted({_source_utterance(store, u) for u in labelled}, key=_order)
+        chosen = set(originals[:max(1, round(len(originals) / 10))])
+        logger.warning("train has one speaker: %d of %d utterances are held out in place of speakers",
+                       len(chosen), len(originals))
+        return [], {u for u in store.ids if _source_utterance(store, u) in chosen}
+    speakers = choose_held_out(store, wanted, labelled)
+    return speakers, {u for u in store.ids if store.source_speaker(u) in speakers}
+
+
+def _source_utterance(store: FrameStore, utterance_id: str) -> str:
+    source = store.sources.get(utterance_id)
+    return utterance_id if source is None else source.utterance
+
+
+def _order(name: str) -> bytes:
+    """The same order in every run, and none that names would have."""
+    return hashlib.sha256(name.encode()).digest()
+
+
 def choose_held_out(store: FrameStore, wanted: int | list[str], labelled: Iterable[str]) -> list[str]:
     """Choose the held-out speakers, sorted; none of their speech is trained on, at whatever speed.
 
@@ -244,7 +274,7 @@ def choose_held_out(store: FrameStore, wanted: int | list[str], labelled: Iterab
         people = {store.source_speaker(utterance_id) for utterance_id in labelled}
         if 0 < len(people) <= wanted:
             raise InputError(f"held_out_speakers is {wanted}, but train has {len(people)} speakers with alignments")
-        return sorted(sorted(people, key=lambda s: hashlib.sha256(s.encode()).digest())[:wanted])
+        return sorted(sorted(people, key=_order)[:wanted])
     of_copies = {store.speakers[name]: source.speaker for name, source in store.sources.items()}
     chosen = {of_copies.get(name, name) for name in wanted}
     unknown = sorted(chosen - speakers)

@@ -10,7 +10,7 @@ from asr_kd.core.errors import InputError
 from asr_kd.data.manifest import Source
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.features.splice import splice
-from asr_kd.training.data import TrainingData, choose_held_out, frames_digest, prefetch
+from asr_kd.training.data import TrainingData, choose_held_out, frames_digest, hold_out, prefetch
 from tests.training.corpora import DIM, write_corpus
 
 
@@ -98,6 +98,25 @@ def test_digests_tell_frames_labels_and_speakers_apart(tmp_path: Path) -> None:
                TrainingData(store, pdf_ids, held_out_speakers=2).digest,
                TrainingData(store, changed, held_out_speakers=1).digest}
     assert len(digests) == 3
+
+
+def test_of_one_speaker_utterances_are_held_out_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = [f"u{number:02d}" for number in range(20)]
+    with FrameStoreWriter(tmp_path / "store", 4, "float32", {"kind": "fbank"}) as writer:
+        for name in ids:
+            writer.add(name, "anna", np.ones((5, 4), np.float32))
+        writer.add("u00-fast", "anna-fast", np.ones((5, 4), np.float32), Source("u00", "anna"), 1.1)
+    store = FrameStore.open(tmp_path / "store")
+    labels = np.zeros(store.num_frames, np.int32)
+    data = TrainingData(store, labels, held_out_speakers=10)
+    assert len(data.cv_frames) == 2 * 5 and data.held_out_speakers == []
+    assert "train has one speaker: 2 of 20 utterances are held out" in caplog.text
+    again = TrainingData(store, labels, held_out_speakers=10)
+    assert (again.cv_frames == data.cv_frames).all() and again.digest == data.digest
+    _, held_out = hold_out(store, 1, ["u00"])
+    assert held_out == {"u00", "u00-fast"}
 
 
 def test_perturbed_speech_is_held_out_with_its_speaker_and_judged_as_it_was_spoken(tmp_path: Path) -> None:
