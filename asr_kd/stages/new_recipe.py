@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from asr_kd.core.errors import InputError, messages_of_stage
-from asr_kd.core.files import atomic_file, read_lines
+from asr_kd.core.files import atomic_file
 from asr_kd.core.recipe import read_recipe
+from asr_kd.core.text_tables import read_lines
 from asr_kd.lexicon.lexicon_file import read_lexicon
 from asr_kd.stages.registry import STAGE_KINDS
 from data_prep.corpus_kinds import CorpusFacts, look_at_corpus
