@@ -17,6 +17,7 @@ from urllib.parse import quote
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError, option_name
 from asr_kd.core.files import atomic_file
+from asr_kd.core.opening import resolved
 from asr_kd.core.parallel import map_threads
 from asr_kd.core.text_tables import decimal_number, first_field, is_word, read_table_lines, words_of
 from asr_kd.data.audio import AudioError, AudioHeader, AudioOptions, read_header
@@ -239,7 +240,7 @@ def find_data_directories(corpus: Path) -> dict[str, Path]:
     if not corpus.is_dir():
         raise InputError(f"{corpus}: no such folder; expected Kaldi data directories in it")
     if (corpus / "wav.scp").exists():
-        found = {corpus.resolve().name: corpus}
+        found = {resolved(corpus).name: corpus}
     else:
         found = {path.name: path for path in sorted(corpus.iterdir()) if (path / "wav.scp").exists()}
     if not found:
@@ -314,8 +315,8 @@ def _wav(value: str, where: str, root: Path, allow_pipes: bool) -> Path | str:
     if any(len(part.encode()) > _LONGEST_NAME for part in value.split("/")):
         raise InputError(f"{where}: {value[:40]!r} cannot be a file's path")
     path = Path(os.path.abspath(root / value))
-    if not path.resolve().is_relative_to(root.resolve()):
-        holds = path.parent if Path(value).is_absolute() else path.resolve().parent
+    if not resolved(path).is_relative_to(resolved(root)):
+        holds = path.parent if Path(value).is_absolute() else resolved(path).parent
         raise InputError(f"{where}: {value} lies outside of {root}; give by {option_name('root')} a folder that holds "
                          f"all audio, such as {holds}")
     return path
@@ -383,7 +384,7 @@ def _to_tables(utterances: Iterable[Utterance], root: Path | None) -> dict[str, 
 
 
 def _relative(utterance: Utterance, root: Path) -> Path:
-    audio, inside = utterance.audio.resolve(), root.resolve()
+    audio, inside = resolved(utterance.audio), resolved(root)
     if not audio.is_relative_to(inside):
         raise InputError(f"utterance {utterance.id}: {utterance.audio} lies outside of {root}")
     return audio.relative_to(inside)

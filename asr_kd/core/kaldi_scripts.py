@@ -6,6 +6,7 @@ from pathlib import Path
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file
+from asr_kd.core.opening import resolved
 from asr_kd.core.text_tables import first_field, read_table_lines
 
 
@@ -25,7 +26,7 @@ def read_script(path: Path, root: Path | None = None) -> Iterator[ScriptLine]:
     InputError, with file and line: no key or no file, pipes, ranges of rows, a path that leads out of `root`.
     """
     path = Path(path)
-    root = (root or path.parent).resolve()
+    root = resolved(root or path.parent)
     for number, line in read_table_lines(path):
         where = f"{path}:{number}"
         key, target = first_field(line)
@@ -38,7 +39,7 @@ def read_script(path: Path, root: Path | None = None) -> Iterator[ScriptLine]:
         name, colon, offset = target.rpartition(":")
         if not colon or not (offset.isascii() and offset.isdigit()):
             name, offset = target, "0"
-        archive = (root / name).resolve()
+        archive = resolved(root / name)
         if not archive.is_relative_to(root):
             raise InputError(f"{where}: {key}: {name} is outside {root}; name a root that contains it")
         yield ScriptLine(where, key, archive, int(offset))
@@ -50,6 +51,6 @@ def write_script(path: Path, archive: Path, offsets: Iterable[tuple[str, int]]) 
     The archive is named relative to the scp's own folder where both are in one, so that the folder can be moved.
     """
     path, archive = Path(path), Path(archive)
-    name = archive.name if path.parent.resolve() == archive.parent.resolve() else str(archive.resolve())
+    name = archive.name if resolved(path.parent) == resolved(archive.parent) else str(resolved(archive))
     with atomic_file(path) as file:
         file.writelines(f"{key} {name}:{offset}\n" for key, offset in offsets)

@@ -46,6 +46,15 @@ def require_file(path: Path) -> None:
         _require_regular(path, os.stat(path))
 
 
+def resolved(path: Path) -> Path:
+    """Follow the links of a path as far as they lead, also where they lead in a circle.
+
+    InputError where it is no path (it holds a NUL).
+    """
+    with reading(path):
+        return Path(os.path.realpath(path))
+
+
 def kind_of(path: Path) -> str | None:
     """Name what stands at `path` itself ("a file", "a folder", "a link", "a named pipe"); None for nothing."""
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.opening import kind_of, open_file
+from asr_kd.core.opening import kind_of, open_file, resolved
 
 # A file in every folder that `atomic_folder` makes. It names the folder's kind and is no part of its content.
 MARKER = ".asr_kd"
@@ -74,7 +74,7 @@ def check_replaceable(path: Path, kind: FolderKind) -> None:
         return
     if found != "a folder":
         raise InputError(f"{path}: is {found}, and is no {kind.name}; give a new folder, or move it away")
-    if path.resolve() == Path.cwd():
+    if resolved(path) == Path.cwd():
         raise InputError(f"{path}: is the folder that this command runs in, which cannot be replaced; give another")
     if not is_empty_folder(path) and not is_own_folder(path, kind):
         raise InputError(f"{path}: exists and is no {kind.name}; give a new folder, or move it away")

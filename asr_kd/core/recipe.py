@@ -10,6 +10,7 @@ from pydantic import Field
 
 from asr_kd.core.config import Config, Name, Settings, build_config, nearest_name
 from asr_kd.core.errors import InputError
+from asr_kd.core.opening import resolved
 from asr_kd.core.recipe_files import installed_folders, load_recipe
 from asr_kd.core.stages import Stage, StageKind
 from asr_kd.core.sweep import expand_sweeps
@@ -139,7 +140,7 @@ def read_recipe(
     stages: dict[str, Stage] = {}
     for name in names:
         _add_with_inputs(stage_of(name, seed), stages)
-    return Recipe(folder.resolve().name, folder, file.description, list(stages.values()), file.options)
+    return Recipe(resolved(folder).name, folder, file.description, list(stages.values()), file.options)
 
 
 def read_claims(folder: Path) -> tuple[Claim, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from asr_kd.core.config import Settings, nearest_name, read_settings
 from asr_kd.core.errors import InputError
+from asr_kd.core.opening import resolved
 
 MAX_BASES = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -55,7 +56,7 @@ def _load_base(own: Settings, file: Path, above: list[Path]) -> Settings | None:
         raise InputError(f"{place}: expected the name of a base, or a path to one; found {name!r}")
     base = _find_base(name, file, place)
     chain = " -> ".join(str(path) for path in [*above, base])
-    if base.resolve() in [path.resolve() for path in above]:
+    if resolved(base) in [resolved(path) for path in above]:
         raise InputError(f"{place}: a recipe cannot extend itself: {chain}")
     if len(above) > MAX_BASES:
         raise InputError(f"{place}: more than {MAX_BASES} bases below one another: {chain}")

@@ -29,7 +29,7 @@ from asr_kd.core.files import (
     write_json,
 )
 from asr_kd.core.log import get_logger
-from asr_kd.core.opening import kind_of
+from asr_kd.core.opening import kind_of, resolved
 from asr_kd.core.own_folders import FolderKind, is_empty_folder, is_own_folder
 from asr_kd.core.stages import Stage, StageReport
 
@@ -82,7 +82,7 @@ class RunDirectory:
 
     @property
     def name(self) -> str:
-        return self.path.resolve().name
+        return resolved(self.path).name
 
     def output(self, stage: Stage) -> Path:
         return self.path / stage.folder
@@ -192,7 +192,7 @@ class RunDirectory:
         hashes: dict[str, str] = {}
         changed = False
         for path in stage.kind.outside(stage.config, corpus):
-            name = str(path.resolve())
+            name = str(resolved(path))
             mark = _mark(path.stat())
             entry = known.get(name)
             if entry is None or entry[0] != mark:

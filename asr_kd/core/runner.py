@@ -18,6 +18,7 @@ from typing import Any
 from asr_kd.core.errors import AsrKdError, InputError, WorkError, messages_of_stage
 from asr_kd.core.files import atomic_folder, hash_json, list_files, write_json
 from asr_kd.core.log import get_logger, log_to_file
+from asr_kd.core.opening import resolved
 from asr_kd.core.parallel import available_cores, one_blas_thread
 from asr_kd.core.recipe import Recipe
 from asr_kd.core.run_clock import RunClock
@@ -312,7 +313,7 @@ def code_revision() -> str:
 def _is_checkout(folder: Path) -> bool:
     """Whether the folder is the top of a git checkout of this project, and not of one that has it installed in it."""
     top = Path(_git(folder, "rev-parse", "--show-toplevel"))
-    if top.resolve() != folder.resolve():
+    if resolved(top) != resolved(folder):
         return False
     try:
         project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import copy_file, list_files, write_json
 from asr_kd.core.log import get_logger
+from asr_kd.core.opening import resolved
 from asr_kd.core.stages import Stage, StageContext
 from asr_kd.core.text_tables import words_of
 from asr_kd.data.audio import AudioOptions
@@ -378,7 +379,7 @@ def _named_file(corpus: Path, name: str) -> Path:
     """A file or folder that the settings name; a relative one may not lead out of the corpus
     folder."""
     path = corpus / name
-    if not Path(name).is_absolute() and not path.resolve().is_relative_to(corpus.resolve()):
+    if not Path(name).is_absolute() and not resolved(path).is_relative_to(resolved(corpus)):
         raise InputError(
             f"{name}: leads out of the corpus folder {corpus}; name files elsewhere by an absolute path"
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, write_json
+from asr_kd.core.opening import resolved
 from asr_kd.core.own_folders import FolderKind, check_replaceable
 from asr_kd.decoding.lm_rescoring import rescore_lm_split
 from asr_kd.decoding.n_best import check_number
@@ -62,7 +63,7 @@ def rescore_lattices(
     source = Path(lattices)
     require_kind(source, LATTICES, "--lattices")
     require_kind(model, HMM_MODEL, "--model")
-    if Path(output).resolve() == source.resolve():
+    if resolved(output) == resolved(source):
         raise InputError(f"{output}: holds the lattices, which would be lost; give another folder")
     store, _ = open_decoded(source)
     if store.kind == "states" and (new_lm is not None or model is not None or n_best):

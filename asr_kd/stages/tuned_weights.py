@@ -6,6 +6,7 @@ from typing import Any
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_file, read_json
+from asr_kd.core.opening import resolved
 from asr_kd.core.run_directory import RECORD, read_record
 from asr_kd.scoring.weights import choose_weights
 from asr_kd.stages.networks import BUNDLE
@@ -57,7 +58,7 @@ def find_tuned_weights(model: Path, graph: Path, network: Path | None = None) ->
 
 def _stage_of(folder: Path) -> Path | None:
     """The stage's folder that a model was given by: itself, or around the bundle in it."""
-    folder = Path(folder).resolve()
+    folder = resolved(folder)
     if (folder / RECORD).is_file():
         return folder
     if folder.name == BUNDLE and (folder.parent / RECORD).is_file():

@@ -10,7 +10,7 @@ import pytest
 from asr_kd.core.arrays import read_npy
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import copy_file, hash_file, read_json
-from asr_kd.core.opening import kind_of, open_file, require_file
+from asr_kd.core.opening import kind_of, open_file, require_file, resolved
 from asr_kd.core.text_tables import read_lines
 from asr_kd.features.kaldi_io import read_kaldi_archive
 from asr_kd.kaldi_lattices.byte_stream import open_stream
@@ -76,3 +76,20 @@ def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
 def test_a_path_with_a_nul_is_refused() -> None:
     with pytest.raises(InputError, match="is no path"):
         open_file(Path("a\0b"))
+
+
+def test_links_in_a_circle_are_followed_as_far_as_they_lead(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert resolved(tmp_path / "loop/a").is_relative_to(tmp_path)
+    (tmp_path / "a").touch()
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    assert resolved(tmp_path / "b") == tmp_path.resolve() / "a"
+    with pytest.raises(InputError, match="NUL"):
+        resolved(Path("a\0b"))
+
+
+def test_archives_behind_a_circle_of_links_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.ark").symlink_to(tmp_path / "a.ark")
+    (tmp_path / "a.scp").write_text("key a.ark:5\n")
+    with pytest.raises(InputError, match="circle"):
+        list(read_kaldi_archive(tmp_path / "a.scp"))
