@@ -204,6 +204,7 @@ def prepare_kaldi_stage(
         for name in _REFERENCE:
             (output / REFERENCES / split).mkdir(parents=True, exist_ok=True)
             copy_file(corpus / folder / name, output / REFERENCES / split / name)
+    _warn_of_shared_speakers(config, output)
     facts = {split: of_split.as_dict() for split, of_split in prepared.items()} | _make_lexicon(
         corpus, config, output
     )
@@ -214,6 +215,18 @@ def prepare_kaldi_stage(
         (output / TEXTS).mkdir(exist_ok=True)
         copy_file(_named_file(corpus, text), output / TEXTS / Path(text).name)
     return facts
+
+
+def _warn_of_shared_speakers(config: PrepareKaldiConfig, output: Path) -> None:
+    """Say which speakers are trained on and scored: error rates on them are those of known voices."""
+    speakers = {split: set(read_references(output, split)[1].values()) for split in config.folders}
+    for split, found in speakers.items():
+        shared = sorted(found & speakers[config.train])
+        if split != config.train and shared:
+            logger.warning(
+                "%d speakers of %s are in %s too (%s): its error rates are not those of new speakers",
+                len(shared), split, config.train, ", ".join(shared[:5]),
+            )
 
 
 def _make_lexicon(corpus: Path, config: PrepareKaldiConfig, output: Path) -> dict[str, Any]:

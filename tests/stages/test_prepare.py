@@ -258,6 +258,16 @@ def test_messages_name_the_setting_in_a_recipe_and_the_option_of_a_command(
         prepare_kaldi(corpus, tmp_path / "out")
 
 
+def test_speakers_that_are_trained_on_and_scored_are_named(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare(corpus, tmp_path / "apart", pronunciations=SPELT)
+    assert "speakers of" not in caplog.text
+    (corpus / "dev/utt2spk").write_text("dev-0 train\n")
+    prepare(corpus, tmp_path / "shared", pronunciations=SPELT)
+    assert "1 speakers of dev are in train too (train)" in caplog.text
+
+
 def test_named_files_lie_in_the_corpus_or_are_named_absolutely(
     corpus: Path, tmp_path: Path
 ) -> None:
