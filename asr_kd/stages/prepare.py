@@ -14,7 +14,7 @@ from asr_kd.core.files import copy_file, list_files, write_json
 from asr_kd.core.log import get_logger
 from asr_kd.core.opening import resolved
 from asr_kd.core.stages import Stage, StageContext
-from asr_kd.core.text_tables import words_of
+from asr_kd.core.text_tables import first_field, read_table_lines, words_of
 from asr_kd.data.audio import AudioOptions
 from asr_kd.data.manifest import list_splits, read_manifest
 from asr_kd.lexicon.lexicon import LexiconConfig
@@ -406,12 +406,11 @@ def _audio_files(root: Path, table: Path) -> list[Path]:
     is wrong with the others."""
     if not table.is_file():
         return []
-    lines = table.read_bytes().decode("utf-8", errors="replace").splitlines()
-    names = [fields[1].strip() for line in lines if len(fields := line.split(maxsplit=1)) == 2]
+    names = [first_field(line)[1] for _, line in read_table_lines(table)]
     inside = [
         root / name
         for name in names
-        if not name.endswith("|")
+        if name and not name.endswith("|")
         and Path(os.path.abspath(root / name)).is_relative_to(os.path.abspath(root))
     ]
     return [path for path in inside if path.is_file()]

@@ -10,7 +10,9 @@ import soundfile
 
 from asr_kd.cli.main import main
 from asr_kd.core.errors import InputError, WorkError
+from asr_kd.core.text_tables import words_of
 from asr_kd.data.manifest import read_manifest
+from asr_kd.scoring.transcripts import read_transcripts
 from data_prep.kaldi import prepare_kaldi, write_kaldi
 
 
@@ -50,6 +52,20 @@ def test_every_sub_folder_with_wav_scp_is_a_split(corpus: Path, tmp_path: Path) 
     assert (utterance.id, utterance.speaker, utterance.text) == ("train07", "train-s1", "SOME WORDS TRAIN07")
     assert (utterance.duration, utterance.sampling_rate, utterance.start) == (1607 / 16000, 16000, 0)
     assert utterance.audio == corpus / "audio" / "train07.wav"
+
+
+def test_marks_line_ends_and_wide_spaces_of_other_systems_change_no_word(corpus: Path, tmp_path: Path) -> None:
+    words = "RED\u3000WINE AND\u00a0BREAD"
+    for name in ("wav.scp", "text", "utt2spk"):
+        content = (corpus / "dev" / name).read_text().replace("SOME WORDS", words).replace("\n", "\r\n")
+        (corpus / "dev" / name).write_bytes(("\ufeff" + content).encode())
+    prepared = prepare_kaldi(corpus, tmp_path / "out", splits=["dev"])["dev"]
+    assert (prepared.utterances, prepared.words) == (2, 6)
+    first = read_manifest(tmp_path / "out", "dev")[0]
+    assert (first.id, words_of(first.text)) == ("dev00", ["RED\u3000WINE", "AND\u00a0BREAD", "DEV00"])
+    write_kaldi(tmp_path / "out", tmp_path / "kaldi", root=corpus)
+    again = read_transcripts(tmp_path / "kaldi/dev/text").words
+    assert again["dev00"] == ["RED\u3000WINE", "AND\u00a0BREAD", "DEV00"]
 
 
 def test_splits_can_be_chosen_and_the_corpus_can_be_one_itself(corpus: Path, tmp_path: Path) -> None:
