@@ -113,7 +113,8 @@ def test_dropped_utterances_are_named_with_file_and_reason(
     command = ["prepare", "kaldi", "--corpus", str(corpus), "--output"]
     assert main([*command, str(tmp_path / "out"), "--max-dropped", "0.5"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert f"  dropped train03 ({corpus}/audio/train03.wav): not audio: libsndfile cannot read it" in lines
+    named = [line for line in lines if line.startswith(f"  dropped train03 ({corpus}/audio/train03.wav): not audio: ")]
+    assert len(named) == 1
     assert "  and 2 more; dropped.jsonl names all" in lines
     records = [json.loads(line) for line in (tmp_path / "out/dropped.jsonl").read_text().splitlines()]
     assert [(r["split"], r["id"], r["reason"]) for r in records] == [
