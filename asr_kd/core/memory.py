@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 from collections.abc import Iterator
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's names for them
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # mallopt's names for them
 _KEPT = {_MMAP_THRESHOLD: 1 << 30, _TRIM_THRESHOLD: (1 << 31) - 1}
 _USUAL = {_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}  # the highest that glibc adapts them to by itself
 
@@ -21,6 +21,7 @@ def freed_memory_kept() -> Iterator[None]:
     if not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
         yield
         return
+    libc.mallopt(_ARENA_MAX, 1)  # the other threads' own arenas go back to the system however much is kept
     for threshold, size in _KEPT.items():
         libc.mallopt(threshold, size)
     try:
