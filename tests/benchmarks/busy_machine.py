@@ -143,7 +143,8 @@ def measure_recipe() -> dict[str, Cost]:
         run = Path(scratch) / "run"
         command = [sys.executable, "-u", "-m", "asr_kd.cli.main", "run", "recipes/demo", "--fast", "--option", "smbr",
                    "--run-dir", str(run)]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 if begun := re.match(r"(\S+): [a-z-]+ \(", line):
