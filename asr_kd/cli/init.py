@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from asr_kd.core.terminal import print_text
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -44,6 +46,6 @@ def init(
 
     written = init_recipe(name, corpus, lexicon, lm, size, split)  # type: ignore[arg-type]
     if written.fault:
-        typer.echo(f"{written.file}: written; before it can run: {written.fault}")
+        print_text(f"{written.file}: written; before it can run: {written.fault}")
     else:
-        typer.echo(f"{written.file}: written; next: asr-kd run {name} --corpus {corpus}")
+        print_text(f"{written.file}: written; next: {written.command}")

@@ -12,7 +12,8 @@ from asr_kd.core.plain_yaml import MAX_CHARACTERS, MAX_DEPTH, Key, dotted, parse
 from asr_kd.core.text_tables import read_lines
 
 # What a split, a system or a model is called; it becomes part of file names, so it holds no path.
-Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+Name = Annotated[str, pydantic.StringConstraints(pattern=NAME_PATTERN)]
 
 
 class ExecutionOnly:

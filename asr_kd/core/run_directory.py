@@ -56,7 +56,10 @@ class _Record(pydantic.BaseModel):
     wall_seconds: float
     cpu_seconds: float
     peak_memory_mib: float
-    bytes: int
+    bytes: int = pydantic.Field(ge=0, lt=1 << 63)
+
+# Path -> mark and hash of a file outside of the run.
+_OUTSIDE = pydantic.TypeAdapter(dict[str, tuple[list[int], str]])
 
 
 @dataclass(frozen=True)
@@ -188,21 +191,21 @@ class RunDirectory:
         """Hash of every outside file of a stage; a file whose size and times are known is not read again."""
         if stage.kind.outside is None:
             return {}
-        known = self._read_outside()
+        hashed_before = self._read_outside()
         hashes: dict[str, str] = {}
         changed = False
         for path in stage.kind.outside(stage.config, corpus):
             name = str(resolved(path))
             mark = _mark(path.stat())
-            entry = known.get(name)
+            entry = hashed_before.get(name)
             if entry is None or entry[0] != mark:
-                entry = [mark, hash_file(path)]
-                known[name] = entry
+                entry = (mark, hash_file(path))
+                hashed_before[name] = entry
                 changed = True
             inside = corpus is not None and path.is_relative_to(corpus)
             hashes[str(path.relative_to(corpus)) if inside and corpus else name] = entry[1]
         if changed and self._lock is not None:
-            write_json(self._folder(_WORK) / "outside.json", known)
+            write_json(self._folder(_WORK) / "outside.json", hashed_before)
         return hashes
 
     def state(self, stage: Stage, outside: Mapping[str, str]) -> StageState:
@@ -250,7 +253,7 @@ class RunDirectory:
             stages = read_json(self.path / RUN_RECORD)["stages"]
             return {name: (float(entry["wall_seconds"]), float(entry["cpu_seconds"]))
                     for name, entry in stages.items()}
-        except (InputError, KeyError, TypeError, ValueError, AttributeError):
+        except (InputError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return {}
 
     def seal(self, stage: Stage, identity: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> None:
@@ -297,12 +300,13 @@ class RunDirectory:
             if kind_of(shown) != "a file" or hash_file(shown) != hash_file(file):
                 copy_file(file, shown)
 
-    def _read_outside(self) -> dict[str, Any]:
+    def _read_outside(self) -> dict[str, tuple[list[int], str]]:
+        """The marks and hashes of outside files that were read before; none where the file is damaged."""
         try:
-            known = read_json(self.path / _WORK / "outside.json")
-        except InputError:
+            entries = _OUTSIDE.validate_python(read_json(self.path / _WORK / "outside.json"))
+        except (InputError, pydantic.ValidationError):
             return {}
-        return known if isinstance(known, dict) else {}
+        return entries
 
     def _folder(self, *parts: str) -> Path:
         """A folder of the bookkeeping, made where it is not there; InputError where a link or the like is in its

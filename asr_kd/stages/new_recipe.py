@@ -2,11 +2,13 @@
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from asr_kd.core.config import NAME_PATTERN
 from asr_kd.core.errors import InputError, messages_of_stage
 from asr_kd.core.files import atomic_file
 from asr_kd.core.recipe import read_recipe
@@ -24,9 +26,10 @@ _ARPA_HEADER = 1000  # lines that may stand before it
 
 @dataclass(frozen=True)
 class NewRecipe:
-    """A recipe that was written, and what keeps it from running yet, if anything does."""
+    """A recipe that was written, the command that runs it, and the fault that stops it yet, if any."""
 
     file: Path
+    command: str
     fault: str
 
 
@@ -50,6 +53,12 @@ def init_recipe(
     file = folder / "recipe.yaml"
     if file.exists():
         raise InputError(f"{file}: there is a recipe already; give another name, or remove it")
+    for path in (name, str(corpus)):
+        if not path.isprintable():
+            raise InputError(
+                f"{path!r}: a recipe cannot name a path with control characters or bytes that are "
+                "not UTF-8; rename the folder"
+            )
     if size not in get_args(Size):
         raise InputError(f"--size {size}: expected {' or '.join(get_args(Size))}")
     facts = look_at_corpus(corpus, _named_folders(split or []))
@@ -59,7 +68,7 @@ def init_recipe(
     stages |= _audio_stages(facts)
     with atomic_file(file) as opened:
         opened.write(_write(name, corpus, facts, size, stages))
-    return NewRecipe(file, _fault(folder, corpus))
+    return NewRecipe(file, _run_command(name, corpus), _fault(folder, corpus))
 
 
 def _prepare_settings(
@@ -99,6 +108,11 @@ def _language_model_stages(
         prepare["language_model"] = _as_setting(corpus, file)
         own = {"reads": {"language_model": None}}
         return {"lm": None, "graph-tri": own, "graph": own}
+    if not re.fullmatch(NAME_PATTERN, file.name):
+        raise InputError(
+            f"--lm {file}: a stage names a text by its file name, of letters, digits and '._+-'; "
+            "rename the file"
+        )
     prepare["texts"] = [_as_setting(corpus, file)]
     return {"lm": {"settings": {"extra": [file.name]}}}
 
@@ -126,7 +140,7 @@ def _write(
     name: str, corpus: Path, facts: CorpusFacts, size: Size, stages: Mapping[str, Any]
 ) -> str:
     """The text of recipe.yaml."""
-    command = f"asr-kd run {name} --corpus {corpus}"
+    command = _run_command(name, corpus)
     speakers = f"{facts.training_speakers} speaker{'s'[: facts.training_speakers != 1]}"
     described = f"{facts.training_utterances} utterances of {speakers} to train on"
     lines = [
@@ -154,12 +168,16 @@ def _write(
     return "\n".join(lines) + "\n"
 
 
+def _run_command(name: str, corpus: Path) -> str:
+    return shlex.join(["asr-kd", "run", name, "--corpus", str(corpus)])
+
+
 def _flow(value: Any) -> str:
     """A value as YAML on one line."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_scalar(k)}: {_flow(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_flow(one) for one in value) + "]"
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
     return _scalar(value)
 
 
@@ -167,11 +185,11 @@ def _scalar(value: Any) -> str:
     """Plain text as it is, all else as JSON, which YAML reads."""
     plain = isinstance(value, str) and _PLAIN.fullmatch(value)
     words = ("true", "false", "null", "yes", "no", "on", "off")
-    return value if plain and value.lower() not in words else json.dumps(value)
+    return value if plain and value.lower() not in words else json.dumps(value, ensure_ascii=False)
 
 
 def _named_folders(splits: list[str]) -> dict[str, str]:
-    named = dict(one.partition("=")[::2] for one in splits)
+    named = dict(assignment.partition("=")[::2] for assignment in splits)
     for split, folder in named.items():
         if split not in ("train", "dev", "test") or not folder:
             raise InputError(f"--split {split}: expected train=FOLDER, dev=FOLDER or test=FOLDER")
@@ -191,7 +209,7 @@ def _as_setting(corpus: Path, file: Path) -> str:
 
 
 def _is_arpa(file: Path) -> bool:
-    """Whether the header of an ARPA file stands among the first lines."""
+    """Find the header of an ARPA file among the first lines."""
     return any(
         line.strip() == "\\data\\"
         for (_, line), _ in zip(read_lines(file), range(_ARPA_HEADER), strict=False)
@@ -199,7 +217,8 @@ def _is_arpa(file: Path) -> bool:
 
 
 def _fault(folder: Path, corpus: Path) -> str:
-    """What `asr-kd run` would refuse of the new recipe; empty where it would begin."""
+    """Return the first fault that `asr-kd run` would refuse in the new recipe; empty where it would
+    begin."""
     try:
         for stage in read_recipe(folder, STAGE_KINDS).stages:
             if stage.kind.check_outside is not None:

@@ -254,7 +254,7 @@ def _make_lexicon(corpus: Path, config: PrepareKaldiConfig, output: Path) -> dic
             copy_file(file, output / LEXICON)
         words = {entry.word for entry in entries}
     else:
-        wanted = language_model or set()
+        wanted = set(language_model or ())  # a copy: the language model itself gains no word
         wanted |= _words_of_texts(
             [_named_file(corpus, text) for text in config.texts], config.min_word_count
         )

@@ -1,6 +1,7 @@
 """A run directory may come from somebody else: nothing outside of it is touched, and nothing hangs."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,31 @@ def test_a_second_name_of_a_file_is_not_truncated(recipe_folder: Path, tmp_path:
     with pytest.raises(InputError, match=".lock: is a file with a second name"):
         RunDirectory(tmp_path / "run").lock("test")
     assert (tmp_path / "precious").read_text() == "all of it"
+
+
+@pytest.mark.parametrize("content", ['{"%s": 5}', '{"%s": [[1]]}', '{"%s": [[1, 2, 3], 4]}', "[]", "{"])
+def test_damaged_marks_of_outside_files_are_made_anew(tmp_path: Path, content: str) -> None:
+    corpus, work = tmp_path / "corpus", tmp_path / "run/.work"
+    recipe = tmp_path / "sizes"
+    for folder in (corpus, work, recipe):
+        folder.mkdir(parents=True)
+    (corpus / "size").write_text("7")
+    (recipe / "recipe.yaml").write_text("description: size\nstages: {size: {run: corpus}}\n")
+    (tmp_path / "run/run.json").touch()
+    (work / "outside.json").write_text(content.replace("%s", str(corpus / "size")))
+    assert built(run(recipe, tmp_path / "run", corpus=corpus)) == ["size"]
+    assert built(run(recipe, tmp_path / "run", corpus=corpus)) == []
+
+
+def test_costs_beyond_all_measure_are_not_believed(recipe_folder: Path, tmp_path: Path) -> None:
+    run(recipe_folder, tmp_path / "run")
+    huge = "1" + 400 * "0"
+    for record in (tmp_path / "run/run.json", tmp_path / "run/one/stage.json"):
+        text = re.sub(r'"(bytes|wall_seconds)": [0-9.]+', rf'"\1": {huge}', record.read_text())
+        record.write_text(text)
+    changed = [report.stage for report in read_status(tmp_path / "run") if report.outcome == "changed"]
+    assert "one" in changed
+    assert "one" in built(run(recipe_folder, tmp_path / "run"))
 
 
 def test_what_a_kill_left_in_half_done_work_goes(recipe_folder: Path, tmp_path: Path) -> None:

@@ -56,6 +56,33 @@ def test_the_recipe_is_short_and_can_be_planned(
     assert "there is a recipe already" in capsys.readouterr().err
 
 
+def test_commands_and_paths_are_quoted_where_a_shell_or_yaml_needs_it(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus.rename("my speech 🎙")
+    Path("texts 🎙").mkdir()
+    Path("texts 🎙/words.txt").write_text("one\n")
+    assert main(["init", "mine", "--corpus", "my speech 🎙", "--lm", "texts 🎙/words.txt"]) == 0
+    command = "asr-kd run mine --corpus 'my speech 🎙'"
+    assert capsys.readouterr().out == f"mine/recipe.yaml: written; next: {command}\n"
+    assert f"#   {command}\n" in Path("mine/recipe.yaml").read_text()
+    assert settings_of_prepare("mine").texts == [str(Path("texts 🎙/words.txt").resolve())]
+
+
+def test_a_text_that_no_stage_can_name_is_refused_before_anything_is_written(corpus: Path) -> None:
+    Path("my words.txt").write_text("one\n")
+    with pytest.raises(InputError, match="--lm my words.txt: .* rename the file"):
+        init_recipe("mine", corpus, lm="my words.txt")
+    assert not Path("mine").exists()
+
+
+def test_paths_that_a_line_of_yaml_cannot_hold_are_refused(corpus: Path) -> None:
+    corpus.rename("speech\nstages: {}")
+    with pytest.raises(InputError, match="cannot name a path with control characters"):
+        init_recipe("mine", Path("speech\nstages: {}"))
+    assert not Path("mine").exists()
+
+
 def test_a_run_without_a_run_directory_goes_by_the_recipes_name(corpus: Path) -> None:
     init_recipe("made/mine", corpus)
     run_recipe("made/mine", corpus=corpus, until="prepare")

@@ -129,6 +129,19 @@ def test_words_come_from_the_language_model_its_texts_and_a_word_list(
         "test": 2,
     }
 
+    # Nor do words asked for elsewhere become words of the language model.
+    (corpus / "words.txt").write_text("four\n")
+    prepare(
+        corpus,
+        tmp_path / "both",
+        pronunciations=SPELT,
+        language_model="lm.arpa",
+        word_list="words.txt",
+        words_of_evaluated_splits=True,
+    )
+    assert {"four", "six"} <= words_of(tmp_path / "both")
+    assert read_json(tmp_path / "both/vocabulary.json")["splits"] == splits
+
     elsewhere = tmp_path / "more.txt"
     elsewhere.write_text("six six eight\n")
     (corpus / "words.txt").write_text("nine\n")
