@@ -59,19 +59,21 @@ def read_ctm(path: Path) -> list[CtmWord]:
             raise InputError(
                 f"{place}: expected `UTT CHANNEL START DURATION WORD [CONFIDENCE]`, found {len(fields)} fields"
             )
-        start, duration = (_number(fields[i], what, place) for i, what in ((2, "start"), (3, "duration")))
+        start = _number(fields[2], "start", place)
+        duration = _number(fields[3], "duration", place)
         confidence = None if len(fields) < 6 else _confidence(fields[5], place)
         word = CtmWord(fields[0], fields[1], start, duration, fields[4], confidence)
-        fault = _fault(word)
+        fault = _fault_of_times(word)
         if fault:
             raise InputError(f"{place}: {fault}")
-        before, line_before = last.get(word.stream, (0.0, 0))
+        stream = word.stream
+        before, line_before = last.get(stream, (0.0, 0))
         if start < before:
             raise InputError(
                 f"{place}: the CTM goes back in time: {word.utterance} {word.channel} starts at {fields[2]} s, after "
                 f"{before:g} s on line {line_before}; sort it by recording, channel and start"
             )
-        last[word.stream] = start, number
+        last[stream] = start, number
         words.append(word)
     if not words:
         raise InputError(f"{path}: no word in the file; expected lines `UTT CHANNEL START DURATION WORD [CONFIDENCE]`")
@@ -90,7 +92,7 @@ def write_ctm(path: Path, entries: Iterable[CtmWord], decimals: int = 3) -> None
 
 def ctm_line(entry: CtmWord, decimals: int = 3, path: Path | str = "CTM") -> str:
     """One entry as a line of the file `path`; InputError as of `write_ctm`."""
-    fault = _unwritable(entry) or _fault(entry)
+    fault = _unwritable(entry) or _fault_of_times(entry)
     if not fault and entry.confidence is not None and not 0 <= entry.confidence <= 1:
         fault = f"confidence: expected 0 to 1, found {entry.confidence:g}"
     if fault:
@@ -126,15 +128,15 @@ def _unwritable(entry: CtmWord) -> str:
     for what, token in (("utterance", entry.utterance), ("channel", entry.channel), ("word", entry.word)):
         if not is_word(token):
             return f"{what}: {token!r} is not one word without spaces"
-    return ""
-
-
-def _fault(entry: CtmWord) -> str:
     if entry.utterance.startswith(";;"):
         return "an utterance that begins with ;; would be a comment"
     if entry.word.upper() in _ALTERNATIVES:
         return f"{entry.word} marks alternatives, it is no word"
+    return ""
+
+
+def _fault_of_times(entry: CtmWord) -> str:
     for what, seconds in (("start", entry.start), ("duration", entry.duration)):
-        if not math.isfinite(seconds) or seconds < 0:
+        if not 0 <= seconds < math.inf:
             return f"{what}: expected seconds from 0, found {seconds:g}"
     return ""

@@ -203,8 +203,10 @@ def draw_speakers(words: Mapping[str, int], draws: int | None = None, seed: int 
         drawn = generator.integers(len(speakers), size=block.shape)
         drawn += len(speakers) * np.arange(len(block))[:, None]
         block[:] = np.bincount(drawn.ravel(), minlength=block.size).reshape(block.shape)
-    kept = weights[_drawn_sums(word_counts[None], weights)[0] > 0]
-    return SpeakerDraws(speakers, word_counts, kept, seed)
+    has_words = _drawn_sums(word_counts[None], weights)[0] > 0
+    if not has_words.all():  # a copy of all weights would double the memory
+        weights = weights[has_words]
+    return SpeakerDraws(speakers, word_counts, weights, seed)
 
 
 def mean_wer(system: System) -> float:

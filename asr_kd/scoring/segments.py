@@ -1,7 +1,7 @@
 """Hypothesis words with times, cut by the segments of a reference."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asr_kd.core.errors import InputError
@@ -31,32 +31,27 @@ def cut_by_segments(words: Sequence[CtmWord], reference: Stm, place: str) -> Cut
     not scored is skipped and counted. InputError: overlapping segments, a recording and channel that the reference
     has not, or of which it scores nothing while the word is in no segment.
     """
-    channels = by_channel(reference.segments)
-    unknown = {f"{word.utterance} {word.channel}" for word in words if word.stream not in channels}
-    if unknown:
-        named = first_ids(unknown)
-        known = first_ids({f"{one.recording} {one.channel}" for one in reference.segments})
-        other = str(find_other_forms(unknown, {f"{one.recording} {one.channel}" for one in reference.segments}))
-        raise InputError(
-            f"{place}: words of recordings and channels that the reference has not ({named}); the reference has {known}"
-            + (f", {other}" if other else "")
-        )
-    found = CutWords()
+    channels = {
+        stream: _Channel.of(segments) for stream, segments in by_channel(reference.segments).items()
+    }
+    streams = [word.stream for word in words]
+    _check_streams(words, streams, reference, channels, place)
+    cut: dict[str, list[CtmWord]] = {}
+    for stream in dict.fromkeys(streams):
+        cut.update(channels[stream].words)
+    outside: dict[str, list[CtmWord]] = {}
     ignored = 0
-    scored = {stream: [one for one in channel if not one.ignored] for stream, channel in channels.items()}
-    for stream in dict.fromkeys(word.stream for word in words):
-        found.words.update({one.id: [] for one in scored[stream]})
-    for word in words:
-        channel = channels[word.stream]
-        segment = _segment_at(channel, word.midpoint)
-        if segment is None:
-            nearest = _nearest(scored[word.stream], word, place)
-            found.outside.setdefault(nearest.speaker, []).append(word)
-        elif segment.ignored:
+    for word, stream in zip(words, streams, strict=True):
+        channel = channels[stream]
+        index = channel.index_at(word.midpoint)
+        if index is None:
+            nearest = _nearest(channel.scored, word, place)
+            outside.setdefault(nearest.speaker, []).append(word)
+        elif (identifier := channel.ids[index]) is None:
             ignored += 1
         else:
-            found.words[segment.id].append(word)
-    return CutWords(found.words, found.outside, ignored)
+            cut[identifier].append(word)
+    return CutWords(cut, outside, ignored)
 
 
 def segment_texts(stm: Stm, place: str) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
@@ -70,9 +65,56 @@ def segment_texts(stm: Stm, place: str) -> tuple[dict[str, tuple[str, ...]], dic
     return texts, {utterance: one.speaker for utterance, one in identified.items()}
 
 
-def _segment_at(channel: Sequence[StmSegment], time: float) -> StmSegment | None:
-    index = bisect_right(channel, time, key=lambda one: one.start) - 1
-    return channel[index] if index >= 0 and time <= channel[index].end else None
+@dataclass(frozen=True)
+class _Channel:
+    """Segments of one recording and channel by time; `ids` are None where a segment is not scored."""
+
+    segments: Sequence[StmSegment]
+    starts: Sequence[float]
+    ids: Sequence[str | None]
+    scored: Sequence[StmSegment]
+
+    @classmethod
+    def of(cls, segments: Sequence[StmSegment]) -> "_Channel":
+        return cls(
+            segments,
+            [segment.start for segment in segments],
+            [None if segment.ignored else segment.id for segment in segments],
+            [segment for segment in segments if not segment.ignored],
+        )
+
+    @property
+    def words(self) -> dict[str, list[CtmWord]]:
+        """An empty list of words for each scored segment."""
+        return {identifier: [] for identifier in self.ids if identifier is not None}
+
+    def index_at(self, time: float) -> int | None:
+        """The segment that holds a time; None where no segment does."""
+        index = bisect_right(self.starts, time) - 1
+        return index if index >= 0 and time <= self.segments[index].end else None
+
+
+def _check_streams(
+    words: Sequence[CtmWord],
+    streams: Sequence[tuple[str, str]],
+    reference: Stm,
+    channels: Mapping[tuple[str, str], _Channel],
+    place: str,
+) -> None:
+    unknown = {
+        f"{word.utterance} {word.channel}"
+        for word, stream in zip(words, streams, strict=True)
+        if stream not in channels
+    }
+    if not unknown:
+        return
+    present = {f"{segment.recording} {segment.channel}" for segment in reference.segments}
+    other = str(find_other_forms(unknown, present))
+    raise InputError(
+        f"{place}: words of recordings and channels that the reference has not "
+        f"({first_ids(unknown)}); the reference has {first_ids(present)}"
+        + (f", {other}" if other else "")
+    )
 
 
 def _nearest(scored: Sequence[StmSegment], word: CtmWord, place: str) -> StmSegment:

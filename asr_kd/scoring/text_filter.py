@@ -10,6 +10,7 @@ notation in STM and trn references (`(uh)`, `{ a / b }`, `@`) is read by `scorin
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from asr_kd.core.errors import InputError
@@ -46,9 +47,13 @@ class TextFilter:
         """Name and version, as every output has them: `none-1`; with a Unicode form `none-1-nfc`."""
         return f"{self.name}-{self.version}" + ("" if self.unicode_form == "keep" else f"-{self.unicode_form}")
 
-    @property
+    @cached_property
     def is_identity(self) -> bool:
         return TextFilter(self.name, self.version) == self
+
+    @cached_property
+    def _changes_only_form(self) -> bool:
+        return replace(self, unicode_form="keep").is_identity
 
     def word(self, word: str) -> str:
         """The word as it is compared; empty where it is left out. InputError: notation that is not supported."""
@@ -56,7 +61,7 @@ class TextFilter:
             return word
         if self.unicode_form != "keep":
             word = unicodedata.normalize("NFC", word)
-        if replace(self, unicode_form="keep").is_identity:
+        if self._changes_only_form:
             return word
         if word in _MARKS or (word.startswith("(") and word.endswith(")")):
             raise InputError(

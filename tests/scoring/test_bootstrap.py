@@ -1,10 +1,12 @@
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from asr_kd.core.errors import InputError
+from asr_kd.scoring import bootstrap
 from asr_kd.scoring.bootstrap import (
     DRAWS,
     Comparison,
@@ -71,6 +73,17 @@ def test_a_hundred_thousand_draws_are_taken_unless_the_units_are_too_many_to_hol
     monkeypatch.setattr("asr_kd.scoring.bootstrap._MOST_WEIGHTS", 10_000)
     assert len(draw_speakers({f"u{i}": 1 for i in range(500)}).weights) == 20
     assert len(draw_speakers({f"u{i}": 1 for i in range(500)}, draws=30).weights) == 30
+
+
+def test_draws_are_held_in_memory_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "_BLOCK", 1 << 16)
+    tracemalloc.start()
+    try:
+        draws = draw_speakers({f"s{number}": 1 for number in range(2000)}, draws=2000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.6 * draws.weights.nbytes
 
 
 def test_interval_is_that_of_all_possible_draws() -> None:
