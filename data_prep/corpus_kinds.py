@@ -1,4 +1,4 @@
-"""Kinds of corpus that a recipe can be written for, and what is seen of a corpus at a look."""
+"""Recognise the kind of a corpus, and collect the facts that a recipe for it needs."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_kd.core.errors import InputError
+from asr_kd.core.errors import InputError, messages_of_stage
 from asr_kd.core.text_tables import words_of
 from asr_kd.data.audio import AudioError, read_header
 from data_prep.kaldi import find_data_directories, read_audio_paths, read_kaldi
@@ -24,7 +24,7 @@ _LISTENED_TO = 20  # audio files of each split
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """What a recipe takes over of a corpus.
+    """Facts of a corpus that go into a recipe for it.
 
     `prepare` is the kind of its preparing stage; `folders` maps the splits train, dev and test to
     their folders; `root` is what holds the audio, where that is not the corpus folder;
@@ -79,7 +79,8 @@ def _look_at_kaldi(corpus: Path, named: Mapping[str, str]) -> CorpusFacts:
     paths = {split: read_audio_paths(corpus / folder) for split, folder in folders.items()}
     root = _audio_root(corpus, [path for of_split in paths.values() for path in of_split])
     splits = [f"{split}={folder}" for split, folder in folders.items()]
-    tables = read_kaldi(corpus, splits=splits, root=root)
+    with messages_of_stage("prepare"):  # whose settings the new recipe will have
+        tables = read_kaldi(corpus, splits=splits, root=root)
     files = [(root or corpus) / path for of_split in paths.values() for path in _spread(of_split)]
     rates, channels = _listen(files)
     rate, _ = rates.most_common(1)[0]
@@ -148,9 +149,10 @@ def _spread(paths: Sequence[str]) -> list[str]:
 
 
 def _listen(files: Sequence[Path]) -> tuple[Counter[int], set[int]]:
-    """How often each sampling rate occurs, and the numbers of channels, in audio that can be read."""
+    """Count the sampling rates, and collect the numbers of channels, of the audio that can be read."""
     rates: Counter[int] = Counter()
     channels: set[int] = set()
+    fault = "there is none"
     for file in files:
         try:
             header = read_header(file)
@@ -160,5 +162,5 @@ def _listen(files: Sequence[Path]) -> tuple[Counter[int], set[int]]:
         rates[header.sampling_rate] += 1
         channels.add(header.channels)
     if not rates:
-        raise InputError(f"none of {len(files)} audio files can be read, such as {fault}")
+        raise InputError(f"none of {len(files)} audio files can be read: {fault}")
     return rates, channels

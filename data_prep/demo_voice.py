@@ -61,7 +61,7 @@ def to_phonemes(voice: str, texts: Sequence[str]) -> list[str]:
 
 
 def find_espeak() -> dict[str, str]:
-    """Where espeak-ng's library and data are; InputError where it is not installed."""
+    """Find espeak-ng's library and data; InputError where it is not installed."""
     try:
         import espeakng_loader
     except ImportError as error:

@@ -249,7 +249,7 @@ def find_data_directories(corpus: Path) -> dict[str, Path]:
 
 
 def read_audio_paths(folder: Path) -> list[str]:
-    """What the wav.scp of a data directory names, as it stands there; InputError for a command."""
+    """Read the paths in the wav.scp of a data directory as they stand there; InputError for a command."""
     values = _read_table(folder / "wav.scp", "a path")
     for value, where in values.values():
         if value.endswith("|"):
@@ -265,8 +265,8 @@ def _find(corpus: Path, splits: list[str] | None) -> dict[str, Path]:
     if not splits:
         return found
     chosen: dict[str, Path] = {}
-    for one in splits:
-        split, _, folder = one.partition("=")
+    for assignment in splits:
+        split, _, folder = assignment.partition("=")
         folder = folder or split
         if folder not in found:
             raise InputError(f"{corpus}: no data directory {folder}; there are {', '.join(found)}")

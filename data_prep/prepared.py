@@ -1,4 +1,4 @@
-"""What a preparer says of each split that it has written."""
+"""Report each split that a preparer has written, and the utterances that it dropped."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -69,14 +69,15 @@ def run_command(arguments: list[str], stop: StopRequest) -> int:
     """Run one command and return its exit code; every error becomes one line on stderr."""
     verbose = bool(_VERBOSE & set(arguments))
     # Wherever it stands: people put it at the end.
-    arguments = [*(["-v"] if verbose else []), *(one for one in arguments if one not in _VERBOSE)]
+    arguments = [*(["-v"] if verbose else []), *(word for word in arguments if word not in _VERBOSE)]
     configure_console(verbose)
     use_one_library_thread()
     if not app.registered_commands:
         _register()
     try:
         outcome = app(arguments, prog_name="asr-kd", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (typer.Abort, KeyboardInterrupt, Terminated):
         return _fail(stop.message, stop.exit_code or EXIT_INTERRUPTED, False)
     except BrokenPipeError:
@@ -114,7 +115,7 @@ def _describe(error: Exception) -> tuple[str, int]:
 
 def _leave_stdout() -> None:
     """Send what is still buffered nowhere: it must not be tried again at exit."""
-    with contextlib.suppress(OSError):  # a caller's own stream has no descriptor
+    with contextlib.suppress(OSError, AttributeError):  # a stream of the caller's, or a closed one, has no descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -15,7 +15,7 @@ class Terminated(BaseException):
 
 
 class StopRequest:
-    """Whether a signal has asked the command to stop; `exit_code` is 130 for Ctrl-C, 143 for SIGTERM, else None."""
+    """A signal's request to stop the command: `exit_code` is 130 for Ctrl-C, 143 for SIGTERM, else None."""
 
     def __init__(self) -> None:
         self.exit_code: int | None = None

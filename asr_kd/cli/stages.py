@@ -25,7 +25,7 @@ def stages(
 
     kinds = describe_kinds(kind)
     if as_json:
-        print_json([asdict(one) for one in kinds])
+        print_json([asdict(kind_help) for kind_help in kinds])
     elif kind is None:
         print_text(render_list(kinds))
     else:

@@ -33,7 +33,8 @@ def read_npy(path: Path, kind: str = "array", remedy: str = "", *, mapped: bool 
             read_header = {(1, 0): np.lib.format.read_array_header_1_0,
                            (2, 0): np.lib.format.read_array_header_2_0}.get(version)
             if read_header is None:
-                raise InputError(f"{path}: damaged {kind} (.npy of version {version}); {remedy}")
+                raise InputError(f"{path}: damaged {kind} (.npy of version {version})"
+                                 f"{f'; {remedy}' if remedy else ''}")
             shape, _, dtype = read_header(file)
             begin = file.tell()
         count = math.prod(map(int, shape))

@@ -1,6 +1,7 @@
 """Plain YAML into frozen typed settings; what is wrong is named with file, line and key."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -14,6 +15,10 @@ from asr_kd.core.text_tables import read_lines
 # What a split, a system or a model is called; it becomes part of file names, so it holds no path.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 Name = Annotated[str, pydantic.StringConstraints(pattern=NAME_PATTERN)]
+
+
+# Pydantic names a class of ours beside the mapping that a user writes.
+_INSTANCE = re.compile(r" or instance of \w+")
 
 
 class ExecutionOnly:
@@ -155,6 +160,7 @@ def build_config(kind: type[ConfigType], settings: Settings, prefix: str = "") -
         if fault["type"] == "missing":
             raise InputError(f"{place}: {name}: missing, and it has no default") from None
         message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        message = _INSTANCE.sub("", message)
         # Settings that do not fit together: the message names them, all that stand beside them would only hide it.
         together = fault["type"] == "value_error" and isinstance(fault["input"], dict)
         found = "" if together else f", found {fault['input']!r}"

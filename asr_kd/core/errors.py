@@ -48,8 +48,8 @@ def messages_of_stage(stage: str) -> Iterator[None]:
 
 
 def option_name(name: str) -> str:
-    """What a user sets to change the parameter `name`: the option `--name` of a command, or the
-    setting of a stage."""
+    """Name what changes the parameter `name`: the option `--name` of a command, or the setting of a
+    stage."""
     stage = _stage.get()
     return (
         f"--{name.replace('_', '-')}" if stage is None else f"the setting {name} of stage {stage}"
@@ -57,6 +57,6 @@ def option_name(name: str) -> str:
 
 
 def assignment(name: str, value: str) -> str:
-    """What a user writes to give `name` a value: an option of a command, or a setting of a
+    """Write the assignment that gives `name` a value: an option of a command, or a setting of a
     stage."""
     return f"--set {name}={value}" if _stage.get() is None else f"{name}: {value}"

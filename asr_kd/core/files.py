@@ -177,8 +177,10 @@ def in_turn(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: Path, wait: bool) -> Iterator[None]:
-    """The lock of a file or folder, which ends with the process at the latest; without `wait` BlockingIOError if it is
-    taken."""
+    """Hold the lock of a file or folder; it ends with the process at the latest.
+
+    Without `wait` a lock that is taken raises BlockingIOError.
+    """
     descriptor = _lock(path, wait)
     try:
         yield
@@ -287,7 +289,7 @@ def list_files(folder: Path) -> list[Path]:
 
 
 def walk_entries(folder: Path) -> list[Path]:
-    """All that is no folder below `folder`, sorted, links and irregular files too, our folders' markers left out."""
+    """List everything below `folder` but folders and our markers, sorted; links and irregular files are included."""
     entries = []
     for base, folders, names in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(base, name))]

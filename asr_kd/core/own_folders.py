@@ -47,7 +47,7 @@ def marked_kind(folder: Path) -> str | None:
 
 
 def is_own_folder(folder: Path, kind: FolderKind) -> bool:
-    """Whether `folder` (itself, not a link to it) is a folder of this kind that asr_kd wrote."""
+    """Return True if `folder` (itself, not a link to it) is of this kind and asr_kd wrote it."""
     if kind_of(folder) != "a folder":
         return False
     marked = marked_kind(folder)
@@ -60,7 +60,7 @@ def is_own_folder(folder: Path, kind: FolderKind) -> bool:
 
 
 def is_empty_folder(folder: Path) -> bool:
-    """Whether nothing is in a folder, our marker apart."""
+    """Return True if a folder holds nothing but, at most, our marker."""
     return set(os.listdir(folder)) <= {MARKER}
 
 

@@ -39,7 +39,7 @@ class ProgressBar:
         self._count = 0
         self._first_count: int | None = None  # what work of before a restart is reported as at once
         self._began = time.monotonic()
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             self._bar = tqdm(total=total, desc=printable(description) or None, unit=unit, leave=False, file=sys.stderr,
                              dynamic_ncols=True, unit_scale=True)
 

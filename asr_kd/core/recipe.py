@@ -19,6 +19,8 @@ from asr_kd.core.sweep import expand_sweeps
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SEED_FOLDER = re.compile(r"-seed\d+$")
 _TAKEN_NAMES = {"logs"}
+# Every generator of random numbers takes seeds of up to 18 digits.
+_SEED = re.compile(r"[0-9]{1,18}")
 # With more comparisons a table of claims is a search, and Holm's correction leaves nothing of it.
 MOST_CLAIMS = 30
 
@@ -102,6 +104,8 @@ def read_recipe(
     seed N, whatever the run's seed; it and what it is made of become stages too, and do not make the reader depend on
     the run's seed.
     """
+    if not _SEED.fullmatch(str(seed)):
+        raise InputError(f"seed {seed}: expected a whole number from 0, of at most 18 digits")
     file, settings = _read_file(folder)
     _check_options(file, settings, options or [])
     entries = file.stages
@@ -235,8 +239,9 @@ def _stage(
         if stage_name not in above:
             raise fail(("reads", input_name),
                        f"{stage_name!r} is no stage above this one; {nearest_name(stage_name, above)}")
-        if at and not of_seed.isdecimal():
-            raise fail(("reads", input_name), f"{of_seed!r} is no seed; expected a whole number behind the @")
+        if at and not _SEED.fullmatch(of_seed):
+            raise fail(("reads", input_name),
+                       f"{of_seed[:30]!r} is no seed; expected a whole number of at most 18 digits behind the @")
         inputs[input_name] = stage_of(stage_name, int(of_seed) if at else seed)
         depends = depends or not at and inputs[input_name].seed is not None
     for input_name in kind.reads:

@@ -7,7 +7,7 @@ from typing import Any
 
 from asr_kd.core.config import Settings, nearest_name, read_settings
 from asr_kd.core.errors import InputError
-from asr_kd.core.opening import resolved
+from asr_kd.core.opening import reading, resolved
 
 MAX_BASES = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -70,11 +70,13 @@ def _find_base(name: str, file: Path, place: str) -> Path:
         hint = f"{nearest_name(name, sorted(_installed_names()))} (a file beside the recipe: ./{name}.yaml)"
     else:
         path = file.parent / name
-        candidates = [path / "recipe.yaml" if path.is_dir() else path]
+        with reading(path):
+            candidates = [path / "recipe.yaml" if path.is_dir() else path]
         hint = f"expected the file {candidates[0]}"
     for path in candidates:
-        if path.is_file():
-            return path
+        with reading(path):
+            if path.is_file():
+                return path
     raise InputError(f"{place}: no base {name!r}; {hint}")
 
 
@@ -187,8 +189,8 @@ def _with_option_files(merged: Settings, own: Settings, names: list[Any], folder
     """The recipe with the stages of each option's file behind its own."""
     options = merged.values.get("options")
     values = {**merged.values, "options": dict(options) if isinstance(options, dict) else {}}
-    values["stages"] = dict(_stages(merged))
-    values["fast"] = dict(merged.values.get("fast") or {})
+    values["stages"] = dict(merged.slice("stages").values)
+    values["fast"] = dict(merged.slice("fast").values)
     places = dict(merged.places)
     for number, name in enumerate(names):
         here = f"{own.place(('options', number))}: options"

@@ -1,4 +1,4 @@
-"""How far a run of stages is, and how long it may still take."""
+"""Estimate the share of a run that is done, and the time that is left."""
 
 import contextlib
 import time

@@ -44,7 +44,7 @@ _NOTHING = {"lost+found"}
 
 
 class _Record(pydantic.BaseModel):
-    """What must hold of a stage's record for it to be used; the rest is for people."""
+    """The part of a stage's record that the program relies on; the rest is for people."""
 
     model_config = pydantic.ConfigDict(extra="allow")
 
@@ -64,9 +64,10 @@ _OUTSIDE = pydantic.TypeAdapter(dict[str, tuple[list[int], str]])
 
 @dataclass(frozen=True)
 class StageState:
-    """Whether a stage's output can be used; `reason` says why not ("" when it can).
+    """The state of a stage's output: `done` if it can be used, else `reason` says why not.
 
-    `present`: something stands at the stage's place. `inputs_only`: nothing but an input's new build is against it.
+    `present`: something stands at the stage's place. `inputs_only`: it cannot be used only because an input has a new
+    build.
     """
 
     done: bool
@@ -103,9 +104,9 @@ class RunDirectory:
                 break
         if not self.path.is_dir() or is_run_directory(self.path):
             return
-        others = sorted(name for name in os.listdir(self.path) if name not in _NOTHING and not name.startswith("."))
-        if others:
-            raise InputError(f"{self.path}: is no run directory, and holds {others[0]!r} and other things that asr-kd "
+        foreign = sorted(name for name in os.listdir(self.path) if name not in _NOTHING and not name.startswith("."))
+        if foreign:
+            raise InputError(f"{self.path}: is no run directory, and holds {foreign[0]!r} and other things that asr-kd "
                              "did not write; give a new or empty folder as --run-dir")
 
     def check_bookkeeping(self, stage: Stage) -> None:
@@ -209,16 +210,16 @@ class RunDirectory:
         return hashes
 
     def state(self, stage: Stage, outside: Mapping[str, str]) -> StageState:
-        """Whether the stage's output is there, whole, unchanged, of this key and of its inputs' present builds.
+        """Check that the stage's output is there, whole, unchanged, of this key and of its inputs' present builds.
 
         `outside`: hashes of the stage's outside files.
         """
         folder = self.output(stage)
-        found = kind_of(folder)
-        if found is None:
+        kind = kind_of(folder)
+        if kind is None:
             return StageState(False, "not there", {}, present=False)
-        if found != "a folder":
-            return StageState(False, f"is {found}, not a folder", {})
+        if kind != "a folder":
+            return StageState(False, f"is {kind}, not a folder", {})
         record = read_record(folder)
         if record is None:
             return StageState(False, f"damaged ({RECORD})", {}, present=bool(os.listdir(folder)))
@@ -309,31 +310,30 @@ class RunDirectory:
         return entries
 
     def _folder(self, *parts: str) -> Path:
-        """A folder of the bookkeeping, made where it is not there; InputError where a link or the like is in its
-        place."""
+        """Return a folder of the bookkeeping, made if need be; InputError where a link or the like is in its place."""
         path = self.path
         for part in parts:
             path = path / part
-            found = kind_of(path)
-            if found is None:
+            kind = kind_of(path)
+            if kind is None:
                 path.mkdir()
-            elif found != "a folder":
-                raise InputError(f"{path}: is {found}, expected a folder of the run directory; remove it, and run "
+            elif kind != "a folder":
+                raise InputError(f"{path}: is {kind}, expected a folder of the run directory; remove it, and run "
                                  "again")
         return path
 
     def _file(self, *parts: str) -> Path:
         """A file of the bookkeeping that may be written in place, or is not there yet; its folder is made."""
         path = self._folder(*parts[:-1]) / parts[-1]
-        found = kind_of(path)
-        if found is not None and (found != "a file" or path.lstat().st_nlink > 1):
-            kind = "a file with a second name" if found == "a file" else found
+        kind = kind_of(path)
+        if kind is not None and (kind != "a file" or path.lstat().st_nlink > 1):
+            kind = "a file with a second name" if kind == "a file" else kind
             raise InputError(f"{path}: is {kind}, expected a file of the run directory alone; remove it, and run again")
         return path
 
 
 def is_run_directory(path: Path) -> bool:
-    """Whether a run was ever started in the folder."""
+    """Return True if a run was ever started in the folder."""
     return any(kind_of(path / name) is not None for name in (_LOCK, RUN_RECORD))
 
 
@@ -349,7 +349,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def read_status(directory: Path) -> list[StageReport]:
-    """What a run directory holds, without its recipe: finished stages in the order of their making, half-done ones.
+    """Report the stages in a run directory, without its recipe: finished ones in order of their making, half-done ones.
 
     Raises InputError where `directory` is no run directory.
     """
@@ -442,7 +442,7 @@ def _shown(values: Mapping[str, Any], name: str) -> str:
 
 
 def _first_change(folder: Path, record: Mapping[str, Any]) -> str | None:
-    """What differs from the record, in words; None where every file is as it was written."""
+    """Describe the first difference from the record; None where every file is as it was written."""
     present = {str(p.relative_to(folder)): p for p in walk_entries(folder)}
     present.pop(RECORD, None)
     recorded = record["files"]

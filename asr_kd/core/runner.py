@@ -68,7 +68,7 @@ REBUILD_LIMIT = 300.0
 
 @dataclass(frozen=True)
 class _PlannedStage:
-    """What is to become of a stage: `reason` says why it is built ("" where it is done), `record` its last build.
+    """A stage of the plan: `reason` says why it is built ("" where it is done), `record` is of its last build.
 
     `lost_cpu_seconds`: what the finished output cost that would be replaced without anybody having asked for it.
     """
@@ -137,7 +137,7 @@ class Runner:
         return reports
 
     def plan(self, selection: Selection, rebuild: bool = False) -> list[StageReport]:
-        """What `run` would do; nothing is written. Where it would refuse to replace finished stages, that is said."""
+        """Report what `run` would do, and whether it would refuse to replace finished stages; write nothing."""
         self.directory.check()
         self._check_outside(selection.of(self.recipe))
         planned = self._plan(selection)
@@ -311,7 +311,7 @@ def code_revision() -> str:
 
 
 def _is_checkout(folder: Path) -> bool:
-    """Whether the folder is the top of a git checkout of this project, and not of one that has it installed in it."""
+    """Return True if the folder is the top of a git checkout of this project, not of one that contains it."""
     top = Path(_git(folder, "rev-parse", "--show-toplevel"))
     if resolved(top) != resolved(folder):
         return False

@@ -96,7 +96,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageReport:
-    """What became of a stage: `outcome` is "built", "done before", "to build", "half done" or "changed".
+    """Outcome and costs of a stage: `outcome` is "built", "done before", "to build", "half done" or "changed".
 
     Costs are those of its last build: seconds, MiB of peak memory, 10^6 bytes of output.
     """

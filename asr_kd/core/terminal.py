@@ -1,4 +1,4 @@
-"""The one place that prints. What others wrote (ids, words, paths) must not steer the terminal that shows it."""
+"""Print text from outside (ids, words, paths) so that it cannot control the terminal; nothing else prints."""
 
 import json
 import sys
@@ -36,10 +36,13 @@ def print_json(value: Any) -> None:
 def print_error(text: str) -> None:
     """Print to standard error, with a newline."""
     _write(sys.stderr, printable(text))
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:  # closed before the program began (`>&-`)
+        return
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, errors="backslashreplace").decode(encoding) + "\n")
 

@@ -34,9 +34,9 @@ def in_order(*checks: Check | None) -> Check:
     """One check that makes several, those that are there, one after the other."""
 
     def check(config: Config, inputs: Mapping[str, Stage]) -> None:
-        for one in checks:
-            if one is not None:
-                one(config, inputs)
+        for made in checks:
+            if made is not None:
+                made(config, inputs)
 
     return check
 
@@ -143,18 +143,18 @@ def check_held_out(
 ) -> None:
     """InputError where so many training speakers, or one that is named, cannot be held out."""
     speakers = _speakers(inputs["features"], config.split, corpus)
-    wanted = config.training.held_out_speakers
+    held_out = config.training.held_out_speakers
     if speakers is None:
         return
-    if isinstance(wanted, int):
-        if 1 < len(speakers) <= wanted:
+    if isinstance(held_out, int):
+        if 1 < len(speakers) <= held_out:
             raise InputError(
-                f"training.held_out_speakers is {wanted}, but {config.split} has {len(speakers)} "
+                f"training.held_out_speakers is {held_out}, but {config.split} has {len(speakers)} "
                 "speakers; hold out about a tenth of them"
             )
         return
-    perturbed = any(isinstance(one.config, SpeedStageConfig) for one in _above(inputs["features"]))
-    for name in wanted if not perturbed else []:
+    perturbed = any(isinstance(s.config, SpeedStageConfig) for s in _above(inputs["features"]))
+    for name in held_out if not perturbed else []:
         if name not in speakers:
             raise InputError(
                 f"training.held_out_speakers names {name!r}, which is no speaker of "
@@ -231,8 +231,9 @@ def _above(stage: Stage) -> Iterator[Stage]:
     """A stage and all that it is made of, each once."""
     waiting, seen = [stage], {stage.folder}
     while waiting:
-        yield (one := waiting.pop())
-        for needed in one.inputs.values():
+        upstream = waiting.pop()
+        yield upstream
+        for needed in upstream.inputs.values():
             if needed.folder not in seen:
                 seen.add(needed.folder)
                 waiting.append(needed)
@@ -240,9 +241,9 @@ def _above(stage: Stage) -> Iterator[Stage]:
 
 def _prepared(stage: Stage) -> PrepareKaldiConfig | DemoConfig | None:
     """The settings of the stage that made the manifests which a stage goes back to."""
-    for one in _above(stage):
-        if isinstance(one.config, PrepareKaldiConfig | DemoConfig):
-            return one.config
+    for upstream in _above(stage):
+        if isinstance(upstream.config, PrepareKaldiConfig | DemoConfig):
+            return upstream.config
     return None
 
 

@@ -1,4 +1,4 @@
-"""Kinds of folder that commands take, told by their files, for messages that say which one was given instead."""
+"""Recognise the kind of a folder by its files, so that messages can say what was given instead."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

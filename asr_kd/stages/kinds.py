@@ -35,7 +35,7 @@ class KindHelp:
 def describe_kinds(kind: str | None = None) -> list[KindHelp]:
     """Describe all kinds of stage, or one; InputError with the nearest name where there is no such kind."""
     if kind is None:
-        return [_describe(one) for one in STAGE_KINDS.values()]
+        return [_describe(stage_kind) for stage_kind in STAGE_KINDS.values()]
     if kind not in STAGE_KINDS:
         raise InputError(f"no kind of stage {kind!r}; {nearest_name(kind, list(STAGE_KINDS))}")
     return [_describe(STAGE_KINDS[kind])]

@@ -220,8 +220,8 @@ def prepare_kaldi_stage(
 def _warn_of_shared_speakers(config: PrepareKaldiConfig, output: Path) -> None:
     """Say which speakers are trained on and scored: error rates on them are those of known voices."""
     speakers = {split: set(read_references(output, split)[1].values()) for split in config.folders}
-    for split, found in speakers.items():
-        shared = sorted(found & speakers[config.train])
+    for split, names in speakers.items():
+        shared = sorted(names & speakers[config.train])
         if split != config.train and shared:
             logger.warning(
                 "%d speakers of %s are in %s too (%s): its error rates are not those of new speakers",
@@ -319,7 +319,7 @@ def make_lexicon(
     }
     if split not in sentences:
         raise InputError(f"{manifests}: no split {split!r}; there are: {', '.join(sentences)}")
-    said = {name: {word for words in found for word in words} for name, found in sentences.items()}
+    said = {name: {word for words in spoken for word in words} for name, spoken in sentences.items()}
     wanted = _words_of_texts(text or [], 1)
     language_model = None if lm is None else spoken_words(read_arpa(lm).words)
     wanted |= language_model or set()

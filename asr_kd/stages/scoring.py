@@ -116,7 +116,7 @@ class _Vocabulary:
 
 
 def _read_vocabulary(manifests: Path) -> _Vocabulary:
-    """What the preparing stage found of its vocabulary; nothing where it did not look."""
+    """Read the preparing stage's report on its vocabulary; empty where it wrote none."""
     if not (manifests / VOCABULARY).is_file():
         return _Vocabulary({}, None)
     report = read_json(manifests / VOCABULARY)

@@ -130,7 +130,7 @@ def decode_manifest(
 
 @dataclass(frozen=True)
 class _Weights:
-    """What is applied to the lattices, and in words where it comes from."""
+    """LM weight and insertion penalty applied to the lattices, and in words where they come from."""
 
     lm_weight: float
     insertion_penalty: float

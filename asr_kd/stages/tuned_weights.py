@@ -7,6 +7,7 @@ from typing import Any
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_file, read_json
 from asr_kd.core.opening import resolved
+from asr_kd.core.reading import parsing
 from asr_kd.core.run_directory import RECORD, read_record
 from asr_kd.scoring.weights import choose_weights
 from asr_kd.stages.networks import BUNDLE
@@ -78,6 +79,7 @@ def _chosen(folder: Path, system: str, record: dict[str, Any]) -> TunedWeights:
     if record["files"].get(f"{WEIGHTS}/{path.name}", [None, None])[1] != hash_file(path):
         raise InputError(f"{path}: was changed since its stage wrote it; run the stage again, or give --lm-weight and "
                          "--insertion-penalty")
-    grid = {(row["lm_weight"], row["insertion_penalty"]): row["errors"] for row in read_json(path)}
-    weight, penalty = choose_weights(grid)
+    with parsing(path, "table of errors", "run the stage again"):
+        grid = {(row["lm_weight"], row["insertion_penalty"]): row["errors"] for row in read_json(path)}
+        weight, penalty = choose_weights(grid)
     return TunedWeights(weight, penalty, system, folder)

@@ -178,6 +178,8 @@ stages: {else: {run: sum, reads: {left: shared}}}
          "away too, report: {reads: {left: null}}, or name another stage there"),
         ("options: [more]\n", "mine/recipe.yaml:3: options: no file"),
         ("options: [../more]\n", "mine/recipe.yaml:3: options: expected the NAME of a file"),
+        ("stages: {double: {reads: {left: corpus@" + "1" * 5000 + "}}}\n", "is no seed; expected a whole number"),
+        ("stages: {double: 3}\n", "mine/recipe.yaml:3: stages.double: expected a valid dictionary, found 3"),
         ("stages: 3\n", "mine/recipe.yaml:3: stages: expected a valid dictionary"),
     ],
 )
@@ -207,9 +209,16 @@ def test_a_fault_of_an_option_file_is_named_there(tmp_path: Path, option: str, m
     assert message in refusal(tmp_path, "options: [more]\n", options=["more"])
 
 
+@pytest.mark.parametrize("part", ["fast: abc", "fast: [1]", "stages: [1]"])
+def test_parts_of_another_shape_are_named_beside_option_files_too(tmp_path: Path, part: str) -> None:
+    write(tmp_path / "mine/options/more.yaml", "description: x\n")
+    assert f"{part.partition(':')[0]}: expected a mapping" in refusal(tmp_path, f"options: [more]\n{part}\n")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("a" * 300, "cannot be read (File name too long)"),
         ("hybird", "recipe.yaml:2: extends: no base 'hybird'; did you mean 'hybrid'?"),
         ("./nothing.yaml", "recipe.yaml:2: extends: no base './nothing.yaml'; expected the file"),
         ("..", "recipe.yaml:2: extends: no base '..'; expected the file"),

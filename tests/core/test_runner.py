@@ -428,3 +428,11 @@ def test_a_stage_keeps_the_revision_and_command_that_built_it(
 def test_status_of_a_folder_that_is_no_run_directory(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a run directory"):
         read_status(tmp_path)
+
+
+@pytest.mark.parametrize("seed", [-1, 10**18])
+def test_a_seed_that_no_generator_takes_is_refused_before_work_begins(
+    recipe_folder: Path, tmp_path: Path, seed: int
+) -> None:
+    with pytest.raises(InputError, match=f"seed {seed}: expected a whole number"):
+        run(recipe_folder, tmp_path / "run", seed=seed)

@@ -3,6 +3,9 @@
 import ast
 import json
 import logging
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,3 +92,9 @@ def printing_lines(tree: ast.AST) -> Iterator[int]:
             case ast.Call(func=ast.Attribute(attr="write" | "writelines", value=ast.Attribute(attr=stream))):
                 if stream in ("stdout", "stderr"):
                     yield node.lineno
+
+
+def test_a_command_whose_streams_are_closed_works_in_silence() -> None:
+    command = [sys.executable, "-m", "asr_kd.cli.main", "stages", "align"]
+    done = subprocess.run(["sh", "-c", f"{shlex.join(command)} >&- 2>&-"], check=False, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
