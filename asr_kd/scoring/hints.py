@@ -27,5 +27,11 @@ def form_hints(references: Iterable[Words], files: Mapping[str, Iterable[Words]]
         if other.case_example is not None and other.case >= _SHARE_OF_CASE * counts.total():
             word, there = other.case_example
             hints.append(f"{path}: {other.case} {of_all} letter case only ({word!r} as {there!r}): "
-                         "--filter lower compares both in lower case")
+                         f"{_case_filter(word, there)}")
     return tuple(hints)
+
+
+def _case_filter(word: str, there: str) -> str:
+    """The filter that makes two words equal which differ in letter case: STRASSE is straße in upper case only."""
+    case = "lower" if word.lower() == there.lower() else "upper"
+    return f"--filter {case} compares both in {case} case"

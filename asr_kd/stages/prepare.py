@@ -129,8 +129,11 @@ def check_kaldi_corpus(
     for name in (*config.files, *config.folders.values()):
         _named_file(corpus, name)
     tables = _read_tables(config, corpus)
+    said = {word for text in tables[config.train].texts.values() for word in words_of(text)}
+    if not said:
+        file = corpus / config.folders[config.train] / "text"
+        raise InputError(f"{file}: no word in it; expected the transcripts of training speech")
     if config.pronunciations is not None:
-        said = {word for text in tables[config.train].texts.values() for word in words_of(text)}
         unpronounced_words(config, corpus, said)
 
 

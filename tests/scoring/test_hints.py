@@ -45,6 +45,18 @@ def test_another_letter_case_is_told_on_the_terminal(
     assert "letter case" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("reference", "hypothesis", "case"), [("straße", "STRASSE", "upper"), ("Fuß", "FUß", "lower")])
+def test_the_filter_that_a_hint_names_makes_the_words_equal(
+    tmp_path: Path, reference: str, hypothesis: str, case: str
+) -> None:
+    (tmp_path / "ref").write_text(f"u1 {reference}\n")
+    (tmp_path / "hyp").write_text(f"u1 {hypothesis}\n")
+    (hint,) = api.score(tmp_path / "ref", [tmp_path / "hyp"]).hints
+    assert f"--filter {case} compares both in {case} case" in hint
+    filtered = api.score(tmp_path / "ref", [tmp_path / "hyp"], filter=case)
+    assert (filtered.system.total.errors, filtered.hints) == (0, ())
+
+
 def test_a_name_in_another_case_is_no_hint(tmp_path: Path) -> None:
     (tmp_path / "ref").write_text("u1 will Will come to town by night or by day at last\n")
     (tmp_path / "hyp").write_text("u1 will will come To town by night or by day at last\n")

@@ -219,6 +219,16 @@ def test_what_keeps_the_recipe_from_running_is_said(
     assert "before it can run: 1 word ('2') cannot be spelt" in capsys.readouterr().out
 
 
+def test_training_speech_without_a_word_is_refused_before_work_begins(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (corpus / "train/text").write_text("train-0\ntrain-1\n")
+    assert main(["init", "mine", "--corpus", "corpus"]) == 0
+    assert "before it can run: " in capsys.readouterr().out
+    assert main(["run", "mine", "--corpus", "corpus", "--dry-run"]) == 2
+    assert "corpus/train/text: no word in it; expected the transcripts" in capsys.readouterr().err
+
+
 def librispeech_splits() -> dict[str, list[str]]:
     """Fifteen speakers to train on, three for dev and three for test, by their numbers."""
     if not LIBRISPEECH.is_dir():
