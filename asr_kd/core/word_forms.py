@@ -1,7 +1,7 @@
 """Words that differ from others in their Unicode form or letter case only: hints where a word is missed."""
 
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 
@@ -37,7 +37,7 @@ def find_other_forms(words: Mapping[str, int] | Iterable[str], present: Collecti
     >>> str(find_other_forms(["Yes", "no"], {"YES", "no"}))
     "1 in other letter case ('Yes' is 'YES' there)"
     """
-    counts = words if isinstance(words, Mapping) else dict.fromkeys(words, 1)
+    counts = words if isinstance(words, Mapping) else dict.fromkeys(_in_order(words), 1)
     absent = {word: count for word, count in counts.items() if word not in present}
     if not absent:
         return OtherForms()
@@ -58,7 +58,12 @@ def unicode_form(word: str) -> str:
 
 
 def _by_form(words: Iterable[str], form: Callable[[str], str]) -> dict[str, str]:
-    return {form(word): word for word in words}
+    return {form(word): word for word in _in_order(words)}
+
+
+def _in_order(words: Iterable[str]) -> Iterable[str]:
+    """The words of a set sorted, so that the same words give the same message in every run."""
+    return sorted(words) if isinstance(words, Set) else words
 
 
 def _compose(word: str) -> str:

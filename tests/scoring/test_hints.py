@@ -83,6 +83,12 @@ def test_a_corpus_lexicon_and_a_language_model_say_it_too(
     assert "outside the vocabulary of the language model it has 1 in other letter case ('UND'" in caplog.text
 
 
+def test_the_examples_of_a_set_do_not_depend_on_its_order() -> None:
+    words = {f"W{number}" for number in range(50)}
+    other = find_other_forms(words, {word.lower() for word in words})
+    assert other.case_example == ("W0", "w0")
+
+
 def test_ids_in_another_form_are_told(tmp_path: Path) -> None:
     (tmp_path / "ref").write_text("u1 a\nu2 b\n")
     (tmp_path / "hyp").write_text("U1 a\nU2 b\n")
