@@ -100,15 +100,24 @@ def _evaluate(outputs: NetworkOutputs, objective: Objective, minibatch: Minibatc
 def _add_up(evaluations: Sequence[_Evaluation], fault: str | None) -> CrossValidation:
     frames = sum(one.frames for one in evaluations)
     labelled = sum(one.labelled for one in evaluations)
-    measures = {
-        name: sum(one.measures[name] * one.frames for one in evaluations) / frames for name in evaluations[0].measures}
     return CrossValidation(
         loss=sum(one.loss for one in evaluations) / frames,
         cross_entropy=sum(one.cross_entropy for one in evaluations) / labelled if labelled else None,
         frame_accuracy=sum(one.correct for one in evaluations) / labelled if labelled else None,
-        measures=measures,
+        measures=_mean_measures(evaluations),
         fault=fault,
     )
+
+
+def _mean_measures(evaluations: Sequence[_Evaluation]) -> dict[str, float]:
+    """Return means over the frames that a measure was taken of; a projector, say, does not measure a single frame."""
+    totals: dict[str, float] = {}
+    frames: dict[str, int] = {}
+    for evaluation in evaluations:
+        for name, value in evaluation.measures.items():
+            totals[name] = totals.get(name, 0.0) + value * evaluation.frames
+            frames[name] = frames.get(name, 0) + evaluation.frames
+    return {name: total / frames[name] for name, total in totals.items()}
 
 
 def damaged_utterances(data: TrainingExamples, objective: Objective, batch: NDArray[np.int64],

@@ -86,14 +86,16 @@ def train(model: nn.Module, data: TrainingExamples, objective: Objective, config
     """
     threads_before = torch.get_num_threads()
     with torch.random.fork_rng(), freed_memory_kept():
-        run = _Run(model, data, objective, config, Path(work_folder), seed, description, on_epoch)
         try:
             torch.set_num_threads(1)  # what the shards' threads share out among them is all that is shared out
-            return run.run()
+            run = _Run(model, data, objective, config, Path(work_folder), seed, description, on_epoch)
+            try:
+                return run.run()
+            finally:
+                if run.log is not None:
+                    run.log.close()
         finally:
             torch.set_num_threads(threads_before)
-            if run.log is not None:
-                run.log.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,6 @@ class _Run:
             wait_for_all()  # for the first one's checkpoint, with which all begin
         found = read_checkpoint(folder, key)
         first = data.minibatch(first_epoch[0]).to(self.device)
-        torch.set_num_threads(1)
         if found is None:
             self._check_outputs(first)
             self.state = RunState(key, choose_precision(config.precision, self.device), threads=1)

@@ -43,19 +43,30 @@ def choose_num_shards(wanted: int, batch_size: int, model: nn.Module, inputs: Te
 
     There are at least two then, so that two cores have something to do.
     A network gets one shard on a GPU, and where threads that share it would get in each other's way: with a batch
-    normalisation other than BatchNorm1d, or with random numbers of PyTorch's default generator. `inputs`: what it
+    normalisation other than BatchNorm1d, with random numbers of PyTorch's default generator, or where it cannot be
+    copied (tensors that are computed from parameters and kept, as `torch.nn.utils.weight_norm` does). `inputs`: what it
     hears, a minibatch.
     """
     if inputs.device.type != "cpu":
         return 1
-    if any(type(layer) is not nn.BatchNorm1d for layer in batch_norm_layers(model)) or _draws_by_itself(model, inputs):
+    if any(type(layer) is not nn.BatchNorm1d for layer in batch_norm_layers(model)):
+        return 1
+    try:
+        trial = replicate(model, model)
+    except (RuntimeError, TypeError) as error:
+        logger.info("each minibatch is trained on by one thread: the network cannot be copied (%s)", error)
+        return 1
+    if _draws_by_itself(trial, inputs):
         return 1
     return wanted or max(2, batch_size // _SHARD)
 
 
-def _draws_by_itself(model: nn.Module, inputs: Tensor) -> bool:
-    """Find out whether a network in training mode draws from PyTorch's default generator, which is left as it is."""
-    trial, state = replicate(model, model), torch.get_rng_state()
+def _draws_by_itself(trial: nn.Module, inputs: Tensor) -> bool:
+    """Find out whether a network in training mode draws from PyTorch's default generator, which is left as it is.
+
+    `trial` is a copy of the network, whose buffers change.
+    """
+    state = torch.get_rng_state()
     with torch.no_grad(), drawing_with(0, 0):
         trial.train()(inputs)
     draws = not torch.equal(torch.get_rng_state(), state)
@@ -100,8 +111,11 @@ class Shards:
             if len(self) > 1:
                 self._pool = stack.enter_context(ThreadPoolExecutor(
                     len(self), "shard", initializer=torch.set_num_threads, initargs=(1,)))
-            yield
-        self._pool = None
+                _start_threads(self._pool, len(self))
+            try:
+                yield
+            finally:
+                self._pool = None
 
     def run(self, work: Callable[[int], Result]) -> list[Result]:
         """Return what `work` returns for each shard, given its number; the first error of any is raised here."""
@@ -123,6 +137,20 @@ class Shards:
         for error in sorted(errors, key=lambda one: isinstance(one, threading.BrokenBarrierError)):
             raise error
         return [result.result() for result in results]
+
+
+def _start_threads(pool: ThreadPoolExecutor, count: int) -> None:
+    """Let a new pool start all of its threads.
+
+    It would start one only where it counts none as idle, and may count one too many; shards that wait for each other
+    need a thread each.
+    """
+    all_started = threading.Barrier(count)
+    try:
+        list(pool.map(lambda _: all_started.wait(), range(count)))
+    except BaseException:  # interrupted: no thread may wait for one that was not started
+        all_started.abort()
+        raise
 
 
 def replicate(module: Module, *owners: nn.Module) -> Module:

@@ -373,3 +373,15 @@ def test_the_callers_generator_and_threads_are_left_alone(data: TrainingData, tm
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     run(data, tmp_path, model, epochs=1)
     assert torch.equal(torch.get_rng_state(), before) and torch.get_num_threads() == threads
+
+
+def test_a_refused_run_leaves_the_callers_threads_alone(data: TrainingData, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(InputError, match="different trees"):
+            run(data, tmp_path, DNN(3 * DIM, 8, 1, PDFS - 1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)

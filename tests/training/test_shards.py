@@ -16,9 +16,10 @@ from asr_kd.distillation.soft_targets import SoftTargetsKey, build_soft_targets
 from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
-from asr_kd.training import engine
+from asr_kd.training import cross_validation, engine
 from asr_kd.training.batch_statistics import shared_batch_norm
 from asr_kd.training.config import TrainingConfig
+from asr_kd.training.cross_validation import cross_validate
 from asr_kd.training.data import Minibatch, TrainingData, frames_digest
 from asr_kd.training.engine import train
 from asr_kd.training.objective import CrossEntropy, Objective
@@ -188,6 +189,19 @@ def test_an_interruption_while_shards_are_begun_ends_the_waiting_of_those_that_w
         shards.run(lambda shard: add_up_parts(torch.ones(())))
 
 
+def test_each_shard_has_a_thread_even_if_the_pool_believes_that_one_is_idle() -> None:
+    """A pool that counts an idle thread too many starts one too few; the other shards would wait for ever."""
+    shards = Shards(nn.Linear(2, 2), CrossEntropy(), 3, 1)
+    with shards.running():
+        assert shards._pool is not None
+        shards._pool._idle_semaphore.release()  # type: ignore[attr-defined]
+        watchdog = threading.Timer(10.0, shards._group.abort)
+        watchdog.start()
+        totals = shards.run(lambda shard: float(add_up_parts(torch.ones(()))))
+        watchdog.cancel()
+    assert totals == [3.0] * 3
+
+
 def test_no_more_threads_than_allowed_work_at_a_time() -> None:
     working, most = set(), [0]
     lock = threading.Lock()
@@ -231,6 +245,16 @@ def test_a_network_whose_threads_would_get_in_each_others_way_has_one_shard() ->
     assert choose_num_shards(3, 256, dnn(), torch.randn(8, 3 * DIM)) == 3
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_network_that_cannot_be_copied_is_trained_as_one_shard(data: TrainingData, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.utils.weight_norm(nn.Linear(3 * DIM, 16)), nn.Linear(16, PDFS))
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        copy.deepcopy(model)
+    assert choose_num_shards(2, 512, model, torch.randn(8, 3 * DIM)) == 1
+    result = train(model, data, CrossEntropy(), TrainingConfig(**{**SETTINGS, "epochs": 1}), tmp_path)
+    assert result.epochs == 1
+
+
 def test_a_foreign_network_that_draws_trains_alike_with_any_threads(data: TrainingData, tmp_path: Path) -> None:
     def run(threads: int) -> Tensor:
         torch.manual_seed(0)
@@ -261,3 +285,17 @@ def test_a_minibatch_of_fewer_frames_than_shards_leaves_some_empty(data: Trainin
     config = TrainingConfig(**{**SETTINGS, "batch_size": 2, "shards": 3, "threads": 2})
     result = train(highway(), small, _Empty(), config, tmp_path)
     assert result.history[-1]["step"] == 6
+
+
+def test_a_measure_that_a_last_frame_alone_has_not_is_the_mean_of_the_others(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cross_validation, "_BATCH", 10)
+    student = highway()
+    objective = distilled(student, data, projector={"weight": 0.5})
+    tens, odd = copy.copy(data), copy.copy(data)
+    tens.cv_frames, odd.cv_frames = data.cv_frames[:20], data.cv_frames[:21]
+    expected = cross_validate(student, tens, objective, threads=2).measures
+    measures = cross_validate(student, odd, objective, threads=2).measures
+    assert measures.keys() == expected.keys()
+    assert measures["representation"] == pytest.approx(expected["representation"])
