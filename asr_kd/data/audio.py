@@ -41,10 +41,10 @@ class AudioError(WorkError):
 
 
 class AudioOptions(Config):
-    """What may be done to audio that is otherwise than wanted; by default it is refused.
+    """Permitted conversions of audio that is not as expected; by default it is refused.
 
     resample: convert other sampling rates (as Kaldi does); mix_down: take the mean of several channels where none is
-    chosen; sampling_rate: the rate in Hz that is wanted, None for that of each file or of the features.
+    chosen; sampling_rate: the expected rate in Hz, None for that of each file or of the features.
     """
 
     resample: bool = False
@@ -53,9 +53,9 @@ class AudioOptions(Config):
 
     def check(self, path: Path, sampling_rate: int, channels: int, channel: int | None = None) -> None:
         """Raise AudioError ("sampling rate", "channels") for a file that these options refuse."""
-        wanted = self.sampling_rate
-        if wanted is not None and sampling_rate != wanted and not self.resample:
-            raise AudioError(path, "sampling rate", f"{sampling_rate} Hz, expected {wanted}; resampling is off")
+        expected = self.sampling_rate
+        if expected is not None and sampling_rate != expected and not self.resample:
+            raise AudioError(path, "sampling rate", f"{sampling_rate} Hz, expected {expected}; resampling is off")
         if channel is not None and not 0 <= channel < channels:
             raise AudioError(path, "channels", f"channel {channel} asked for, there are {channels} (from 0)")
         if channel is None and channels > 1 and not self.mix_down:
@@ -64,7 +64,7 @@ class AudioOptions(Config):
 
 @dataclass(frozen=True, slots=True)
 class AudioHeader:
-    """What the header of an audio file says; `samples` per channel."""
+    """Sampling rate, channels and length of an audio file; `samples` per channel."""
 
     sampling_rate: int
     channels: int

@@ -156,7 +156,7 @@ class _Chunk:
 
 
 def _is_unknown(declared: int) -> bool:
-    """Whether a 32-bit length is one that writers to a pipe put (about 2 GiB or 4 GiB)."""
+    """True for a 32-bit length that writers to a pipe put (about 2 GiB or 4 GiB)."""
     return 0x7F000000 <= declared <= 0x80000200 or declared >= 0xFFFF0000
 
 
@@ -183,7 +183,7 @@ def _settle(
 
 
 def _is_padding(file: BinaryIO, begin: int, end: int) -> bool:
-    """Whether there is nothing but zeros between two offsets."""
+    """True where there is nothing but zeros between two offsets."""
     file.seek(begin)
     while begin < end:
         block = file.read(min(1 << 16, end - begin))
@@ -222,10 +222,10 @@ def _find_chunk(file: BinaryIO, begin: int, size: int, order: str, name: bytes) 
     before: dict[bytes, int] = {}
     while begin + 8 <= size:
         file.seek(begin)
-        found, length = struct.unpack(f"{order}4sI", file.read(8))
-        if found == name:
+        chunk, length = struct.unpack(f"{order}4sI", file.read(8))
+        if chunk == name:
             return begin + 8, length, before
-        before[found] = begin + 8
+        before[chunk] = begin + 8
         begin += 8 + length + length % 2
     return 0, 0, before
 
@@ -391,7 +391,7 @@ def _flac(file: BinaryIO, size: int) -> Layout:
 
 
 def _last_flac_frame(tail: bytes, block_size: int) -> tuple[int, int]:
-    """Where the last frame begins, and the sample behind it; (0, 0) where no frame is found.
+    """Offset of the last frame, and the sample behind it; (0, 0) where there is no frame.
 
     block_size: of all frames but the last, 0 where they differ (RFC 9639, section 9.1).
     """
@@ -472,16 +472,16 @@ def _ogg(file: BinaryIO, size: int) -> Layout:
 
 def _mpeg(file: BinaryIO, begin: int, size: int) -> Layout:
     file.seek(begin)
-    found = find_mpeg_length(file.read())
-    if found is None:
+    stream = find_mpeg_length(file.read())
+    if stream is None:
         return AS_IT_IS
-    if found.fault:
-        raise ContainerFault("truncated", found.fault)
-    patches = tuple((begin + offset, content) for offset, content in found.patches)
-    if not found.prefix and not patches:
+    if stream.fault:
+        raise ContainerFault("truncated", stream.fault)
+    patches = tuple((begin + offset, content) for offset, content in stream.patches)
+    if not stream.prefix and not patches:
         return AS_IT_IS
-    view = View(begin + found.begin, begin + found.end, found.prefix, patches)
-    return Layout((view,), is_counted=found.is_clean)
+    view = View(begin + stream.begin, begin + stream.end, stream.prefix, patches)
+    return Layout((view,), is_counted=stream.is_clean)
 
 
 _OTHERS = (b"fLaC", b"NIST_1A", b"Creative Voice File")  # read as they are, FLAC behind an ID3 tag

@@ -249,15 +249,15 @@ def _read_records(path: Path, record_type: type[_R]) -> Iterator[tuple[int, _R]]
 
 
 def _describe(error: ValidationError) -> str:
-    """What the first fault of a record is, as: duration is -2.5, expected ..."""
+    """Describe the first fault of a record, such as: duration is -2.5, expected ..."""
     first = error.errors(include_url=False)[0]
     steps = [str(step) for step in first["loc"] if isinstance(step, int) or step.isidentifier()]
     expected = re.sub(r"^\w+ should (be|have) ", "expected ", first["msg"].removeprefix("Value error, "))
     if first["type"] == "missing":
         return f"{'.'.join(steps)} is missing, expected it"
-    found = repr(first["input"])
-    found = found if len(found) < 60 else found[:60] + "…"
-    return f"{'.'.join(steps) or 'the line'} is {found}, {expected}"
+    value = repr(first["input"])
+    value = value if len(value) < 60 else value[:60] + "…"
+    return f"{'.'.join(steps) or 'the line'} is {value}, {expected}"
 
 
 def _audio_path(recording: _Recording, folder: Path, where: str) -> Path:
@@ -298,12 +298,12 @@ def _to_utterance(supervision: _Supervision, recording: _Recording, audio: Path,
 
 
 def speed_mark(speed: float) -> str:
-    """What is put behind the names of copies at another speed, as Lhotse does it."""
+    """The ending of the names of copies at another speed, as Lhotse writes it."""
     return f"_sp{speed:g}"
 
 
 def _source(supervision: _Supervision, speed: float, where: str) -> Source:
-    """What a copy is a copy of: as its custom fields say, or its names, which end with its speed.
+    """The source of a copy by its custom fields, else by its names, which end with its speed.
 
     Lhotse's own copies and those of our older manifests have no such fields. Lhotse leaves the speaker as it is.
     """

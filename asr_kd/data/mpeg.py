@@ -43,7 +43,7 @@ class MpegLength:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What the four bytes at the head of a frame say; `length` in bytes of the whole frame."""
+    """The properties of a frame by the four bytes at its head; `length` in bytes of the whole frame."""
 
     layer: int
     length: int
@@ -52,7 +52,7 @@ class _Frame:
 
 
 def is_mpeg(start: bytes) -> bool:
-    """Whether content begins like an MPEG audio stream."""
+    """True where content begins like an MPEG audio stream."""
     return len(start) >= 4 and _frame(int.from_bytes(start[:4], "big")) is not None
 
 
@@ -84,7 +84,7 @@ def find_mpeg_length(content: bytes) -> MpegLength | None:
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """What Xing's tag (or Fraunhofer's, which decoders do not read) says; None for what it leaves out."""
+    """The content of Xing's tag (or Fraunhofer's, which decoders do not read); None for what it leaves out."""
 
     frames: int | None
     frames_offset: int
@@ -103,7 +103,7 @@ class _Tag:
         return _Tag(frames, offset + 8, size)
 
     def is_all_there(self, end: int) -> bool:
-        """Whether as many bytes as the tag says stand before `end`."""
+        """True where as many bytes as the tag says stand before `end`."""
         return self.stream_bytes is not None and self.stream_bytes <= end
 
 
@@ -158,7 +158,7 @@ def _resynchronised(content: bytes, position: int, stream: int) -> int:
 
 
 def _frame(header: int) -> _Frame | None:
-    """What a frame's header says; None where it is none, or leaves the length open (free format)."""
+    """Read a frame's header; None where it is none, or leaves the length open (free format)."""
     version, layer = header >> 19 & 3, 4 - (header >> 17 & 3)
     bitrate, rate = header >> 12 & 15, header >> 10 & 3
     if header >> 21 != 0x7FF or version == 1 or layer == 4 or bitrate in (0, 15) or rate == 3:

@@ -33,7 +33,7 @@ class StmSegment:
 
     @property
     def ignored(self) -> bool:
-        """Whether the segment's time is out of bounds for scoring."""
+        """True where the segment's time is out of bounds for scoring."""
         return len(self.words) == 1 and is_ignore_mark(self.words[0])
 
     @property

@@ -45,7 +45,7 @@ class SplitCounts:
 
 @dataclass(frozen=True, slots=True)
 class ValidationReport:
-    """All problems of a manifest, what may be one, and the size of its splits."""
+    """Problems and warnings of a manifest, and the size of its splits."""
 
     splits: dict[str, SplitCounts]
     problems: list[Problem]
@@ -121,7 +121,7 @@ def _splits(manifest: Path) -> tuple[Path, list[str]]:
 
 
 def _is_audio_folder(folder: Path) -> bool:
-    """Whether there is no manifest in a folder, so that it can only be one of audio."""
+    """True where there is no manifest in a folder, so that it can only be one of audio."""
     return folder.is_dir() and not any("_supervisions.jsonl" in path.name for path in folder.iterdir())
 
 
@@ -152,7 +152,7 @@ def _count(utterances: Iterable[Utterance]) -> SplitCounts:
     utterances = list(utterances)
     return SplitCounts(
         utterances=len(utterances),
-        speakers=len({utterance.speaker for utterance in utterances}),
+        speakers=len({utterance.speaker for utterance in utterances if utterance.speaker}),
         words=sum(len(words_of(utterance.text)) for utterance in utterances),
         seconds=round(sum(utterance.duration for utterance in utterances), 3),
     )

@@ -1,5 +1,4 @@
-"""Where pronunciations come from: the corpus's lexicon, the CMU dictionary, spelling, or a trained
-guess."""
+"""Sources of pronunciations: the corpus's lexicon, the CMU dictionary, spelling, or a trained guess."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ class LexiconSourceConfig(Config):
 
 @dataclass(frozen=True)
 class LexiconReport:
-    """Where the words' pronunciations came from. `asked` words were asked for: `from_file +
+    """Counts of pronunciations by source. `asked` words were asked for: `from_file +
     from_cmudict + spelt + special + len(guessed) + len(unknown) = asked`; `words` and
     `pronunciations` are those of the whole lexicon, `merged` is how many pronunciations stripping
     made equal to another, `units` the speech phones or graphemes."""

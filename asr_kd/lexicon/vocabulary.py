@@ -54,11 +54,11 @@ class VocabularyReport:
         return {
             "closed": self.closed,
             "source": self.source,
-            "splits": {split: found.as_dict() for split, found in self.splits.items()},
+            "splits": {split: counts.as_dict() for split, counts in self.splits.items()},
         }
 
     def __str__(self) -> str:
-        rates = ", ".join(f"{split} {found.oov_rate:.2f} %" for split, found in self.splits.items())
+        rates = ", ".join(f"{split} {counts.oov_rate:.2f} %" for split, counts in self.splits.items())
         return f"words out of vocabulary: {rates}; {'closed' if self.closed else 'open'} vocabulary: {self.source}"
 
 
@@ -81,8 +81,8 @@ def report_vocabulary(
         splits[split] = SplitVocabulary(len(words), sum(word not in vocabulary for word in words))
         if other := str(find_other_forms(Counter(words), vocabulary)):
             logger.warning("%s: of the words out of vocabulary it has %s", split, other)
-    evaluated = [found for split, found in splits.items() if split != train]
-    if not closed and evaluated and not any(found.oov_words for found in evaluated):
+    evaluated = [counts for split, counts in splits.items() if split != train]
+    if not closed and evaluated and not any(counts.oov_words for counts in evaluated):
         closed, source = True, f"{source} (no word of the evaluated splits is outside of it)"
     return VocabularyReport(closed, source, splits)
 

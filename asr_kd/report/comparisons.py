@@ -47,11 +47,11 @@ class ShareOfGap:
 class ResultRow:
     """One system on one split: the counts of its seeds, what the recipe declares of it, and what follows from both.
 
-    `corrected` holds p-values after Holm's correction, of the recipe's claims that this system is part of; `claims` are
-    those that begin with it. `shares` are measured from its baseline and
-    from other networks without a teacher, to its own teacher and to the headline's. `pass_of` is the system whose
-    training went through this one, and after which pass. `declared`: the recipe scores the system. `warnings`
-    tell what its run directory knows of the counts.
+    `corrected`: p-values after Holm's correction, of the recipe's claims that this system is part of.
+    `claims`: those that begin with it. `shares` are measured from its baseline and from other networks
+    without a teacher, to its own teacher and to the headline's. `pass_of`: the system whose training
+    went through this one, and after which pass. `declared`: the recipe scores the system. `warnings`:
+    doubts about the counts that the run directory raises.
     """
 
     counts: tuple[SystemCounts, ...]
@@ -91,7 +91,7 @@ class ResultRow:
 
     @property
     def bytes_with_log(self) -> bool:
-        """Whether the bytes of a seed hold the log of its training too."""
+        """True where the bytes of a seed hold the log of its training too."""
         return any(counts.bytes_with_log for counts in self.counts)
 
     @property
@@ -102,13 +102,13 @@ class ResultRow:
 
     @property
     def closed_vocabulary(self) -> bool | None:
-        """Whether the vocabulary was made to hold the words of the split, in any of the seeds."""
+        """True where the vocabulary was made to hold the words of the split, in any of the seeds."""
         closed = [counts.closed_vocabulary for counts in self.counts]
         return None if None in closed else any(closed)
 
     @property
     def notes(self) -> list[str]:
-        """What is to be known of the row's figures."""
+        """Reservations about the row's figures, a phrase each."""
         notes = list(self.warnings)
         if len(self.counts) == 1:
             notes.append("one seed, no verdict")
@@ -121,11 +121,11 @@ class ResultRow:
         return notes
 
     def is_claim_of(self, other: str) -> bool:
-        """Whether the recipe claims something of this system against the other, in this order."""
+        """True where the recipe claims something of this system against the other, in this order."""
         return other in self.claims
 
     def verdict(self, other: str) -> Verdict | None:
-        """What a claim shows of this system against another; None where there is no claim or it shows nothing."""
+        """The verdict of a claim on this system against another; None where there is no claim or it shows nothing."""
         if other not in self.corrected:
             return None
         return self.comparisons[other].verdict(self.corrected[other])
@@ -195,8 +195,8 @@ def judge(
 
 
 def _warnings(row: ResultRow, warnings: Mapping[str, str]) -> tuple[str, ...]:
-    found = [warnings[counts.file_name] for counts in row.counts if counts.file_name in warnings]
-    return tuple(dict.fromkeys(found))
+    of_seeds = [warnings[counts.file_name] for counts in row.counts if counts.file_name in warnings]
+    return tuple(dict.fromkeys(of_seeds))
 
 
 def _judge_split(systems: dict[str, tuple[SystemCounts, ...]], declarations: Declarations) -> list[ResultRow]:
@@ -206,16 +206,16 @@ def _judge_split(systems: dict[str, tuple[SystemCounts, ...]], declarations: Dec
         _check_words(seeds, first, words)
     drawn = draw_speakers(words).of_all(
         {name: {counts.seed: counts.speakers for counts in seeds} for name, seeds in systems.items()})
-    found: dict[tuple[str, str], Comparison] = {}
+    compared: dict[tuple[str, str], Comparison] = {}
     rows = []
     for name, seeds in systems.items():
         roles = declarations.roles(name)
         comparisons = {}
         for other in _others(name, first.set_name, declarations):
             if other in drawn:
-                known = found.get((other, name))
-                comparisons[other] = compare(drawn[name], drawn[other]) if known is None else known.reversed
-                found[name, other] = comparisons[other]
+                mirror = compared.get((other, name))
+                comparisons[other] = compare(drawn[name], drawn[other]) if mirror is None else mirror.reversed
+                compared[name, other] = comparisons[other]
         rows.append(ResultRow(
             seeds, wer_interval(drawn[name]), comparisons, tuple(_shares(name, drawn, declarations)), roles=roles,
             pass_of=declarations.pass_of(name), declared=declarations.declares(name)))

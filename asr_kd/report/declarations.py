@@ -1,4 +1,4 @@
-"""What a recipe declares of its systems: their roles, and the comparisons that get a verdict."""
+"""A recipe's declarations: the roles of its systems, and the comparisons that get a verdict."""
 
 import re
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Declarations:
         return SystemRoles() if pass_of is None else self.each_pass[pass_of[0]]
 
     def declares(self, system: str) -> bool:
-        """Whether the recipe scores the system."""
+        """True where the recipe scores the system."""
         return system in self.systems or self.pass_of(system) is not None
 
     def pass_of(self, system: str) -> tuple[str, int] | None:
@@ -78,8 +78,8 @@ def read_declarations(recipe: Path) -> Declarations:
         scored = build_config(_ScoredSystems, type(settings)(declared, settings.places), prefix=stage)
         stages.append(scored)
         for name, roles in scored.systems.items():
-            known = each_pass if roles.each_pass else systems
-            if known.setdefault(name, roles) != roles:
+            declared_roles = each_pass if roles.each_pass else systems
+            if declared_roles.setdefault(name, roles) != roles:
                 raise InputError(f"{settings.place(('systems', name))}: stage {stage} gives {name} other roles than "
                                  "the stage above that scores it too; give it the same in both")
     declarations = Declarations(systems, each_pass, claims, *_splits(stages))
@@ -97,7 +97,8 @@ def _splits(stages: list[_ScoredSystems]) -> tuple[str, str]:
 
 
 def _check(recipe: Path, declarations: Declarations) -> None:
-    named = [(name, other) for name, roles in declarations.systems.items() for other in roles.related]
+    every_role = [*declarations.systems.items(), *declarations.each_pass.items()]
+    named = [(name, other) for name, roles in every_role for other in roles.related]
     named += [(f"claims.{claim.split}", name) for claim in declarations.claims
               for name in (claim.system, claim.against)]
     for place, name in named:

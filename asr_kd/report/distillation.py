@@ -179,7 +179,7 @@ def _against_plain(row: ResultRow) -> Comparison | None:
 
 
 def _is_claim(row: ResultRow) -> bool:
-    """Whether the comparison with the plain student is among the recipe's claims."""
+    """True where the comparison with the plain student is among the recipe's claims."""
     return row.roles.plain in row.corrected
 
 

@@ -74,6 +74,7 @@ def score(
     _check_words(ref, whole.whole.num_words, f"{len(whole.references)} utterances", words, partial)
     part = whole.covered() if partial else whole
     drawn = draw_speakers(part.words_by_speaker(), draws, seed)
+    words_differ = bool(part.whole.notation)
     mapping = None if calibration is None else read_calibration(calibration)
     measured = confidence or mapping is not None or fit is not None
     system = _score_system(part, part.hypotheses, drawn, measured, mapping)
@@ -89,7 +90,9 @@ def score(
     return Score(
         system=system,
         against=other,
-        comparison=None if other is None else compare(drawn.of(system.seeds), drawn.of(other.seeds)),
+        comparison=None if other is None else compare(
+            drawn.of(system.seeds, words_differ=words_differ), drawn.of(other.seeds, words_differ=words_differ)
+        ),
         unit=part.unit,
         utterances=len(part.references),
         words=part.num_words,
@@ -112,12 +115,13 @@ def _score_system(
     seeds = {number: part.count(file) for number, file in enumerate(files.values())}
     raw = calibrated = None
     if measured:
-        found = word_confidences(part, files)
-        raw = measure_confidence(found.confidence, found.correct)
-        calibrated = None if mapping is None else measure_confidence(mapping(found.confidence), found.correct)
+        measurements = word_confidences(part, files)
+        raw = measure_confidence(measurements.confidence, measurements.correct)
+        if mapping is not None:
+            calibrated = measure_confidence(mapping(measurements.confidence), measurements.correct)
     return SystemScore(
         seeds,
-        wer_interval(drawn.of(seeds)),
+        wer_interval(drawn.of(seeds, words_differ=bool(part.whole.notation))),
         [sorted(part.references.keys() - file.words.keys()) for file in files.values()],
         [file.outside for file in files.values()],
         [file.ignored for file in files.values()],

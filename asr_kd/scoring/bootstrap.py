@@ -71,7 +71,7 @@ class Comparison:
         return replace(self, difference=-self.difference, low=low, high=high)
 
     def verdict(self, corrected: float | None = None) -> Verdict | None:
-        """What the comparison shows of the first system, by its p-value or by a corrected one.
+        """The verdict on the first system, by its p-value or by a corrected one.
 
         None where nothing can be concluded.
         """
@@ -84,7 +84,7 @@ class Comparison:
 
     @property
     def significantly_positive(self) -> bool:
-        """Whether the first system makes more errors, by this comparison alone."""
+        """True where the first system makes more errors, by this comparison alone."""
         if self.undecidable or self.low is None or self.p_value is None:
             return False
         return self.low > 0 and self.p_value < SIGNIFICANT
@@ -92,7 +92,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class SpeakerDraws:
-    """How often each draw holds each speaker: `weights` (draws, speakers), speakers sorted, `words` (speakers,).
+    """Counts of each speaker in each draw: `weights` (draws, speakers), speakers sorted, `words` (speakers,).
 
     `seed` is that of the draws.
     """
@@ -103,18 +103,28 @@ class SpeakerDraws:
     seed: int = 0
     _picks: dict[tuple[int, ...], NDArray[np.intp]] = field(default_factory=dict, repr=False, compare=False)
 
-    def of(self, system: System) -> "DrawnSystem":
-        """The system on these draws. InputError: it was scored on other speakers or words, or has no seed."""
-        return self.of_all({"": system})[""]
+    def of(self, system: System, *, words_differ: bool = False) -> "DrawnSystem":
+        """The system on these draws. InputError: it was scored on other speakers or words, or has no seed.
 
-    def of_all(self, systems: Mapping[str, System]) -> dict[str, "DrawnSystem"]:
-        """Several systems on these draws, by the names that they are given; InputError as for one."""
+        `words_differ`: the reference has alternatives, so that the number of its words depends on
+        the hypothesis. Errors are then divided by the words of each training.
+        """
+        return self.of_all({"": system}, words_differ=words_differ)[""]
+
+    def of_all(
+        self, systems: Mapping[str, System], *, words_differ: bool = False
+    ) -> dict[str, "DrawnSystem"]:
+        """Several systems on these draws, by the names that they are given; arguments and errors as of `of`."""
         for system in systems.values():
-            self._check(system)
+            self._check(system, words_differ)
         all_counts = [system[seed] for system in systems.values() for seed in sorted(system)]
         errors = [[counts[speaker].errors for speaker in self.speakers] for counts in all_counts]
         rates = _drawn_sums(np.array(errors), self.weights)
-        rates *= 100 / _drawn_sums(self.words[None], self.weights)
+        words = self.words[None]
+        if words_differ:
+            words = np.array([[counts[speaker].words for speaker in self.speakers] for counts in all_counts])
+        # A draw whose readings are all empty has insertions at most: they count against one word.
+        rates *= 100 / np.maximum(_drawn_sums(words, self.weights), 1)
         drawn: dict[str, DrawnSystem] = {}
         begin = 0
         for name, system in systems.items():
@@ -130,11 +140,13 @@ class SpeakerDraws:
             self._picks[seeds] = generator.integers(len(seeds), size=(len(seeds), len(self.weights)))
         return self._picks[seeds]
 
-    def _check(self, system: System) -> None:
+    def _check(self, system: System, words_differ: bool) -> None:
         if not system:
             raise InputError("a system without a seed cannot be scored")
         words = dict(zip(self.speakers, self.words.tolist(), strict=True))
         for counts in system.values():
+            if words_differ and counts.keys() == words.keys():
+                continue
             difference = words_difference(words, counts)
             if difference:
                 raise InputError(f"systems are not scored on the same set: {difference}")
@@ -166,8 +178,8 @@ class DrawnSystem:
 
     def _picks_beside(self, other: "DrawnSystem") -> NDArray[np.intp]:
         size, common = len(self.seeds), set(self.seeds) & set(other.seeds)
-        own = {seed: position for position, seed in enumerate(self.seeds)}
-        positions = np.array([own.get(seed, -1) for seed in other.seeds])
+        position_of = {seed: position for position, seed in enumerate(self.seeds)}
+        positions = np.array([position_of.get(seed, -1) for seed in other.seeds])
         picks = positions[self.draws.picks(other.seeds)[:size]]
         # Seeds in common are already drawn as often as one in len(other.seeds); the others make up what is missing.
         already = np.array([1 / len(other.seeds) if seed in common else 0.0 for seed in self.seeds])

@@ -1,4 +1,4 @@
-"""What is scored together: one reference, the hypotheses of one or two systems, the speakers, the alignment."""
+"""A set to score: one reference, the hypotheses of one or two systems, the speakers, the alignment."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +46,7 @@ class EvaluationSet:
         return totals
 
     def hints(self) -> tuple[str, ...]:
-        """What a reader of the score should know of how words are written, one sentence each."""
+        """Hints on how words are written, one sentence each."""
         notation = [self.references[utterance] for utterance in sorted(self.whole.notation & self.references.keys())]
         files = {**self.hypotheses, **self.against}
         told = (describe_notation(notation, self.whole.optional_words),) if notation else ()

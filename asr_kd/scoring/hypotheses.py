@@ -95,17 +95,18 @@ def read_hypotheses(
     """
     kind = file_format(path, format)
     if kind == "ctm":
-        found = _from_ctm(read_ctm(path), reference.segments, text_filter, str(path))
+        hypotheses = _from_ctm(read_ctm(path), reference.segments, text_filter, str(path))
     elif kind == "stm":
         stm = read_stm(path)
         if not partial:
             _check_speakers(path, stm, reference)
-        found = _from_texts(path, kind, segment_texts(stm, str(path))[0], reference, text_filter)
+        hypotheses = _from_texts(path, kind, segment_texts(stm, str(path))[0], reference, text_filter)
     else:
         read = read_transcripts(path, kind, _known_ids(reference.texts, reference.speakers))
-        found = _from_texts(path, read.format, with_kaldi_ids(read, reference.known), reference, text_filter)
-    check_ids(reference.texts, found.words, str(path))
-    return found
+        texts = with_kaldi_ids(read, reference.known)
+        hypotheses = _from_texts(path, read.format, texts, reference, text_filter)
+    check_ids(reference.texts, hypotheses.words, str(path))
+    return hypotheses
 
 
 def read_reference(

@@ -65,18 +65,18 @@ def read_meetings(path: Path, format: FileFormat | None, text_filter: TextFilter
     """
     kind = file_format(path, format)
     if kind == "stm":
-        found = _by_speaker(read_stm(path), str(path))
+        recordings = _by_speaker(read_stm(path), str(path))
     elif kind == "ctm":
-        found = {}
+        recordings = {}
         channels: dict[tuple[str, str], str] = {}
         for word in sorted(read_ctm(path), key=lambda one: one.start):
             channel = channels.setdefault(word.stream, word.channel)
-            found.setdefault(word.utterance, {}).setdefault(channel, []).append(word.word)
+            recordings.setdefault(word.utterance, {}).setdefault(channel, []).append(word.word)
     else:
         raise InputError(f"{path}: --metric cpwer expects an STM, or a CTM whose channels are streams (.stm, .ctm)")
-    for name, streams in found.items():
+    for name, streams in recordings.items():
         refuse_notation(streams, f"{path}: {name}", bracketed=kind == "stm")
-    return {name: dict(text_filter.texts(streams, f"{path}: {name}")) for name, streams in found.items()}
+    return {name: dict(text_filter.texts(streams, f"{path}: {name}")) for name, streams in recordings.items()}
 
 
 def score_meetings(

@@ -71,8 +71,10 @@ def has_notation(words: Words, optional: OptionalWords) -> bool:
 
 def check_notation(texts: Mapping[str, Words], optional: OptionalWords, place: str) -> frozenset[str]:
     """The utterances with notation. InputError: one that cannot be parsed, and `(uh)` where that is refused."""
-    found = frozenset(utterance for utterance, words in texts.items() if has_notation(words, optional))
-    for utterance in sorted(found):
+    notation = frozenset(
+        utterance for utterance, words in texts.items() if has_notation(words, optional)
+    )
+    for utterance in sorted(notation):
         words = texts[utterance]
         if len(words) > _MOST_WORDS:
             raise InputError(f"{place}: utterance {utterance}: {len(words)} words with alternatives or optional words "
@@ -88,7 +90,7 @@ def check_notation(texts: Mapping[str, Words], optional: OptionalWords, place: s
             _parse(words, optional == "deletable")
         except InputError as error:
             raise InputError(f"{place}: utterance {utterance}: {error}") from None
-    return found
+    return notation
 
 
 def first_reading(words: Words) -> list[str]:

@@ -104,7 +104,7 @@ class Score:
 
     @property
     def verdict(self) -> Verdict | None:
-        """What the comparison shows of the first system; None where it shows nothing."""
+        """The verdict on the first system; None where nothing is shown."""
         return None if self.comparison is None or self.no_verdict else self.comparison.verdict()
 
     @property

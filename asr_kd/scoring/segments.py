@@ -58,11 +58,11 @@ def segment_texts(stm: Stm, place: str) -> tuple[dict[str, tuple[str, ...]], dic
     """Words and speakers by segment id, segments out of bounds left out; InputError on overlapping segments."""
     check_disjoint(stm.segments, place)
     scored = [segment for segment in stm.segments if not segment.ignored]
-    identified = {one.id: one for one in scored}
+    identified = {segment.id: segment for segment in scored}
     if len(identified) < len(scored):
         raise InputError(f"{place}: segments of one speaker within one millisecond; join them")
-    texts = {utterance: one.words for utterance, one in identified.items()}
-    return texts, {utterance: one.speaker for utterance, one in identified.items()}
+    texts = {utterance: segment.words for utterance, segment in identified.items()}
+    return texts, {utterance: segment.speaker for utterance, segment in identified.items()}
 
 
 @dataclass(frozen=True)

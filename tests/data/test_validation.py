@@ -145,6 +145,7 @@ def test_untranscribed_speech_is_validated_with_a_manifest_and_without(
     corpus["dev"] = [dataclasses.replace(u, text="", speaker="") for u in corpus["dev"]]
     assert len(validate(tmp_path / "m", corpus)) == 12
     assert validate(tmp_path / "m", corpus, untranscribed=True) == []
+    assert validate_manifest(tmp_path / "m", untranscribed=True).splits["dev"].speakers == 0
     (tmp_path / "audio").mkdir()
     for utterance in corpus["dev"][:3]:
         shutil.copy(utterance.audio, tmp_path / "audio")

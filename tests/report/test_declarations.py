@@ -55,6 +55,7 @@ def test_a_system_of_its_own_may_be_called_like_a_pass(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("systems", "claims", "more", "message"), [
     ("{small: {teacher: bgi}, big: {}}", "{}", "", "small names the system 'bgi', which no stage .*'big'"),
+    ("{small: {}}", "{}", SECOND % "{small: {each_pass: true, start: bgi}}", "small names the system 'bgi'"),
     ("{small: {}}", "{eval: {small: [big]}}", "", "claims.eval names the system 'big'"),
     ("{a: {headline: true}, b: {headline: true}}", "{}", "", "a and b are both declared headline"),
     ("{a: {role: teacher}}", "{}", SECOND % "{a: {role: student}}", "score-more gives a other roles"),

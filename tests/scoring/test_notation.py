@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from asr_kd.core.errors import InputError
 from asr_kd.scoring import api
 from asr_kd.scoring.notation import OptionalWords, check_notation, first_reading, nearest_reading
-from asr_kd.scoring.wer import ErrorCounts, count_errors
+from asr_kd.scoring.wer import ErrorCounts, count_errors, pool
 from tests.scoring.sclite_program import run_sclite
 
 Texts = dict[str, list[str]]
@@ -157,3 +157,27 @@ def test_confidences_stay_with_their_words(tmp_path: Path) -> None:
     assert found.system.total == ErrorCounts(5, 1, 0, 0)
     assert found.system.confidence is not None
     assert (found.system.confidence.words, found.system.confidence.correct) == (3, 2)
+
+
+def test_systems_are_compared_where_their_nearest_readings_differ_in_length(tmp_path: Path) -> None:
+    write_trn(tmp_path / "ref.trn", {"s-u": ["{ a b / c }", "d"], "t-u": ["x", "y"]})
+    write_trn(tmp_path / "long.trn", {"s-u": ["a", "b", "d"], "t-u": ["x", "y"]})
+    write_trn(tmp_path / "short.trn", {"s-u": ["c", "d"], "t-u": ["x", "z"]})
+    seeds = api.score(tmp_path / "ref.trn", [tmp_path / "long.trn", tmp_path / "short.trn"])
+    assert [pool(counts.values()) for counts in seeds.system.seeds.values()] == [
+        ErrorCounts(5, 0, 0, 0), ErrorCounts(4, 1, 0, 0)]
+    assert seeds.system.interval.value == 12.5
+    compared = api.score(tmp_path / "ref.trn", [tmp_path / "long.trn"], [tmp_path / "short.trn"])
+    assert compared.comparison is not None
+    assert compared.comparison.difference == -25
+    # Speaker t alone has the only error, one word of two; speaker s alone has none.
+    assert (compared.comparison.low, compared.comparison.high) == (-50, 0)
+
+
+def test_a_reference_of_empty_readings_only_has_finite_bounds(tmp_path: Path) -> None:
+    write_trn(tmp_path / "ref.trn", {"s-u": ["{ a / @ }"], "t-u": ["x"]})
+    write_trn(tmp_path / "all.trn", {"s-u": ["a"], "t-u": ["x"]})
+    write_trn(tmp_path / "none.trn", {"s-u": [], "t-u": ["x"]})
+    compared = api.score(tmp_path / "ref.trn", [tmp_path / "all.trn"], [tmp_path / "none.trn"])
+    assert compared.comparison is not None
+    assert (compared.comparison.low, compared.comparison.high) == (0, 0)
