@@ -4,12 +4,14 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.opening import kind_of, open_file, resolved
 
 # A file in every folder that `atomic_folder` makes. It names the folder's kind and is no part of its content.
 MARKER = ".asr_kd"
+_LONGEST_RECORD = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,14 @@ class FolderKind:
     """A kind of folder that is written whole.
 
     `name` is what messages call it. `files` are names that every folder of this kind holds: folders of versions
-    before the marker are known by them. Where `closed`, such a folder holds nothing else.
+    before the marker are known by them. Where `closed`, such a folder holds nothing else; where not, the first
+    of the files, if `keys` are given, is a JSON object that has them.
     """
 
     name: str
     files: tuple[str, ...]
     closed: bool = True
+    keys: tuple[str, ...] = ()
 
 
 def mark_folder(folder: Path, kind: str) -> None:
@@ -37,13 +41,18 @@ def marked_kind(folder: Path) -> str | None:
     marker = folder / MARKER
     if kind_of(folder) != "a folder" or kind_of(marker) != "a file":
         return None
-    try:
-        with open_file(marker) as file:
-            value = json.loads(file.read(4096))
-    except (InputError, ValueError, RecursionError):
-        return None
-    kind = value.get("kind") if isinstance(value, dict) else None
+    kind = _json_object(marker, 4096).get("kind")
     return kind if isinstance(kind, str) else None
+
+
+def _json_object(path: Path, most_bytes: int) -> dict[str, Any]:
+    """The JSON object in a file; an empty one where the file holds anything else, or more."""
+    try:
+        with open_file(path) as file:
+            value = json.loads(file.read(most_bytes))
+    except (InputError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def is_own_folder(folder: Path, kind: FolderKind) -> bool:
@@ -56,7 +65,9 @@ def is_own_folder(folder: Path, kind: FolderKind) -> bool:
     names = set(os.listdir(folder))
     if not names.issuperset(kind.files):
         return False
-    return not kind.closed or names == set(kind.files)
+    if kind.closed:
+        return names == set(kind.files)
+    return not kind.keys or _json_object(folder / kind.files[0], _LONGEST_RECORD).keys() >= set(kind.keys)
 
 
 def is_empty_folder(folder: Path) -> bool:

@@ -29,7 +29,7 @@ from asr_kd.core.files import (
     write_json,
 )
 from asr_kd.core.log import get_logger
-from asr_kd.core.opening import kind_of, resolved
+from asr_kd.core.opening import kind_of, open_file, resolved
 from asr_kd.core.own_folders import FolderKind, is_empty_folder, is_own_folder
 from asr_kd.core.stages import Stage, StageReport
 
@@ -37,8 +37,9 @@ logger = get_logger(__name__)
 
 RECORD = "stage.json"
 RUN_RECORD = "run.json"
-STAGE_FOLDER = FolderKind("output of a stage", (RECORD,), closed=False)
+STAGE_FOLDER = FolderKind("output of a stage", (RECORD,), closed=False, keys=("stage", "key", "files"))
 _LOCK, _WORK, _LOGS = ".lock", ".work", "logs"
+_HOLDER = b"process "  # how the content of a lock begins
 # What a fresh disk or a desktop puts into an empty folder.
 _NOTHING = {"lost+found"}
 
@@ -104,7 +105,8 @@ class RunDirectory:
                 break
         if not self.path.is_dir() or is_run_directory(self.path):
             return
-        foreign = sorted(name for name in os.listdir(self.path) if name not in _NOTHING and not name.startswith("."))
+        foreign = sorted(name for name in os.listdir(self.path) if name not in _NOTHING
+                        and (not name.startswith(".") or name in (_LOCK, _WORK)))
         if foreign:
             raise InputError(f"{self.path}: is no run directory, and holds {foreign[0]!r} and other things that asr-kd "
                              "did not write; give a new or empty folder as --run-dir")
@@ -143,7 +145,7 @@ class RunDirectory:
             os.close(descriptor)
             raise
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} ({command})\n".encode(errors="backslashreplace"), 0)
+        os.pwrite(descriptor, _HOLDER + f"{os.getpid()} ({command})\n".encode(errors="backslashreplace"), 0)
         self._lock = descriptor
         remove_abandoned(self.path)
 
@@ -333,8 +335,25 @@ class RunDirectory:
 
 
 def is_run_directory(path: Path) -> bool:
-    """Return True if a run was ever started in the folder."""
-    return any(kind_of(path / name) is not None for name in (_LOCK, RUN_RECORD))
+    """Return True if a run was ever started in the folder; another program's `run.json` or `.lock` is no sign of it."""
+    return _may_be_lock(path / _LOCK) or _may_be_run_record(path / RUN_RECORD)
+
+
+def _may_be_lock(path: Path) -> bool:
+    if kind_of(path) != "a file" or path.lstat().st_nlink > 1:
+        return kind_of(path) is not None  # refused when the lock is taken
+    with open_file(path) as file:
+        return file.read(len(_HOLDER)) in (b"", _HOLDER)
+
+
+def _may_be_run_record(path: Path) -> bool:
+    if kind_of(path) != "a file" or path.lstat().st_size == 0:
+        return kind_of(path) is not None
+    try:
+        record = read_json(path)
+    except InputError:
+        return False
+    return isinstance(record, dict) and isinstance(record.get("stages"), dict)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

@@ -30,7 +30,7 @@ from asr_kd.scoring.wer import check_ids
 from asr_kd.stages.folder_kinds import HMM_MODEL, LATTICES, require_kind
 
 HYPOTHESES, WORDS, N_BEST, ARCHIVE, RESCORING = "text", "words.ctm", "n_best.jsonl", "lattices.ark", "rescoring.json"
-_RESCORING_FOLDER = FolderKind("rescoring", (RESCORING, HYPOTHESES), closed=False)
+_RESCORING_FOLDER = FolderKind("rescoring", (RESCORING, HYPOTHESES), closed=False, keys=("lm_weight",))
 
 
 def rescore_lattices(

@@ -37,7 +37,7 @@ from asr_kd.stages.speaker_adaptation import FirstPassConfig, first_pass_transfo
 from asr_kd.stages.tuned_weights import find_tuned_weights
 
 HYPOTHESES, WORDS, N_BEST, DECODING = "text", "words.ctm", "n_best.jsonl", "decoding.json"
-_DECODING_FOLDER = FolderKind("decoding", (DECODING, HYPOTHESES), closed=False)
+_DECODING_FOLDER = FolderKind("decoding", (DECODING, HYPOTHESES), closed=False, keys=("utterances",))
 
 
 def decode_manifest(

@@ -226,6 +226,21 @@ def test_an_empty_folder_and_those_of_versions_without_the_marker_are_replaced(t
         atomic_folder(tmp_path / "earlier", NOTES).__enter__()
 
 
+def test_a_folder_that_only_has_files_of_the_same_names_is_refused(tmp_path: Path) -> None:
+    kind = FolderKind("decoding", ("decoding.json", "text"), closed=False, keys=("utterances",))
+    for name, record in (("somebodys", "{}"), ("damaged", "{"), ("earlier", '{"utterances": {}}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "decoding.json").write_text(record)
+        (tmp_path / name / "text").touch()
+        (tmp_path / name / "thesis").touch()
+    for name in ("somebodys", "damaged"):
+        with pytest.raises(InputError, match="exists and is no decoding"):
+            atomic_folder(tmp_path / name, kind).__enter__()
+        assert (tmp_path / name / "thesis").exists()
+    with atomic_folder(tmp_path / "earlier", kind):
+        pass
+
+
 def test_a_writer_fills_the_empty_folder_of_another_which_stays_of_its_kind(tmp_path: Path) -> None:
     stage = FolderKind("stage", ("record",))
     for _ in range(2):

@@ -143,6 +143,29 @@ def test_somebodys_folder_is_no_run_directory(recipe_folder: Path, tmp_path: Pat
     assert (home / ".two.tmp-0123456789ab/thesis").exists()
 
 
+@pytest.mark.parametrize(("place", "content"), [
+    ("run.json", '{"dependencies": {}}'), ("run.json", "not JSON"), (".lock", "of another program"),
+    (".work/two/notes", "all of it"),
+])
+def test_files_of_other_programs_are_no_sign_of_a_run(
+    recipe_folder: Path, tmp_path: Path, place: str, content: str
+) -> None:
+    path = tmp_path / "project" / place
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(InputError, match="project: is no run directory, and holds"):
+        run(recipe_folder, tmp_path / "project")
+    assert path.read_text() == content and len(list((tmp_path / "project").iterdir())) == 1
+
+
+def test_a_folder_with_a_file_named_like_a_record_is_moved_aside(recipe_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run/two").mkdir(parents=True)
+    (tmp_path / "run/.lock").touch()
+    (tmp_path / "run/two/stage.json").write_text('{"stage": "of a theatre"}')
+    run(recipe_folder, tmp_path / "run")
+    assert len(list((tmp_path / "run").glob("two.aside-*/stage.json"))) == 1
+
+
 def test_a_second_name_of_a_file_is_not_truncated(recipe_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "precious").write_text("all of it")
