@@ -106,19 +106,25 @@ class RunDirectory:
         if not self.path.is_dir() or is_run_directory(self.path):
             return
         foreign = sorted(name for name in os.listdir(self.path) if name not in _NOTHING
-                        and (not name.startswith(".") or name in (_LOCK, _WORK)))
+                         and (not name.startswith(".") or name in (_LOCK, _WORK)))
         if foreign:
             raise InputError(f"{self.path}: is no run directory, and holds {foreign[0]!r} and other things that asr-kd "
                              "did not write; give a new or empty folder as --run-dir")
 
     def check_bookkeeping(self, stage: Stage) -> None:
-        """InputError where a link or the like is in the place of the stage's log, work or published files."""
-        self.log(stage)
-        work = self._folder(_WORK) / stage.folder
-        if kind_of(work) is not None:
-            self._folder(_WORK, stage.folder)
+        """InputError where a link or the like is in the place of what a run writes beside its stages' output.
+
+        These are the lock, the run's record, and the stage's log, work and published files; nothing is made.
+        """
+        self._file(_LOCK, make=False)
+        kind = kind_of(self.path / RUN_RECORD)
+        if kind not in (None, "a file", "a link"):  # a link is replaced
+            raise InputError(f"{self.path / RUN_RECORD}: is {kind}, expected a file of the run directory; remove it, "
+                             "and run again")
+        self._file(_LOGS, f"{stage.folder}.log", make=False)
+        self._folder(_WORK, stage.folder, make=False)
         if stage.kind.publishes is not None:
-            self._folder(stage.kind.publishes)
+            self._folder(stage.kind.publishes, make=False)
 
     def lock(self, command: str) -> None:
         """Take the directory for this process; InputError names the process that holds it, or why it cannot be used."""
@@ -311,22 +317,26 @@ class RunDirectory:
             return {}
         return entries
 
-    def _folder(self, *parts: str) -> Path:
-        """Return a folder of the bookkeeping, made if need be; InputError where a link or the like is in its place."""
+    def _folder(self, *parts: str, make: bool = True) -> Path:
+        """Return a folder of the bookkeeping, made if need be; InputError where a link or the like is in its place.
+
+        With `make` false nothing is made.
+        """
         path = self.path
         for part in parts:
             path = path / part
             kind = kind_of(path)
             if kind is None:
-                path.mkdir()
+                if make:
+                    path.mkdir()
             elif kind != "a folder":
                 raise InputError(f"{path}: is {kind}, expected a folder of the run directory; remove it, and run "
                                  "again")
         return path
 
-    def _file(self, *parts: str) -> Path:
+    def _file(self, *parts: str, make: bool = True) -> Path:
         """A file of the bookkeeping that may be written in place, or is not there yet; its folder is made."""
-        path = self._folder(*parts[:-1]) / parts[-1]
+        path = self._folder(*parts[:-1], make=make) / parts[-1]
         kind = kind_of(path)
         if kind is not None and (kind != "a file" or path.lstat().st_nlink > 1):
             kind = "a file with a second name" if kind == "a file" else kind

@@ -144,6 +144,8 @@ class Runner:
         if not rebuild and _lost_cpu_seconds(planned) > REBUILD_LIMIT:
             self._say_what_is_lost(planned)
             self.say(f"{_describe_loss(planned)}: it would stop, unless --rebuild is given")
+        for p in planned:
+            self.directory.check_bookkeeping(p.stage)
         return [
             StageReport.of(p.stage.folder, "done before", "", p.record) if p.is_done
             else StageReport.of(p.stage.folder, "to build", p.reason, {})

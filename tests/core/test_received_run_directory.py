@@ -8,9 +8,10 @@ import pytest
 
 from asr_kd.core import runner
 from asr_kd.core.errors import InputError
+from asr_kd.core.recipe import read_recipe
 from asr_kd.core.run_directory import RunDirectory, read_status
 from tests.core.test_opening import make_irregular
-from tests.core.test_runner import RECIPE, built, recipe_folder, run
+from tests.core.test_runner import KINDS, RECIPE, built, recipe_folder, run
 
 __all__ = ["recipe_folder"]
 SHOWS = RECIPE.replace("fast:", "  shows:\n    run: show\nfast:")
@@ -141,6 +142,29 @@ def test_somebodys_folder_is_no_run_directory(recipe_folder: Path, tmp_path: Pat
     (home / "backup.tmp-1").rmdir()
     run(recipe_folder, home)
     assert (home / ".two.tmp-0123456789ab/thesis").exists()
+
+
+@pytest.mark.parametrize("place", [".lock", "logs", "logs/two.log", ".work/two", "shown", "run.json"])
+def test_a_dry_run_refuses_the_bookkeeping_that_a_run_refuses_before_any_work(
+    recipe_folder: Path, tmp_path: Path, place: str
+) -> None:
+    (recipe_folder / "recipe.yaml").write_text(SHOWS)
+    run_dir = tmp_path / "run"
+    (run_dir / place).parent.mkdir(parents=True)
+    if place == "run.json":
+        (run_dir / ".lock").touch()
+        (run_dir / place).mkdir()
+    else:
+        (run_dir / "run.json").touch()
+        (run_dir / place).symlink_to(tmp_path)
+    before = sorted(run_dir.rglob("*"))
+    recipe = read_recipe(recipe_folder, KINDS)
+    with pytest.raises(InputError, match=f"run/{place}: is a .*, expected a .* of the run directory.*remove it"):
+        runner.Runner(recipe, RunDirectory(run_dir), None, 1, "", lambda line: None).plan(runner.Selection())
+    assert sorted(run_dir.rglob("*")) == before
+    with pytest.raises(InputError, match=f"run/{place}: is a .*, expected a .* of the run directory.*remove it"):
+        run(recipe_folder, run_dir)
+    assert not (run_dir / "one").exists()
 
 
 @pytest.mark.parametrize(("place", "content"), [
