@@ -1,5 +1,7 @@
 """Fixtures for every room's tests."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import settings
 settings.register_profile("any machine", deadline=None)  # the first call of compiled code may take seconds
 settings.load_profile("any machine")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +20,25 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared (corpora and golden data) is not there")
     return SHARED
+
+
+def demo_command(run_dir: Path, *options: str) -> list[str]:
+    """The fast demo recipe with sequence training, in a process of its own."""
+    return [sys.executable, "-m", "asr_kd.cli.main", "run", str(ROOT / "recipes/demo"), "--fast",
+            "--option", "smbr", "--run-dir", str(run_dir), *options]
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run directory in which the fast demo recipe ran through, and what it printed."""
+    pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra 'demo'")
+    run_dir = tmp_path_factory.mktemp("demo") / "run"
+    done = subprocess.run(demo_command(run_dir), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return run_dir, done.stdout
+
+
+@pytest.fixture(scope="session")
+def finished_demo(demo_run: tuple[Path, str]) -> Path:
+    """A run directory of the fast demo recipe. Do not write there."""
+    return demo_run[0]

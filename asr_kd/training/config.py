@@ -1,5 +1,6 @@
 """Settings of the training engine."""
 
+import importlib.util
 from typing import Annotated, Literal
 
 import pydantic
@@ -55,7 +56,14 @@ class TrainingConfig(Config):
         0, ge=0, description="the same in minibatches; 0: by minutes only")
     log_steps: Annotated[int, ExecutionOnly()] = Field(
         200, gt=0, description="minibatches between lines of the log")
-    tensorboard: Annotated[bool, ExecutionOnly()] = True
+    tensorboard: Annotated[bool, ExecutionOnly()] = Field(
+        False, description="also write TensorBoard events (extra `tensorboard`)")
+
+    @pydantic.model_validator(mode="after")
+    def _tensorboard_is_installed(self) -> "TrainingConfig":
+        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise ValueError("tensorboard is on, but the package is not installed; install the extra `tensorboard`")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _newbob_keeps_the_best(self) -> "TrainingConfig":

@@ -13,16 +13,11 @@ import pytest
 from asr_kd.core.recipe import read_recipe
 from asr_kd.scoring.system_counts import read_counts
 from asr_kd.stages.registry import STAGE_KINDS
+from tests.conftest import ROOT, demo_command
 
 pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra 'demo'")
 
-ROOT = Path(__file__).parents[2]
 SYSTEMS = ("gmm-tri", "gmm-sat", "teacher-ce", "hdnn128-ce", "hdnn128-kd", "hdnn128-kd-smbr-kd0.2")
-
-
-def command(run_dir: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "asr_kd.cli.main", "run", str(ROOT / "recipes/demo"), "--fast",
-            "--option", "smbr", "--run-dir", str(run_dir), *options]
 
 
 def stages() -> list[str]:
@@ -30,18 +25,9 @@ def stages() -> list[str]:
     return [stage.folder for stage in recipe.stages]
 
 
-@pytest.fixture(scope="module")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run directory in which the fast demo recipe ran through, and what was printed."""
-    run_dir = tmp_path_factory.mktemp("demo") / "run"
-    done = subprocess.run(command(run_dir), capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return run_dir, done.stdout
-
-
 @pytest.mark.slow
-def test_it_ends_with_a_table_of_word_error_rates(finished_run: tuple[Path, str]) -> None:
-    run_dir, printed = finished_run
+def test_it_ends_with_a_table_of_word_error_rates(demo_run: tuple[Path, str]) -> None:
+    run_dir, printed = demo_run
     table = printed.splitlines()
     for split in ("dev", "test"):
         for system in SYSTEMS:
@@ -52,32 +38,32 @@ def test_it_ends_with_a_table_of_word_error_rates(finished_run: tuple[Path, str]
 
 
 @pytest.mark.slow
-def test_students_are_smaller_than_the_limit(finished_run: tuple[Path, str]) -> None:
-    counts = read_counts(finished_run[0] / "counts/hdnn128-kd.1.test.json")
+def test_students_are_smaller_than_the_limit(demo_run: tuple[Path, str]) -> None:
+    counts = read_counts(demo_run[0] / "counts/hdnn128-kd.1.test.json")
     assert counts.params is not None and counts.params < 800_000
 
 
 @pytest.mark.slow
-def test_counts_say_what_soft_targets_left_out(finished_run: tuple[Path, str]) -> None:
-    caches = {system: read_counts(finished_run[0] / f"counts/{system}.1.test.json").soft_targets for system in SYSTEMS}
+def test_counts_say_what_soft_targets_left_out(demo_run: tuple[Path, str]) -> None:
+    caches = {system: read_counts(demo_run[0] / f"counts/{system}.1.test.json").soft_targets for system in SYSTEMS}
     cache = caches.pop("hdnn128-kd")
     assert cache is not None and cache.top_k <= cache.num_pdfs and 0 <= cache.lost_mass < 0.5
     assert not any(caches.values())
 
 
 @pytest.mark.slow
-def test_what_is_done_is_skipped(finished_run: tuple[Path, str]) -> None:
-    done = subprocess.run(command(finished_run[0], "--json"), capture_output=True, text=True, timeout=120)
+def test_what_is_done_is_skipped(demo_run: tuple[Path, str]) -> None:
+    done = subprocess.run(demo_command(demo_run[0], "--json"), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert {stage["outcome"] for stage in json.loads(done.stdout)["stages"]} == {"done before"}
 
 
 @pytest.mark.slow
-def test_results_are_made_from_the_counts(finished_run: tuple[Path, str], tmp_path: Path) -> None:
+def test_results_are_made_from_the_counts(demo_run: tuple[Path, str], tmp_path: Path) -> None:
     recipe = tmp_path / "demo"
     recipe.mkdir()
     (recipe / "recipe.yaml").write_text((ROOT / "recipes/demo/recipe.yaml").read_text())
-    results = [sys.executable, "-m", "asr_kd.cli.main", "results", str(recipe), "--from", str(finished_run[0])]
+    results = [sys.executable, "-m", "asr_kd.cli.main", "results", str(recipe), "--from", str(demo_run[0])]
     subprocess.run(results, check=True, timeout=120)
     rows = json.loads((recipe / "results.json").read_text())["rows"]
     assert {(row["id"], row["split"]) for row in rows} == {(s, split) for s in SYSTEMS for split in ("dev", "test")}
@@ -95,10 +81,10 @@ def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.slow
 def test_the_commands_say_of_a_network_on_adapted_features_what_the_recipe_says(
-    finished_run: tuple[Path, str], tmp_path: Path
+    demo_run: tuple[Path, str], tmp_path: Path
 ) -> None:
     """From the audio on, transforms by a first pass: the recipe's lattices, so the recipe's words."""
-    folder = finished_run[0]
+    folder = demo_run[0]
     search = read_recipe(ROOT / "recipes/demo", STAGE_KINDS, fast=True, seed=1).stage("decode-student-kd").config
     scale = search.model_dump()["search"]["acoustic_scale"]
     done = run("decode", "--manifests", folder / "prepare", "--split", "dev", "--model", folder / "sat", "--graph",
@@ -120,8 +106,8 @@ def test_the_commands_say_of_a_network_on_adapted_features_what_the_recipe_says(
 
 
 @pytest.mark.slow
-def test_alignment_adapted_to_the_transcripts_by_the_command(finished_run: tuple[Path, str], tmp_path: Path) -> None:
-    folder = finished_run[0]
+def test_alignment_adapted_to_the_transcripts_by_the_command(demo_run: tuple[Path, str], tmp_path: Path) -> None:
+    folder = demo_run[0]
     done = run("align", "--manifests", folder / "prepare", "--split", "dev", "--model", folder / "sat", "--adapt",
                "--output", tmp_path / "aligned")
     assert done.returncode == 0, done.stderr
@@ -131,9 +117,9 @@ def test_alignment_adapted_to_the_transcripts_by_the_command(finished_run: tuple
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["transforms", "features"])
 def test_what_knows_the_transcripts_is_not_decoded_to_be_scored(
-    finished_run: tuple[Path, str], tmp_path: Path, what: str
+    demo_run: tuple[Path, str], tmp_path: Path, what: str
 ) -> None:
-    folder = finished_run[0]
+    folder = demo_run[0]
     known = {"transforms": ["--transforms", folder / "sat"],
              "features": ["--features", folder / "fmllr", "--network", folder / "student-kd-seed1"]}[what]
     done = run("decode", "--manifests", folder / "prepare", "--split", "train", "--model", folder / "sat", "--graph",
@@ -145,12 +131,12 @@ def test_what_knows_the_transcripts_is_not_decoded_to_be_scored(
 
 @pytest.mark.slow
 def test_killed_in_every_stage_it_still_ends_with_the_same_counts(
-    finished_run: tuple[Path, str], tmp_path: Path
+    demo_run: tuple[Path, str], tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
     to_kill = stages()
     while True:
-        process = subprocess.Popen(command(run_dir), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(demo_command(run_dir), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         begun = [line.split(":")[0] for line in _until_stage(process, to_kill)]
         if not begun:
@@ -162,9 +148,9 @@ def test_killed_in_every_stage_it_still_ends_with_the_same_counts(
         process.wait()
     assert to_kill == []
     names = sorted(path.name for path in (run_dir / "counts").iterdir())
-    assert names == sorted(path.name for path in (finished_run[0] / "counts").iterdir())
+    assert names == sorted(path.name for path in (demo_run[0] / "counts").iterdir())
     for name in names:
-        killed, whole = read_counts(run_dir / "counts" / name), read_counts(finished_run[0] / "counts" / name)
+        killed, whole = read_counts(run_dir / "counts" / name), read_counts(demo_run[0] / "counts" / name)
         assert killed.speakers == whole.speakers, name
 
 

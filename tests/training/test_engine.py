@@ -1,12 +1,14 @@
 """The training engine: it learns, logs, goes back, stops, refuses."""
 
 import copy
+import importlib.util
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -385,3 +387,9 @@ def test_a_refused_run_leaves_the_callers_threads_alone(data: TrainingData, tmp_
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
+
+
+def test_tensorboard_is_refused_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(pydantic.ValidationError, match="extra `tensorboard`"):
+        TrainingConfig(tensorboard=True)
