@@ -1,28 +1,44 @@
-"""Panels of curves, drawn so that the same curves give the same file."""
+"""Drawings of results, made so that the same figures give the same file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import IO, Any
 
 Curves = Mapping[str, Mapping[int, float]]
 
 
-def draw_panels(file: IO[Any], panels: Sequence[tuple[str, Curves]], x_label: str, *,
-                legend_in_each: bool = False) -> None:
-    """An SVG: a panel for each title and its curves, by name and x; one legend for all, in which a name has one colour
-    in all panels, or one in each."""
+@contextmanager
+def svg_figure(file: IO[Any], width: float, height: float) -> Iterator[Any]:
+    """Yield a matplotlib figure, sizes in inches, that is written to `file` as SVG when the block ends.
+
+    Names of elements are fixed, and there is no date and no version in the file.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    with matplotlib.rc_context({"svg.hashsalt": "asr_kd", "svg.fonttype": "none"}):
+        figure = pyplot.figure(figsize=(width, height), layout="constrained")
+        try:
+            yield figure
+            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        finally:
+            pyplot.close(figure)
+
+
+def draw_panels(file: IO[Any], panels: Sequence[tuple[str, Curves]], x_label: str, *,
+                legend_in_each: bool = False) -> None:
+    """Draw a panel for each title and its curves, by name and x, as SVG.
+
+    There is one legend for all, in which a name has one colour in all panels, or one in each.
+    """
     names = list(dict.fromkeys(name for _, curves in panels for name in curves))
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    # Fixed names of elements, no date, no version.
-    with matplotlib.rc_context({"svg.hashsalt": "asr_kd", "svg.fonttype": "none"}):
-        height = 4.4 * rows if legend_in_each else 3.6 * rows + 0.2 * len(names)
-        figure, places = pyplot.subplots(rows, columns, figsize=(4.6 * columns, height),
-                                         layout="constrained", squeeze=False)
+    height = 4.4 * rows if legend_in_each else 3.6 * rows + 0.2 * len(names)
+    with svg_figure(file, 4.6 * columns, height) as figure:
+        places = figure.subplots(rows, columns, squeeze=False)
         handles: dict[str, Any] = {}
         for place, (title, curves) in zip(places.flat, panels, strict=False):
             for name, points in curves.items():
@@ -40,5 +56,3 @@ def draw_panels(file: IO[Any], panels: Sequence[tuple[str, Curves]], x_label: st
             place.set_axis_off()
         if not legend_in_each:
             figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2, fontsize=8)
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-        pyplot.close(figure)

@@ -7,6 +7,7 @@ from itertools import groupby
 from asr_kd.report.comparisons import ResultRow
 from asr_kd.report.declarations import Declarations
 from asr_kd.report.passes import pass_curves, passes_table
+from asr_kd.report.size import SIZE_DRAWING, sized_rows
 from asr_kd.report.tables import ABSENT, code, interval, markdown_table, number, p_value, plain_text
 from asr_kd.report.training_lattices import training_lattices_table
 from asr_kd.scoring.bootstrap import DRAWS, FEWEST_SPEAKERS, Comparison
@@ -19,6 +20,8 @@ def render_results(place: str, rows: Sequence[ResultRow], declarations: Declarat
     """The text of RESULTS.md for the recipe at `place`."""
     declarations = declarations or Declarations()
     parts = [f"# Results of {code(place)}", _introduction(place, declarations)]
+    if sized_rows(rows, declarations.judged_on):
+        parts.append(f"![{declarations.judged_on} WER by number of parameters]({SIZE_DRAWING})")
     for split, of_split in groupby(rows, key=lambda row: row.split):
         systems = [row for row in of_split if row.pass_of is None]
         elsewhere = {row.id for row in rows if row.split != split}

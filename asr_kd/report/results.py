@@ -23,6 +23,7 @@ from asr_kd.report.distillation import (
 from asr_kd.report.markdown import PASSES_DRAWING, render_results
 from asr_kd.report.passes import draw_passes, pass_curves
 from asr_kd.report.run_counts import read_run_counts
+from asr_kd.report.size import SIZE_DRAWING, draw_sizes, sized_rows
 from asr_kd.scoring.system_counts import SystemCounts, read_counts_folder, write_counts
 
 
@@ -79,6 +80,9 @@ def write_pages(folder: Path, place: str, rows: Sequence[ResultRow], declaration
     curves = pass_curves(rows, declarations.tuned_on)
     if curves:
         draw_passes(folder / PASSES_DRAWING, curves)
+    sized = sized_rows(rows, declarations.judged_on)
+    if sized:
+        draw_sizes(folder / SIZE_DRAWING, sized)
     if any(distilled(rows, split) for split in {row.split for row in rows}):
         learning = learning_curves(rows, declarations.tuned_on)
         if learning:
