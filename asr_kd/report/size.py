@@ -36,18 +36,22 @@ def draw_sizes(path: Path, rows: Sequence[ResultRow]) -> None:
             axes.plot([_millions(row) for row in of_role], [row.wer.value for row in of_role], linestyle="",
                       marker=_MARKERS[role], markersize=4, alpha=0.6, color=f"C{index}", label=title)
             for row in _best_of_each_size(of_role):
-                _mark(axes, row, f"C{index}")
+                _mark(axes, row, f"C{index}", raised=4 * index - 4)
         axes.set_xscale("log")
-        axes.set_xlabel("parameters, millions")
+        axes.margins(x=0.12)
+        axes.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set_xlabel("parameters, millions")
         axes.set_ylabel(f"WER on {rows[0].split}, %")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
 
 
-def _mark(axes: Any, row: ResultRow, colour: str) -> None:
+def _mark(axes: Any, row: ResultRow, colour: str, raised: int) -> None:
+    """Draw the interval of a system, and its id, `raised` points above its middle."""
     at = _millions(row), row.wer.value
-    axes.annotate(row.id, at, fontsize=6, xytext=(6, -2), textcoords="offset points")
+    axes.annotate(row.id, at, fontsize=6, xytext=(6, raised), textcoords="offset points")
     if row.wer.low is not None and row.wer.high is not None:
         below, above = row.wer.value - row.wer.low, row.wer.high - row.wer.value
         axes.errorbar(*at, yerr=[[below], [above]], color=colour, capsize=2, linewidth=0.8)
