@@ -286,7 +286,7 @@ def _describe_loss(planned: Sequence[_PlannedStage]) -> str:
 
 def environment() -> dict[str, str]:
     """Python, platform, cores and the versions of the packages that figures depend on."""
-    packages = ("torch", "torchaudio", "numpy", "numba", "kaldifst", "lhotse", "jiwer", "asr-kd")
+    packages = ("torch", "torchaudio", "numpy", "numba", "kaldifst", "jiwer", "asr-kd")
     versions = {}
     for name in packages:
         try:
