@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from asr_kd.core.errors import WorkError
+from asr_kd.core.errors import InputError, WorkError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -48,6 +48,8 @@ def disk_full_error(error: BaseException, path: Path | None = None) -> DiskFullE
         for number in _FULL:
             if os.strerror(number) in str(link):
                 return DiskFullError(path, os.strerror(number))
+    if isinstance(error, InputError):
+        return None
     for place in (path, Path(tempfile.gettempdir())) if path is not None else ():
         if _free_bytes(place) == 0:
             return DiskFullError(place, os.strerror(errno.ENOSPC))

@@ -19,7 +19,6 @@ from typing import BinaryIO
 from asr_kd.data.mpeg import find_mpeg_length, is_mpeg
 
 _TAG_BYTES = 128  # an ID3v1 tag at the end
-_LARGEST_OGG_PAGE = 65307
 _STRAY_BYTES = 8  # fewer than a chunk's header are no samples that someone meant
 _CHUNKS_OF_AUDIO = {b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"data", b"SSND"}
 _CHUNKS_OF_FACTS = {b"LIST", b"id3 ", b"ID3 ", b"fact", b"cue ", b"bext", b"iXML", b"PEAK", b"smpl", b"JUNK", b"junk"}

@@ -119,7 +119,8 @@ def check_score(config: ScoreConfig, inputs: Mapping[str, Stage]) -> None:
     scored.
 
     A system is made of all stages above it. One with a `split` learns from it: that must be the
-    training split, or one that is not scored.
+    training split, or one that is not scored. The weights of a language model's mixture may be
+    tuned on the split that the system's own weights are chosen on, and on no other that is scored.
     """
     for system in config.systems:
         if system not in inputs:
@@ -133,6 +134,12 @@ def check_score(config: ScoreConfig, inputs: Mapping[str, Stage]) -> None:
                     f"system {system!r} is scored on {split}, but its stage "
                     f"{stage.name!r} learns from {split}; nothing that is scored may "
                     "reach a model"
+                )
+            tuned_on = getattr(stage.config, "dev", None)
+            if tuned_on in evaluated - {config.choose_on}:
+                raise InputError(
+                    f"system {system!r} is scored on {tuned_on}, but its stage {stage.name!r} tunes "
+                    f"mixture weights on {tuned_on}; tune them on {config.choose_on}"
                 )
 
 

@@ -330,6 +330,8 @@ def test_a_disk_without_space_explains_any_error(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("asr_kd.core.disk_space._free_bytes", lambda path: 0)
     with pytest.raises(WorkError, match="disk full"), atomic_file(tmp_path / "x"):
         raise ValueError("Error in writing")
+    with pytest.raises(InputError, match="no such word"), atomic_file(tmp_path / "x"):
+        raise InputError("no such word")
     with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "x"):
         raise KeyboardInterrupt
 

@@ -181,6 +181,13 @@ def test_nothing_that_is_scored_teaches(
     )
 
 
+def test_mixture_weights_are_not_tuned_on_a_split_that_judges(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(corpus, capsys, "lm.dev=test")
+    assert "its stage 'lm' tunes mixture weights on test; tune them on dev" in message
+
+
 def test_training_words_without_pronunciation_are_named(
     corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
