@@ -13,7 +13,7 @@ from asr_kd.cli import application
 from asr_kd.cli.main import main
 
 COMMANDS = [["run"], ["status"], ["stages"], ["align"], ["graph"], ["decode"], ["rescore"], ["score"], ["results"],
-            ["validate"], ["prepare", "kaldi"], ["prepare", "demo"], ["prepare", "lexicon"],
+            ["validate"], ["init"], ["prepare", "kaldi"], ["prepare", "demo"], ["prepare", "lexicon"],
             ["lm", "train"], ["lm", "interpolate"], ["lm", "prune"], ["lm", "perplexity"]]
 
 

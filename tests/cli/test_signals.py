@@ -34,6 +34,11 @@ sys.exit(main(["wait", sys.argv[1]]))
 """
 
 
+def heed_interrupts() -> None:
+    """Undo that SIGINT is ignored, as it is below a job in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize(("number", "code", "word"), [
     (signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
 @pytest.mark.parametrize("action", [
@@ -46,7 +51,8 @@ def test_a_signal_cleans_up_and_says_so(
     tmp_path: Path, number: signal.Signals, code: int, word: str, action: str
 ) -> None:
     with subprocess.Popen([sys.executable, "-c", WAITING.replace("{action}", action), str(tmp_path / "out")],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True) as process:
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True,
+                          preexec_fn=heed_interrupts) as process:
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline() == "begun\n"
         process.send_signal(number)
@@ -66,7 +72,8 @@ def test_a_signal_while_the_command_line_is_imported_is_no_traceback(number: sig
         f"        if name == 'typer': os.kill(os.getpid(), {int(number)})\n"
         "sys.meta_path.insert(0, Finder())\n"
         "sys.exit(main(['--help']))\n")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60,
+                          preexec_fn=heed_interrupts)
     assert done.returncode == code
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 

@@ -79,7 +79,7 @@ SEQUENCE = """\
   score:
     run: score
     reads: {manifests: prepare, tones-smbr: decoded}
-    settings: {splits: [train], choose_on: train, systems: {tones-smbr: {start: tones-ce}}}
+    settings: {splits: [train], choose_on: train, systems: {tones-smbr: {}}}
   score-passes:
     run: score
     reads: {manifests: prepare, tones-smbr: decoded-passes}
@@ -167,7 +167,7 @@ def test_each_pass_is_decoded_and_scored(run: Path, tmp_path: Path) -> None:
     chosen, first, last = (read_counts(run / f"counts/{name}.1.train.json")
                            for name in ("tones-smbr", "tones-smbr-pass1", "tones-smbr-pass2"))
     assert last.total == chosen.total and first.id == "tones-smbr-pass1"
-    assert chosen.start == "tones-ce" and chosen.passes is not None and chosen.training_lattices is not None
+    assert chosen.passes is not None and chosen.training_lattices is not None
     assert [one.split for one in chosen.training_lattices.splits] == ["train"]
     config = DecodeConfig(splits=["train"], each_pass=True)
     for network in ({}, {"network": run / "net-seed1"}):

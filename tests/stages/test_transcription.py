@@ -133,7 +133,7 @@ def test_what_does_not_belong_together_is_refused_before_any_work(root: Path, tm
     cases: list[tuple[str, dict[str, Any]]] = [
         ("no split dev", {"split": "dev"}),
         ("is no decoding", {"output": tmp_path / "full"}),
-        ("is a file, where the decoding should go", {"output": tmp_path / "file"}),
+        ("is a file, and is no decoding", {"output": tmp_path / "file"}),
         ("is no folder", {"output": tmp_path / "file/below"}),
         ("made of word lattices", {"lattices": "states", "n_best": 2}),
         ("beam: expected greater than or equal to 0.01", {"beam": -1.0}),
