@@ -89,7 +89,7 @@ def test_the_commands_say_of_a_network_on_adapted_features_what_the_recipe_says(
     scale = search.model_dump()["search"]["acoustic_scale"]
     done = run("decode", "--manifests", folder / "prepare", "--split", "dev", "--model", folder / "sat", "--graph",
                folder / "graph", "--network", folder / "student-kd-seed1", "--acoustic-scale", scale, "--n-best", 2,
-               "--output", tmp_path / "decoded")
+               "--lm-weight", 1 / scale, "--output", tmp_path / "decoded")
     assert done.returncode == 0, done.stderr
     by_recipe = [json.loads(line) for line in
                  (folder / "decode-student-kd-seed1/dev/hypotheses.jsonl").read_text().splitlines()]
@@ -109,7 +109,7 @@ def test_the_commands_say_of_a_network_on_adapted_features_what_the_recipe_says(
 def test_alignment_adapted_to_the_transcripts_by_the_command(demo_run: tuple[Path, str], tmp_path: Path) -> None:
     folder = demo_run[0]
     done = run("align", "--manifests", folder / "prepare", "--split", "dev", "--model", folder / "sat", "--adapt",
-               "--output", tmp_path / "aligned")
+               "--max-dropped", 0.2, "--output", tmp_path / "aligned")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "aligned/words.ctm").stat().st_size > 1000
 
