@@ -168,6 +168,7 @@ def test_rebuilding_from_the_repository_alone_changes_nothing(recipe: Path, tmp_
     assert set(before) == {
         "recipe.yaml",
         "results.json",
+        "size.svg",
         "RESULTS.md",
         "DISTILLATION.md",
         *(f"counts/{i}.0.test.json" for i in RATES),

@@ -55,7 +55,7 @@ def test_the_student_hears_masks_and_its_teacher_does_not(tmp_path: Path) -> Non
     torch.manual_seed(0)
     model, by_model = HighwayDNN(3 * DIM, 8, 2, PDFS), []
     model.register_forward_pre_hook(lambda _, inputs: by_model.append(inputs[0]))
-    settings = TrainingConfig(epochs=1, batch_size=64, precision="float32", threads=1, tensorboard=False,
+    settings = TrainingConfig(epochs=1, batch_size=64, precision="float32", shards=1, threads=1, tensorboard=False,
                               held_out_speakers=1, masking=MaskingConfig(feature_masks=1, feature_width=2))
     train(model, data, Listening(), settings, tmp_path / "work")
     masked = [(own != clean).any(0).any().item() for own, clean in zip(by_model[-len(heard):], heard, strict=True)]
