@@ -105,7 +105,7 @@ def describe_seconds(seconds: float) -> str:
 
 
 class _Lines:
-    """When the next line of progress is due, and what stands around it."""
+    """The time of the next line of progress, and the text around it."""
 
     def __init__(self, prefix: str = "", describe: Callable[[], str] | None = None) -> None:
         self.prefix = prefix

@@ -82,7 +82,7 @@ def check_beam(beam: float, acoustic_scale: float) -> None:
 
 
 def sound_costs(*costs: np.ndarray) -> bool:
-    """Whether all are finite and small enough for sums of a path to be compared."""
+    """True where all are finite and small enough for sums of a path to be compared."""
     return all(bool((np.abs(values) <= LARGEST_COST).all()) for values in costs)  # false for NaN
 
 

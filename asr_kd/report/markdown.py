@@ -141,7 +141,7 @@ def _short(revision: str) -> str:
 
 
 def _notes(rows: Sequence[ResultRow]) -> str:
-    """What is to be known of some rows, a line each."""
+    """The notes on rows, a line each."""
     lines = []
     if any(row.bytes_with_log for row in rows):
         lines.append("- `≤` before bytes: `model.json` was counted with its log of the training. The model alone has "

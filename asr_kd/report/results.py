@@ -29,7 +29,7 @@ from asr_kd.scoring.system_counts import SystemCounts, read_counts_folder, write
 
 @dataclass(frozen=True)
 class Results:
-    """What was written: the rows of results.json, a line for each counts file that a later run replaced, warnings."""
+    """The rows of results.json, a line for each counts file that a later run replaced, and warnings."""
 
     rows: list[dict[str, Any]]
     replaced: list[str]

@@ -35,7 +35,7 @@ CASES = ("teacher", "teacher with 1 thread", "student", "student with 1 thread",
 
 @dataclass(frozen=True)
 class Cost:
-    """What a case or stage took, and what came out."""
+    """The cost of a case or stage, and the digest of its result."""
 
     wall: float  # seconds
     cpu: float

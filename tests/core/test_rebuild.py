@@ -1,4 +1,4 @@
-"""What is built again is said with its reason, and costly work is not replaced without being asked for."""
+"""A run gives its reason for building a stage again, and asks before it replaces costly work."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +40,7 @@ def costly(recipe_folder: Path, tmp_path: Path) -> Path:
 
 def run_saying(recipe: Path, run_dir: Path, overrides: list[str], rebuild: bool = False, dry: bool = False,
                selection: Selection | None = None) -> Iterator[str]:
-    """What a run says, and the error that ends it."""
+    """The messages of a run, and the error that ends it."""
     said: list[str] = []
     directory = RunDirectory(run_dir)
     job = Runner(read_recipe(recipe, KINDS, overrides=overrides, seed=1), directory, None, 1, "test", said.append)

@@ -16,7 +16,7 @@ _SECONDS_TO_START = 600.0  # compiled code may have to be made first
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one damaged input: "read", "refused" (one line), or "fault" (anything else)."""
+    """The outcome of one damaged input: "read", "refused" (one line), or "fault" (anything else)."""
 
     seed: int
     kind: str

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, its corpus or this machine is said before work begins, by --dry-run
+"""Faults of a recipe, its corpus or this machine are reported before work begins, by --dry-run
 too."""
 
 import sys
@@ -59,44 +59,27 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def run(corpus: Path, *settings: str) -> int:
+def command_line(corpus: Path, *settings: str) -> list[str]:
+    folder = corpus.parent
     options = [part for setting in settings for part in ("--set", setting)]
-    return main(
-        [
-            "run",
-            str(corpus.parent / "recipe"),
-            "--corpus",
-            str(corpus),
-            "--run-dir",
-            str(corpus.parent / "run"),
-            *options,
-            "--dry-run",
-        ]
-    )
+    return [
+        *("run", str(folder / "recipe"), "--corpus", str(corpus), "--run-dir", str(folder / "run")),
+        *options,
+    ]
+
+
+def run(corpus: Path, *settings: str) -> int:
+    return main([*command_line(corpus, *settings), "--dry-run"])
 
 
 def refused(corpus: Path, capsys: pytest.CaptureFixture[str], *settings: str) -> str:
-    """What `run` says, and `run --dry-run` the same; nothing was made."""
+    """Return the message of `run`, which `run --dry-run` gives too; nothing was made."""
     capsys.readouterr()
     assert run(corpus, *settings) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     message = captured.err
-    options = [part for setting in settings for part in ("--set", setting)]
-    assert (
-        main(
-            [
-                "run",
-                str(corpus.parent / "recipe"),
-                "--corpus",
-                str(corpus),
-                "--run-dir",
-                str(corpus.parent / "run"),
-                *options,
-            ]
-        )
-        == 2
-    )
+    assert main(command_line(corpus, *settings)) == 2
     assert capsys.readouterr().err == message
     assert not list(corpus.parent.glob("run/[a-z]*"))
     return message

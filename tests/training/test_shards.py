@@ -1,4 +1,4 @@
-"""What is trained does not depend on the threads that train it."""
+"""The result of training does not depend on the threads that train."""
 
 import copy
 import threading
