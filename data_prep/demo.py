@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 import soundfile
 from pydantic import Field
-from scipy.signal import resample_poly
 
 from asr_kd.core.config import Config
 from asr_kd.core.disk_space import naming_full_disk
@@ -170,6 +169,8 @@ def _make_voice(generator: random.Random, config: DemoConfig, variant: str) -> V
 
 def _record(speaker: Speaker, config: DemoConfig, seed: int, output: Path) -> list[Utterance]:
     """Let one speaker speak, put it into its room, and write the audio."""
+    from scipy.signal import resample_poly  # slow to import
+
     words = random.Random(f"{seed} text {speaker.name}")
     voices = random.Random(f"{seed} babble {speaker.name}")
     generator = np.random.default_rng([seed, speaker.index])

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.signal import oaconvolve
 
 _EARLY_SECONDS = 0.004  # sound comes back no sooner: reflections travel 1.4 m farther
 
@@ -53,6 +52,8 @@ def put_into_room(
 
     `snr_db` over the whole utterance, `level_db` of the speech relative to full scale.
     """
+    from scipy.signal import oaconvolve  # slow to import
+
     wet = oaconvolve(speech.astype(np.float32), response)[: len(speech)]
     loudness = np.sqrt(np.mean(wet**2)) + 1e-9
     noise = noises[str(generator.choice(sorted(noises)))]

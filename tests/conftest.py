@@ -14,6 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes run the tests, each file goes to one of them, and what needs the demo's run goes first."""
+    groups = {}
+    for item in items:
+        mark = item.get_closest_marker("xdist_group")
+        groups[item] = str(item.path) if mark is None else mark.args[0]
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    items.sort(key=lambda item: groups[item] != "demo")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder `../shared` with corpora and Kaldi's golden outputs; the test is skipped where it is absent."""
@@ -22,10 +33,14 @@ def shared() -> Path:
     return SHARED
 
 
+def demo_arguments(run_dir: Path, *options: str) -> list[str]:
+    """The fast demo recipe with sequence training."""
+    return ["run", str(ROOT / "recipes/demo"), "--fast", "--option", "smbr", "--run-dir", str(run_dir), *options]
+
+
 def demo_command(run_dir: Path, *options: str) -> list[str]:
-    """The fast demo recipe with sequence training, in a process of its own."""
-    return [sys.executable, "-m", "asr_kd.cli.main", "run", str(ROOT / "recipes/demo"), "--fast",
-            "--option", "smbr", "--run-dir", str(run_dir), *options]
+    """The same in a process of its own."""
+    return [sys.executable, "-m", "asr_kd.cli.main", *demo_arguments(run_dir, *options)]
 
 
 @pytest.fixture(scope="session")

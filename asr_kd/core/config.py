@@ -33,6 +33,20 @@ class Config(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _keep_defaults_of_groups(cls, values: Any) -> Any:
+        """Lay a group of settings over the field's own default, not over the defaults of the group's type."""
+        if not isinstance(values, dict):
+            return values
+        groups = {}
+        for name, field in cls.model_fields.items():
+            default = field.default
+            has_default = isinstance(default, Config) and field.annotation is type(default)
+            if has_default and isinstance(values.get(name), dict):
+                groups[name] = _merge(default.model_dump(exclude_unset=True), values[name])
+        return values | groups
+
     def result_settings(self) -> dict[str, Any]:
         """Return as JSON values all settings but the `ExecutionOnly` ones, which the result does not depend on."""
         return _without_execution_only(self, self.model_dump(mode="json"))

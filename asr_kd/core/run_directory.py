@@ -31,6 +31,7 @@ from asr_kd.core.files import (
 from asr_kd.core.log import get_logger
 from asr_kd.core.opening import kind_of, open_file, resolved
 from asr_kd.core.own_folders import FolderKind, is_empty_folder, is_own_folder
+from asr_kd.core.stage_changes import describe_changes, is_of_key
 from asr_kd.core.stages import Stage, StageReport
 
 logger = get_logger(__name__)
@@ -39,6 +40,7 @@ RECORD = "stage.json"
 RUN_RECORD = "run.json"
 STAGE_FOLDER = FolderKind("output of a stage", (RECORD,), closed=False, keys=("stage", "key", "files"))
 _LOCK, _WORK, _LOGS = ".lock", ".work", "logs"
+_OUTSIDE_HASHES = "outside.json"
 _HOLDER = b"process "  # how the content of a lock begins
 # What a fresh disk or a desktop puts into an empty folder.
 _NOTHING = {"lost+found"}
@@ -117,10 +119,11 @@ class RunDirectory:
         These are the lock, the run's record, and the stage's log, work and published files; nothing is made.
         """
         self._file(_LOCK, make=False)
-        kind = kind_of(self.path / RUN_RECORD)
-        if kind not in (None, "a file", "a link"):  # a link is replaced
-            raise InputError(f"{self.path / RUN_RECORD}: is {kind}, expected a file of the run directory; remove it, "
-                             "and run again")
+        for replaced in (self.path / RUN_RECORD, self.path / _WORK / _OUTSIDE_HASHES):
+            kind = kind_of(replaced)
+            if kind not in (None, "a file", "a link"):
+                raise InputError(f"{replaced}: is {kind}, expected a file of the run directory; remove it, and "
+                                 "run again")
         self._file(_LOGS, f"{stage.folder}.log", make=False)
         self._folder(_WORK, stage.folder, make=False)
         if stage.kind.publishes is not None:
@@ -214,7 +217,7 @@ class RunDirectory:
             inside = corpus is not None and path.is_relative_to(corpus)
             hashes[str(path.relative_to(corpus)) if inside and corpus else name] = entry[1]
         if changed and self._lock is not None:
-            write_json(self._folder(_WORK) / "outside.json", hashed_before)
+            write_json(self._folder(_WORK) / _OUTSIDE_HASHES, hashed_before)
         return hashes
 
     def state(self, stage: Stage, outside: Mapping[str, str]) -> StageState:
@@ -231,8 +234,8 @@ class RunDirectory:
         record = read_record(folder)
         if record is None:
             return StageState(False, f"damaged ({RECORD})", {}, present=bool(os.listdir(folder)))
-        if not _is_of_key(record, stage, outside):
-            return StageState(False, _describe_changes(record, stage, outside), record)
+        if not is_of_key(record, stage, outside):
+            return StageState(False, describe_changes(record, stage, outside), record)
         change = _first_change(folder, record)
         if change is not None:
             return StageState(False, change, record)
@@ -312,7 +315,7 @@ class RunDirectory:
     def _read_outside(self) -> dict[str, tuple[list[int], str]]:
         """The marks and hashes of outside files that were read before; none where the file is damaged."""
         try:
-            entries = _OUTSIDE.validate_python(read_json(self.path / _WORK / "outside.json"))
+            entries = _OUTSIDE.validate_python(read_json(self.path / _WORK / _OUTSIDE_HASHES))
         except (InputError, pydantic.ValidationError):
             return {}
         return entries
@@ -403,71 +406,6 @@ def read_status(directory: Path) -> list[StageReport]:
     begun = sorted(folder.name for folder in work.iterdir() if folder.is_dir()) if kind_of(work) == "a folder" else []
     reports += [StageReport.of(name, "half done", "", {}) for name in begun if name not in {r.stage for r in reports}]
     return reports
-
-
-def _is_of_key(record: Mapping[str, Any], stage: Stage, outside: Mapping[str, str]) -> bool:
-    identity = stage.identity(outside)
-    if record["key"] == hash_json(identity):
-        return True
-    # Keys of earlier versions held the settings of the execution too; a record has all settings of its build.
-    settings = stage.config.without_execution_only(record.get("settings"))
-    if settings != identity["settings"]:
-        return False
-    return record["key"] == hash_json({**identity, "settings": record["settings"]})
-
-
-def _describe_changes(record: Mapping[str, Any], stage: Stage, outside: Mapping[str, str]) -> str:
-    """Say which settings, versions, inputs and outside files differ from the record's, old and new."""
-    new = stage.identity(outside)
-    old = record.get("identity")
-    changes = []
-    if not isinstance(old, dict):
-        old = {**new, "version": record.get("version"), "settings": record.get("settings")}
-        settings = stage.config.without_execution_only(old["settings"])
-        old["settings"] = old["settings"] if settings is None else settings
-    if old.get("version") != new["version"]:
-        changes.append(f"the code of this kind of stage changed (version {old.get('version')} -> {new['version']})")
-    for part, word in (("settings", ""), ("inputs", "input "), ("outside", "outside file ")):
-        before, now = _flat(old.get(part)), _flat(new[part])
-        for name in [*before, *(name for name in now if name not in before)]:
-            if before.get(name, _ABSENT) == now.get(name, _ABSENT):
-                continue
-            if part == "outside":
-                change = "is gone" if name not in now else "is new" if name not in before else "changed"
-                changes.append(f"{word}{name} {change}")
-            else:
-                changes.append(f"{word}{name}: {_shown(before, name)} -> {_shown(now, name)}")
-    if old.get("seed") != new["seed"]:
-        changes.append(f"seed: {old.get('seed')} -> {new['seed']}")
-    if not changes:
-        return "settings, code or outside files changed (the record is of an earlier version of asr-kd)"
-    more = f"; and {len(changes) - _SHOWN} more changes" if len(changes) > _SHOWN else ""
-    return "; ".join(changes[:_SHOWN]) + more
-
-
-_SHOWN = 6
-_LONGEST = 60
-_ABSENT = object()
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted name -> value of nested mappings."""
-    if not isinstance(value, dict):
-        return {}
-    leaves: dict[str, Any] = {}
-    for name, item in value.items():
-        if isinstance(item, dict) and item:
-            leaves |= _flat(item, f"{prefix}{name}." if "/" not in str(name) else f"{prefix}{name}:")
-        else:
-            leaves[f"{prefix}{name}"] = item
-    return leaves
-
-
-def _shown(values: Mapping[str, Any], name: str) -> str:
-    if name not in values:
-        return "not set"
-    text = str(values[name])
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _first_change(folder: Path, record: Mapping[str, Any]) -> str | None:

@@ -280,7 +280,8 @@ def _lost_cpu_seconds(planned: Sequence[_PlannedStage]) -> float:
 def _describe_loss(planned: Sequence[_PlannedStage]) -> str:
     names = [p.stage.folder for p in planned if p.lost_cpu_seconds]
     listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    return (f"this run would replace {len(names)} finished stages that took {_lost_cpu_seconds(planned) / 60:.1f} CPU "
+    stages = "finished stage" if len(names) == 1 else "finished stages"
+    return (f"this run would replace {len(names)} {stages} that took {_lost_cpu_seconds(planned) / 60:.1f} CPU "
             f"minutes ({listed})")
 
 

@@ -15,7 +15,8 @@ from pydantic import Field
 
 from asr_kd.core.config import Config
 from asr_kd.core.errors import WorkError
-from asr_kd.data.containers import ContainerFault, Layout, ViewReader, examine
+from asr_kd.data.containers import ContainerFault, Layout, examine
+from asr_kd.data.file_views import ViewReader
 from asr_kd.data.manifest import Utterance
 
 _SIXTEEN_BIT_OR_LESS = {"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW"}

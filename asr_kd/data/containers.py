@@ -7,7 +7,6 @@ it opens a view with the true length in the header; where header and content con
 says both figures.
 """
 
-import io
 import os
 import struct
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
+from asr_kd.data.file_views import View
+from asr_kd.data.flac import find_last_frame, is_whole_frame
 from asr_kd.data.mpeg import find_mpeg_length, is_mpeg
 
 _TAG_BYTES = 128  # an ID3v1 tag at the end
@@ -31,16 +32,6 @@ class ContainerFault(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Bytes `begin` to `end` of a file behind `prefix`, with `patches` (offset in the file, bytes) laid over them."""
-
-    begin: int
-    end: int
-    prefix: bytes = b""
-    patches: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,59 +73,6 @@ def examine(path: Path) -> Layout:
         if start.startswith(_OTHERS):
             return AS_IT_IS
     raise ContainerFault("not audio", "expected WAV, FLAC, MP3, Ogg, AIFF, AU, W64, CAF, SPHERE or VOC")
-
-
-class ViewReader(io.RawIOBase):
-    """A View as a file for reading, such as libsndfile can be given."""
-
-    def __init__(self, path: Path, view: View) -> None:
-        self._file = open(path, "rb")  # noqa: SIM115
-        self._view = view
-        self._size = len(view.prefix) + view.end - view.begin
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        """Read up to `size` bytes, all that are left where it is negative."""
-        left = max(0, self._size - self._position)
-        size = left if size < 0 else min(size, left)
-        content = self._view.prefix[self._position : self._position + size]
-        if size > len(content):
-            offset = self._view.begin + self._position + len(content) - len(self._view.prefix)
-            content += self._patched(offset, size - len(content))
-        self._position += len(content)
-        return content
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        content = self.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def _patched(self, offset: int, size: int) -> bytes:
-        self._file.seek(offset)
-        content = bytearray(self._file.read(size))
-        for begin, patch in self._view.patches:
-            first, last = max(begin, offset), min(begin + len(patch), offset + len(content))
-            if first < last:
-                content[first - offset : last - offset] = patch[first - begin : last - begin]
-        return bytes(content)
 
 
 def _id3_bytes(header: bytes) -> int:
@@ -353,9 +291,6 @@ def _caf_chunks_follow(file: BinaryIO, begin: int, end: int) -> bool:
 
 # FLAC
 
-_FLAC_MARKS = b"\xff\xf8", b"\xff\xf9"
-_FLAC_BLOCK_SIZES = {1: 192, **{2 + i: 576 << i for i in range(4)}, **{8 + i: 256 << i for i in range(8)}}
-
 
 def _flac(file: BinaryIO, size: int) -> Layout:
     """Compare the length in a FLAC header with the last frame, which says where it stands."""
@@ -372,10 +307,10 @@ def _flac(file: BinaryIO, size: int) -> Layout:
     tail = file.read()
     if tail[-_TAG_BYTES:-_TAG_BYTES + 3] == b"TAG":
         tail = tail[:-_TAG_BYTES]
-    begin, end = _last_flac_frame(tail, smallest if smallest == largest else 0)
+    begin, end = find_last_frame(tail, smallest if smallest == largest else 0)
     if total and end in (0, total):
         return AS_IT_IS
-    is_whole = end > 0 and _crc(tail[begin:], 0x8005, 16) == 0
+    is_whole = end > 0 and is_whole_frame(tail[begin:])
     if end < total and not is_whole:
         return AS_IT_IS  # it is cut, as decoding will say
     if total and end < total:
@@ -387,55 +322,6 @@ def _flac(file: BinaryIO, size: int) -> Layout:
         raise ContainerFault("truncated", "its last frame is cut or missing")
     right = struct.pack(">Q", packed | end)
     return Layout((View(0, size, patches=((18, right),)),))
-
-
-def _last_flac_frame(tail: bytes, block_size: int) -> tuple[int, int]:
-    """Offset of the last frame, and the sample behind it; (0, 0) where there is no frame.
-
-    block_size: of all frames but the last, 0 where they differ (RFC 9639, section 9.1).
-    """
-    position = len(tail)
-    while (position := max(tail.rfind(mark, 0, position + 1) for mark in _FLAC_MARKS)) >= 0:
-        end = _flac_frame_end(tail, position, block_size)
-        if end:
-            return position, end
-    return 0, 0
-
-
-def _flac_frame_end(content: bytes, begin: int, block_size: int) -> int:
-    """The sample behind the frame whose header stands at `begin`; 0 where no header does."""
-    header = content[begin : begin + 16]
-    if len(header) < 6 or header[3] & 1 or header[3] >> 4 > 10 or header[2] & 15 == 15:
-        return 0
-    first = header[4]
-    extra = 0 if first < 0x80 else 8 - (first ^ 0xFF).bit_length() - 1
-    if first >= 0x80 and not 1 <= extra <= 6:
-        return 0
-    number = first & (0x7F if extra == 0 else (1 << 6 - extra) - 1)
-    position = 5
-    for byte in header[5 : 5 + extra]:
-        number = number << 6 | byte & 0x3F
-        position += 1
-    code, rate = header[2] >> 4, header[2] & 15
-    width = {6: 1, 7: 2}.get(code, 0)
-    samples = _FLAC_BLOCK_SIZES.get(code) or int.from_bytes(header[position : position + width], "big") + 1
-    position += width + {12: 1, 13: 2, 14: 2}.get(rate, 0)
-    if code == 0 or len(header) <= position or _crc(header[: position + 1], 0x07, 8):
-        return 0
-    is_variable = header[1] & 1
-    if not is_variable and not block_size:
-        return 0
-    return (number if is_variable else number * block_size) + samples
-
-
-def _crc(content: bytes, polynomial: int, bits: int) -> int:
-    """The checksum of content without reflection, from 0; 0 over content with its checksum behind it."""
-    mask, top, value = (1 << bits) - 1, 1 << bits - 1, 0
-    for byte in content:
-        value ^= byte << bits - 8
-        for _ in range(8):
-            value = (value << 1 ^ polynomial if value & top else value << 1) & mask
-    return value
 
 
 # Ogg

@@ -11,20 +11,16 @@ from asr_kd.core.text_tables import words_of
 from asr_kd.scoring.transcripts import read_utt2spk
 from asr_kd.stages.decoding import DecodeConfig
 from asr_kd.stages.hmm import AlignStageConfig, MonophoneStageConfig
+from asr_kd.stages.kaldi_corpus import PrepareKaldiConfig, read_split, unpronounced_words
 from asr_kd.stages.language_model import LanguageModelStageConfig
 from asr_kd.stages.networks import NetworkStageConfig
 from asr_kd.stages.perturbation import SpeedStageConfig
-from asr_kd.stages.prepare import (
-    DEMO_TEXT,
-    DemoConfig,
-    PrepareKaldiConfig,
-    read_split,
-    unpronounced_words,
-)
+from asr_kd.stages.prepare import DEMO_TEXT
 from asr_kd.stages.scoring import ScoreConfig
 from asr_kd.stages.sequence import SequenceStageConfig
 from asr_kd.stages.training_lattices import TrainingGraphsConfig
 from data_prep.demo import SPLITS as DEMO_SPLITS
+from data_prep.demo import DemoConfig
 
 Check = Callable[[Any, Mapping[str, Stage]], None]
 _NAMED = 10

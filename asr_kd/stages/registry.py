@@ -9,6 +9,7 @@ from asr_kd.stages import (
     decoding,
     features,
     hmm,
+    kaldi_corpus,
     language_model,
     networks,
     perturbation,
@@ -18,14 +19,15 @@ from asr_kd.stages import (
     speaker_adaptation,
     training_lattices,
 )
+from data_prep.demo import DemoConfig
 
 STAGE_KINDS: dict[str, StageKind] = {
     kind.name: replace(kind, check=checks.in_order(kind.check, checks.check_splits))
     for kind in (
-        StageKind("prepare-kaldi", prepare.PrepareKaldiConfig, prepare.prepare_kaldi_stage,
-                  outside=prepare.kaldi_files, check=prepare.check_kaldi,
-                  check_outside=prepare.check_kaldi_corpus, version=3),
-        StageKind("prepare-demo", prepare.DemoConfig, prepare.prepare_demo_stage,
+        StageKind("prepare-kaldi", kaldi_corpus.PrepareKaldiConfig, prepare.prepare_kaldi_stage,
+                  outside=kaldi_corpus.kaldi_files, check=kaldi_corpus.check_kaldi,
+                  check_outside=kaldi_corpus.check_kaldi_corpus, version=3),
+        StageKind("prepare-demo", DemoConfig, prepare.prepare_demo_stage,
                   check_outside=prepare.check_demo, version=3),
         StageKind("speed-perturbation", perturbation.SpeedStageConfig, perturbation.add_speeds, reads=("manifests",)),
         StageKind("features", features.FeaturesConfig, features.extract, reads=("manifests",)),

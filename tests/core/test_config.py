@@ -151,3 +151,16 @@ def test_settings_of_the_execution_are_left_out_of_the_result_settings_at_every_
     assert Outer().model_dump()["one"] == {"rate": 0.5, "threads": 0}
     with pytest.raises(InputError, match="one.threads: expected greater than or equal to 0, found -1"):
         build_config(Outer, Settings({"one": {"threads": -1}}, {}))
+
+
+def test_a_group_of_settings_is_laid_over_the_default_of_its_field(tmp_path: Path) -> None:
+    class Search(Config):
+        beam: float = 15.0
+        acoustic_scale: float = 0.083
+
+    class Lattices(Config):
+        search: Search = Search(acoustic_scale=0.1)
+
+    (tmp_path / "recipe.yaml").write_text("search:\n  beam: 8.0\n")
+    lattices = build_config(Lattices, read_settings(tmp_path / "recipe.yaml"))
+    assert lattices.search == Search(beam=8.0, acoustic_scale=0.1)

@@ -124,6 +124,12 @@ def test_a_run_stops_before_it_replaces_more_than_five_minutes(
                for line in run_saying(recipe_folder, costly, overrides, rebuild=True))
 
 
+def test_one_stage_is_no_stages(recipe_folder: Path, costly: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "REBUILD_LIMIT", 50.0)
+    *_, stop = run_saying(recipe_folder, costly, ["three.plus=8"])
+    assert stop.startswith("this run would replace 1 finished stage that took 1.7 CPU minutes (")
+
+
 def test_force_asks_for_a_stage_and_what_follows_from_it_alone(
     recipe_folder: Path, costly: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

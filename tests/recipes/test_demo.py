@@ -1,21 +1,25 @@
 """The demo recipe, small: from nothing to a table of word error rates, also when it is killed in every stage."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
+from asr_kd.cli.main import main
 from asr_kd.core.recipe import read_recipe
 from asr_kd.scoring.system_counts import read_counts
 from asr_kd.stages.registry import STAGE_KINDS
-from tests.conftest import ROOT, demo_command
+from tests.conftest import ROOT, demo_arguments, demo_command
 
 pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra 'demo'")
+pytestmark = pytest.mark.xdist_group("demo")
 
 SYSTEMS = ("gmm-tri", "gmm-sat", "teacher-ce", "hdnn128-ce", "hdnn128-kd", "hdnn128-kd-smbr-kd0.2")
 
@@ -129,37 +133,40 @@ def test_what_knows_the_transcripts_is_not_decoded_to_be_scored(
     assert not (tmp_path / "decoded").exists()
 
 
+def run_demo(run_dir: Path, stderr: Connection) -> None:
+    os.dup2(stderr.fileno(), 2)
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    sys.exit(main(demo_arguments(run_dir)))
+
+
 @pytest.mark.slow
 def test_killed_in_every_stage_it_still_ends_with_the_same_counts(
     demo_run: tuple[Path, str], tmp_path: Path
 ) -> None:
+    """Processes are forked from one that has imported everything, which takes longer than most stages."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["asr_kd.cli.application", "asr_kd.stages.run"])
     run_dir = tmp_path / "run"
     to_kill = stages()
     while True:
-        process = subprocess.Popen(demo_command(run_dir), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        begun = [line.split(":")[0] for line in _until_stage(process, to_kill)]
-        if not begun:
-            assert process.wait(timeout=300) == 0
+        output, stderr = context.Pipe(duplex=False)
+        process = context.Process(target=run_demo, args=(run_dir, stderr))
+        process.start()
+        stderr.close()
+        with os.fdopen(os.dup(output.fileno())) as lines:
+            begun = next((line.split(":")[0] for line in lines if line.split(":")[0] in to_kill), None)
+            if begun is not None:
+                time.sleep(0.15)
+                process.kill()
+        process.join(300)
+        if begun is None:
+            assert process.exitcode == 0
             break
-        to_kill.remove(begun[-1])
-        time.sleep(0.15)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        assert process.exitcode == -signal.SIGKILL
+        to_kill.remove(begun)
     assert to_kill == []
     names = sorted(path.name for path in (run_dir / "counts").iterdir())
     assert names == sorted(path.name for path in (demo_run[0] / "counts").iterdir())
     for name in names:
         killed, whole = read_counts(run_dir / "counts" / name), read_counts(demo_run[0] / "counts" / name)
         assert killed.speakers == whole.speakers, name
-
-
-def _until_stage(process: "subprocess.Popen[str]", names: list[str]) -> list[str]:
-    """Lines of stderr up to the first that says that one of the stages begins; none where the process ended before."""
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if line.split(":")[0] in names:
-            return lines
-    return []

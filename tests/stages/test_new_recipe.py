@@ -12,8 +12,8 @@ from asr_kd.cli.main import main
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json
 from asr_kd.core.recipe import Recipe, read_recipe
+from asr_kd.stages.kaldi_corpus import PrepareKaldiConfig
 from asr_kd.stages.new_recipe import init_recipe
-from asr_kd.stages.prepare import PrepareKaldiConfig
 from asr_kd.stages.registry import STAGE_KINDS
 from asr_kd.stages.run import run_recipe
 from data_prep.corpus_kinds import choose_folders, look_at_corpus

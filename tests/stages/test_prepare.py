@@ -18,8 +18,9 @@ from asr_kd.data.manifest import read_manifest
 from asr_kd.lexicon.lexicon_file import read_lexicon
 from asr_kd.lexicon.vocabulary import report_vocabulary
 from asr_kd.lm.arpa import read_arpa
+from asr_kd.stages.kaldi_corpus import PrepareKaldiConfig
 from asr_kd.stages.language_model import LanguageModelStageConfig, train
-from asr_kd.stages.prepare import PrepareKaldiConfig, prepare_kaldi_stage
+from asr_kd.stages.prepare import prepare_kaldi_stage
 from data_prep.kaldi import prepare_kaldi
 
 TEXTS = {

@@ -1,6 +1,6 @@
-"""Started by `torchrun`, and once without: trains the network of a test on its part of every minibatch.
+"""Started by `torchrun`, and once without: trains the networks of a test, each on its part of every minibatch.
 
-python -m tests.training.several_processes STORE WORK OPTIMISER GRADIENT OBJECTIVE [DAMAGED]
+python -m tests.training.several_processes STORE WORK OPTIMISER,GRADIENT,OBJECTIVE[,DAMAGED]...
 
 DAMAGED is an utterance whose features are not finite: the training ends in its error, which each process writes down.
 """
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from asr_kd.core.errors import WorkError
+from asr_kd.core.files import write_json
 from asr_kd.distillation.config import DistillationConfig, ProjectorConfig, WeightScheduleConfig
 from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.soft_targets import SoftTargets, SoftTargetsKey, build_soft_targets
@@ -65,12 +66,23 @@ class DamagedData(TrainingData):
         return found
 
 
-def main(store_folder: Path, work: Path, optimiser: str, gradient: str, taught: str, damaged: str = "") -> None:
+def main(store_folder: Path, work: Path, *trainings: str) -> None:
     together = "RANK" in os.environ
     if together:
         torch.distributed.init_process_group("gloo")
     store, pdf_ids = write_corpus(store_folder / f"store-{os.environ.get('RANK', 'alone')}")
-    targets = cached(store_folder / "soft_targets", store) if taught == "cached" else None
+    targets = cached(store_folder / "soft_targets", store)
+    for training in trainings:
+        train_one(store, pdf_ids, targets, work / training, *training.split(","))
+    if together:
+        torch.distributed.destroy_process_group()
+
+
+def train_one(
+    store: FrameStore, pdf_ids: NDArray[np.int32], soft_targets: SoftTargets, work: Path, optimiser: str, gradient: str,
+    taught: str, damaged: str = "",
+) -> None:
+    targets = soft_targets if taught == "cached" else None
     data = DamagedData(store, pdf_ids, left=1, right=1, held_out_speakers=2, targets=targets)
     data.damaged = damaged
     torch.manual_seed(0)
@@ -88,9 +100,7 @@ def main(store_folder: Path, work: Path, optimiser: str, gradient: str, taught: 
     save_file({name: value.contiguous() for name, value in model.state_dict().items()},
               work / f"weights-{rank()}.safetensors")
     if rank() == 0:
-        print(*(record["cv_loss"] for record in result.history))
-    if together:
-        torch.distributed.destroy_process_group()
+        write_json(work / "losses.json", [record["cv_loss"] for record in result.history])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from asr_kd.core.errors import InputError
+from asr_kd.core.files import read_json
 from asr_kd.core.text_tables import read_lines
 from asr_kd.training import batch_statistics, tuning
 from asr_kd.training.tuning import choose_threads, training_device
@@ -18,33 +19,41 @@ SCRIPT = "tests.training.several_processes"
 TOGETHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", SCRIPT]
 
 
-def losses(arguments: list[str], store: Path, work: Path, *settings: str) -> list[float]:
-    command = [sys.executable, *arguments, str(store), str(work), *settings]
+TRAININGS = ("adam,mean,cross_entropy", "sgd,sum,cross_entropy", "adam,mean,distillation", "adam,mean,dynamic",
+             "adam,mean,cached", "adam,mean,difference", "sgd,mean,correlation")
+DAMAGED = "adam,mean,distillation,s1-1"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trainings by one process in the folder `alone`, by two in `together`; the damaged one by two alone."""
+    folder = tmp_path_factory.mktemp("processes")
+    start(["-m", SCRIPT], folder, folder / "alone", *TRAININGS)
+    start(TOGETHER, folder, folder / "together", *TRAININGS, DAMAGED)
+    return folder
+
+
+def start(arguments: list[str], store: Path, work: Path, *trainings: str) -> None:
+    command = [sys.executable, *arguments, str(store), str(work), *trainings]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return [float(loss) for loss in done.stdout.split()]
 
 
-@pytest.mark.parametrize("settings", [
-    ("adam", "mean", "cross_entropy"), ("sgd", "sum", "cross_entropy"), ("adam", "mean", "distillation"),
-    ("adam", "mean", "dynamic"), ("adam", "mean", "cached"), ("adam", "mean", "difference"),
-    ("sgd", "mean", "correlation")], ids=str)
-def test_two_processes_end_where_one_ends_and_have_the_same_weights(tmp_path: Path, settings: tuple[str, ...]) -> None:
-    alone = losses(["-m", SCRIPT], tmp_path, tmp_path / "alone", *settings)
-    together = losses(TOGETHER, tmp_path, tmp_path / "together", *settings)
-    np.testing.assert_allclose(together, alone, rtol=1e-4)
-    first, second, single = (load_file(tmp_path / folder / f"weights-{number}.safetensors")
-                             for folder, number in (("together", 0), ("together", 1), ("alone", 0)))
+@pytest.mark.parametrize("training", TRAININGS)
+def test_two_processes_end_where_one_ends_and_have_the_same_weights(trained: Path, training: str) -> None:
+    alone, together = trained / "alone" / training, trained / "together" / training
+    np.testing.assert_allclose(read_json(together / "losses.json"), read_json(alone / "losses.json"), rtol=1e-4)
+    first, second, single = (load_file(folder / f"weights-{number}.safetensors")
+                             for folder, number in ((together, 0), (together, 1), (alone, 0)))
     for name, value in first.items():
         assert torch.equal(value, second[name])
         torch.testing.assert_close(value, single[name], rtol=1e-3, atol=1e-4)
-    assert len(list(read_lines(tmp_path / "together/train.jsonl"))) == 3  # written by one of them
+    assert len(list(read_lines(together / "train.jsonl"))) == 3  # written by one of them
 
 
-def test_whichever_process_finds_a_damaged_utterance_all_name_it(tmp_path: Path) -> None:
-    assert losses(TOGETHER, tmp_path, tmp_path / "work", "adam", "mean", "distillation", "s1-1") == []
+def test_whichever_process_finds_a_damaged_utterance_all_name_it(trained: Path) -> None:
     for number in (0, 1):
-        error = (tmp_path / f"work/error-{number}").read_text()
+        error = (trained / "together" / DAMAGED / f"error-{number}").read_text()
         assert "features or targets of s1-1 are not finite; make them again" in error and "in epoch 1, step" in error
 
 
