@@ -14,8 +14,6 @@ import yaml
 from asr_kd.distillation.config import DistillationConfig
 from data_prep.kaldi import write_kaldi
 
-pytestmark = pytest.mark.xdist_group("demo")
-
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ALL_PAGES = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("recipes/*/README.md")]

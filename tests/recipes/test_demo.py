@@ -19,8 +19,6 @@ from asr_kd.stages.registry import STAGE_KINDS
 from tests.conftest import ROOT, demo_arguments, demo_command
 
 pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra 'demo'")
-pytestmark = pytest.mark.xdist_group("demo")
-
 SYSTEMS = ("gmm-tri", "gmm-sat", "teacher-ce", "hdnn128-ce", "hdnn128-kd", "hdnn128-kd-smbr-kd0.2")
 
 
