@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from asr_kd.training.graphs import graphed
 from asr_kd.training.logs import TrainingLog
 from asr_kd.training.masking import mask_spliced
 from asr_kd.training.objective import NetworkOutputs, Objective, forward_loss
+from asr_kd.training.optimisers import make_optimiser, split_optimiser
 from asr_kd.training.schedules import Schedule, make_schedule
 from asr_kd.training.shards import Shards, choose_num_shards
 from asr_kd.training.tuning import choose_precision, choose_threads, training_device
@@ -138,7 +140,7 @@ class _Run:
                              "another batch_size, or start fewer")
         self.steps_per_epoch = len(first_epoch)
         self.schedule: Schedule = make_schedule(config, self.steps_per_epoch)
-        self.optimiser = _optimiser(nn.ModuleList([model, objective]), config)
+        self.optimiser = make_optimiser(nn.ModuleList([model, objective]), config)
         self.best: dict[str, Tensor] = {}
         self._unread: list[_Step] = []
         self._last_loss = math.nan
@@ -168,6 +170,7 @@ class _Run:
         if collective:
             num_shards = min(num_shards, smallest // num_processes())
         self._shards = Shards(model, objective, num_shards, self.state.threads)
+        self._optimisers = split_optimiser(self.optimiser, num_shards)
         self._shard_frames = [0] * num_shards  # since measures were last taken
         self._outputs = [NetworkOutputs(one, objective.reads_hidden) for one in self._shards.models]
         self._graphed, self._graphed_shape = self._outputs[0], first.inputs.shape
@@ -290,8 +293,9 @@ class _Run:
 
     def _step(self, shards: list[Minibatch | None], rate: float) -> tuple[Tensor, int]:
         """Train on a minibatch, or this process's part of it; mean loss of a frame and frames, over all processes."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        for optimiser in self._optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         for objective in self._shards.objectives:
             objective.set_progress(self.state.global_step / (self.config.epochs * self.steps_per_epoch))
@@ -306,7 +310,7 @@ class _Run:
                 parameter.grad /= frames
         if self.config.gradient_clip:
             nn.utils.clip_grad_norm_(moving, self.config.gradient_clip)
-        self.optimiser.step()
+        self._shards.run_plain([optimiser.step for optimiser in self._optimisers])
         return loss, frames
 
     def _sum_gradients(self, shards: list[Minibatch | None], moving: list[nn.Parameter]) -> tuple[Tensor, int]:
@@ -333,8 +337,14 @@ class _Run:
         self._shard_frames = [before + of_shard for before, of_shard in zip(self._shard_frames, frames_of, strict=True)]
         if len(shards) == 1:
             return results[0][0], frames
-        for parameter, *gradients in zip(moving, *(gradients for _, gradients in results), strict=True):
-            parameter.grad = _add_in_order(gradients)
+        gradients = dict(zip(moving, zip(*(of_shard for _, of_shard in results), strict=True), strict=True))
+
+        def add_up_share(optimiser: torch.optim.Optimizer) -> None:
+            for group in optimiser.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = _add_in_order(gradients[parameter])
+
+        self._shards.run_plain([partial(add_up_share, optimiser) for optimiser in self._optimisers])
         losses = torch.stack([loss.double() * of_shard for (loss, _), of_shard in zip(results, frames_of, strict=True)])
         return losses.sum() / max(frames, 1), frames
 
@@ -463,12 +473,3 @@ def _set_mode(model: nn.Module, evaluation_mode: bool) -> None:
     for module in model.modules():
         if isinstance(module, HighwayDNN):
             module.training = True  # of itself this chooses a faster gradient only
-
-
-def _optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [{"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-              {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}]
-    if config.optimiser == "adam":
-        return torch.optim.AdamW(groups, config.learning_rate, fused=True)
-    return torch.optim.SGD(groups, config.learning_rate, momentum=config.momentum, fused=True)

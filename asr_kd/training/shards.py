@@ -16,7 +16,7 @@ The number of threads that run at a time is then free: it may change from step t
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
@@ -84,7 +84,7 @@ class Shards:
     def __init__(self, model: nn.Module, objective: Objective, count: int, threads: int) -> None:
         self.models = [model, *(replicate(model, model) for _ in range(count - 1))]
         self.objectives = [objective, *(replicate(objective, model, objective) for _ in range(count - 1))]
-        self._group = ShardGroup(count, threads)
+        self.set_threads(threads)
         self._pool: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
@@ -92,6 +92,7 @@ class Shards:
 
     def set_threads(self, threads: int) -> None:
         """Let so many threads run at a time from the next step on."""
+        self._threads = threads
         self._group = ShardGroup(len(self), threads)
 
     @torch.no_grad()
@@ -137,6 +138,16 @@ class Shards:
         for error in sorted(errors, key=lambda one: isinstance(one, threading.BrokenBarrierError)):
             raise error
         return [result.result() for result in results]
+
+
+    def run_plain(self, works: Sequence[Callable[[], object]]) -> None:
+        """Do pieces of work that need no random numbers and never wait for each other, at most one a shard."""
+        if self._pool is None or self._threads == 1:
+            for work in works:
+                work()
+            return
+        for done in [self._pool.submit(work) for work in works]:
+            done.result()
 
 
 def _start_threads(pool: ThreadPoolExecutor, count: int) -> None:
