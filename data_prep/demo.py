@@ -50,7 +50,7 @@ _PAUSE = (0.1, 0.4)  # seconds of room before and after a sentence: the least an
 
 
 class DemoConfig(Config):
-    """How much of a demo corpus there is, and how hard it is."""
+    """The size and difficulty of a demo corpus."""
 
     train_speakers: int = Field(default=40, gt=0)
     dev_speakers: int = Field(default=6, gt=0)

@@ -1,4 +1,4 @@
-"""What a room and its noises do to clean speech."""
+"""The effect of a room and its noises on clean speech."""
 
 from collections.abc import Mapping
 

@@ -36,7 +36,7 @@ NOT_FINITE = "scores that are not finite"
 
 
 class UnusableUtterance(WorkError):
-    """What a ScoreSource raises for an utterance that is to be dropped; `reason` is a short fixed phrase."""
+    """The error by which a ScoreSource drops an utterance; `reason` is a short fixed phrase."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -247,7 +247,7 @@ def matrix_score_source(
 
 
 def silence_boost(model: HmmModel, config: AlignConfig) -> np.ndarray:
-    """What is added to each pdf's log-likelihood, float32 `(pdfs,)` (Kaldi's `gmm-boost-silence`)."""
+    """Return the term to add to each pdf's log-likelihood, float32 `(pdfs,)` (Kaldi's `gmm-boost-silence`)."""
     boost = np.zeros(model.tree.num_pdfs, dtype=np.float32)
     transitions = model.transitions
     pdfs = np.unique(transitions.pdf_ids[transitions.phones == model.phones.optional_silence])

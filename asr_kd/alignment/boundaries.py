@@ -23,7 +23,7 @@ class PhoneSegments:
 
 
 def phone_segments(alignment: np.ndarray, transitions: TransitionModel) -> PhoneSegments:
-    """Where each phone begins and how long it is; `alignment` is transition-ids `(frames,)` (Kaldi's `ali-to-phones`).
+    """Return the beginning and length of each phone; `alignment` is transition-ids `(frames,)` (Kaldi's `ali-to-phones`).
 
     InputError where an id is none of the model's.
     """

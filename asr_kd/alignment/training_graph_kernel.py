@@ -273,7 +273,7 @@ def _arcs(phones, edges, weights, left_begins, lefts, right_begins, rights, firs
 
 @njit(nogil=True, cache=True)
 def _position(contexts, begin, end, phone):  # type: ignore[no-untyped-def]
-    """Which of an occurrence's contexts `phone` is; the only one where the neighbour does not matter."""
+    """Return the index of `phone` among an occurrence's contexts; 0 where the neighbour does not matter."""
     if contexts[begin] == _ANY:
         return 0
     return np.searchsorted(contexts[begin:end], phone)

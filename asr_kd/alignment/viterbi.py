@@ -29,7 +29,7 @@ class FrameScores(Protocol):
 
 @dataclass(frozen=True)
 class BestPath:
-    """What the search found.
+    """The result of the search.
 
     `transition_ids` int32 `(frames,)`, None where no path ends within the beam. `score` is the path's log-probability,
     likelihoods scaled; without a path that of the best hypothesis in the last frame `num_frames - 1` that was scored,
@@ -104,7 +104,7 @@ def _share_frames(path: list[tuple[int, int]], loop_ids: np.ndarray, num_frames:
 
 
 class _Search:
-    """What the search carries from chunk to chunk of frames.
+    """The state of the search between two chunks of frames.
 
     `alive` holds the scores of the states in the present frame and the one before, less the best of the frame before
     that (`taken_off` sums these: single precision could not tell the hypotheses of an hour apart); only the states

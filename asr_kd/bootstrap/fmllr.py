@@ -124,7 +124,7 @@ def alignment_posteriors(alignments: Mapping[str, np.ndarray], model: HmmModel) 
 
 
 def silence_pdfs(model: HmmModel) -> np.ndarray:
-    """Whether each pdf is one of a silence phone, `(pdfs,)`."""
+    """Return True for each pdf of a silence phone, `(pdfs,)`."""
     result = np.zeros(model.tree.num_pdfs, dtype=bool)
     transitions = model.transitions
     result[transitions.pdf_ids[1:][np.isin(transitions.phones[1:], sorted(model.phones.silence))]] = True
@@ -142,7 +142,7 @@ def compose(second: np.ndarray, first: np.ndarray | None) -> np.ndarray:
 
 @dataclass
 class FmllrStatistics:
-    """What a speaker's frames say about rows of the transform, for Gaussians `target`.
+    """Statistics of a speaker's frames for the rows of the transform, for Gaussians `target`.
 
     With x the frame and 1 appended, and sums over frames and Gaussians by posterior: `linear` (dim, dim + 1) sums
     mean / variance · x; `quadratic` (dim, …) sums 1 / variance · x xᵀ, upper triangle row by row.

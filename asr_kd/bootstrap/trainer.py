@@ -32,7 +32,7 @@ logger = get_logger(__name__)
 
 
 class TrainingConfig(Config):
-    """What all trainings share; `beam` and the like as in AlignConfig.
+    """The settings of all trainings; `beam` and the like as in AlignConfig.
 
     `max_dropped`: the share of utterances that may fail to align in the last realignment; models of earlier passes are
     still poor, what they fail to align is only logged.
@@ -100,10 +100,10 @@ class Trainer:
             self.forget_frames()
 
     def before_statistics(self, number: int) -> None:
-        """What a kind of training does in pass `number` between realignment and statistics."""
+        """Do what a kind of training adds in pass `number`, between realignment and statistics."""
 
     def after_passes(self) -> None:
-        """What a kind of training does at its end."""
+        """Do what a kind of training adds at its end."""
 
     def one_pass(self, num_gaussians: int, config: GmmConfig) -> float:
         """One update; returns the log-likelihood per frame before it."""
@@ -119,12 +119,12 @@ class Trainer:
         return self.model.gmm
 
     def inputs(self, utterance: str) -> np.ndarray:
-        """What the Gaussians are given of an utterance, `(frames, dim)`."""
+        """Return the inputs of the Gaussians for an utterance, `(frames, dim)`."""
         matrix = self.unadapted(utterance)
         return matrix if self.transforms is None else apply_affine(matrix, self.transforms[self.speakers[utterance]])
 
     def unadapted(self, utterance: str) -> np.ndarray:
-        """What comes out of the model's front end, `(frames, dim)`."""
+        """Return the output of the model's front end, `(frames, dim)`."""
         return self.model.front_end(self._features[utterance])
 
     def frames(self) -> SortedFrames:

@@ -25,7 +25,7 @@ logger = get_logger(__name__)
 
 
 class TiedStateConfig(TrainingConfig):
-    """What trainings with a tree of their own share."""
+    """The settings of trainings with a tree of their own."""
 
     tree: TreeConfig = TreeConfig()
 

@@ -14,7 +14,7 @@ _TUNED = "Default: what the model's run chose on dev, else 1 / acoustic scale."
 
 
 class Lattices(StrEnum):
-    """What is kept of the search."""
+    """The form in which lattices are kept."""
 
     words = "words"
     states = "states"

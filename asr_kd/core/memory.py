@@ -1,4 +1,4 @@
-"""What the C library does with memory that is freed."""
+"""The C library's treatment of memory that is freed."""
 
 import contextlib
 import ctypes

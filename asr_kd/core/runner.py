@@ -32,7 +32,7 @@ _PROJECT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Selection:
-    """Which stages to run, by name; None and empty mean no limit."""
+    """The stages to run, by name; None and empty mean no limit."""
 
     only: str | None = None
     first: str | None = None

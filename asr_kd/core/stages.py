@@ -1,4 +1,4 @@
-"""What a stage of a recipe is: a kind, settings, the stages it reads, and the key that names its result."""
+"""Stages of a recipe: a kind, settings, the stages it reads, and the key that names its result."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from asr_kd.core.files import hash_json
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage function gets besides its inputs, settings and output folder.
+    """The rest that a stage function gets, besides its inputs, settings and output folder.
 
     `work` is a folder that outlives a kill for as long as the stage's key stays the same; it is where
     checkpoints go, and it is removed when the stage is done. `revision` is the code's. `input_seeds`

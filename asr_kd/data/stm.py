@@ -50,7 +50,7 @@ class StmSegment:
 
 @dataclass(frozen=True, slots=True)
 class StmDefinition:
-    """What a `;; CATEGORY` or `;; LABEL` line says: id, heading of a column, description."""
+    """A `;; CATEGORY` or `;; LABEL` line: id, heading of a column, description."""
 
     kind: Literal["CATEGORY", "LABEL"]
     id: str
@@ -67,7 +67,7 @@ class Stm:
 
     @property
     def speakers(self) -> set[str]:
-        """Who speaks in the segments that are scored."""
+        """Return the speakers of the segments that are scored."""
         return {segment.speaker for segment in self.segments if not segment.ignored}
 
 

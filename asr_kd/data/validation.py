@@ -35,7 +35,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class SplitCounts:
-    """What one split holds."""
+    """The content of one split."""
 
     utterances: int
     speakers: int

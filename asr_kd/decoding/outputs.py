@@ -1,4 +1,4 @@
-"""What is made of a decoded split's lattices: n-best lists, words with times and confidences, oracle errors."""
+"""Outputs from a decoded split's lattices: n-best lists, words with times and confidences, oracle errors."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -143,7 +143,7 @@ def _forget(token_of, states, first, last):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _count_arcs(begins, states, costs, first, last, cutoff):  # type: ignore[no-untyped-def]
-    """How many emitting arcs leave the tokens that will be expanded."""
+    """Count the emitting arcs that leave the tokens that will be expanded."""
     count = 0
     for token in range(first, last):
         if costs[token] <= cutoff:

@@ -139,7 +139,7 @@ def _word_beam(config: SearchConfig) -> float:
 
 
 def _kept(lattice: Lattice, config: SearchConfig) -> tuple[Lattice | WordLattice, float]:
-    """What is stored of a search's lattice, and the beam within which no word sequence is missing."""
+    """Return the lattice to store of a search, and the beam within which no word sequence is missing."""
     if config.lattices == "states":
         return lattice, _word_beam(config)
     return determinize_within(lattice, _word_beam(config), config.acoustic_scale)

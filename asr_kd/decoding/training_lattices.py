@@ -23,7 +23,7 @@ from asr_kd.lattices.word_lattice import WordLattice
 
 @dataclass(frozen=True)
 class TrainingSpeech:
-    """What is known of the utterances: transcripts (words), pdf-ids of the forced alignments int (frames,), and
+    """The references of the utterances: transcripts (words), pdf-ids of the forced alignments int (frames,), and
     log-likelihoods (frames, pdfs) of the model whose lattices these are. A word that the graph lacks was aligned as
     `unknown_word`."""
 
@@ -95,7 +95,7 @@ def with_numerators(
 
 
 def _drops_of_search(parts: Sequence[Path], cap: float) -> Drops:
-    """What `decode_split` dropped, as a beginning."""
+    """Begin with what `decode_split` dropped."""
     found = [read_json(part / SUMMARY)["utterances"] for part in parts]
     drops = Drops(sum(one["total"] for one in found), cap=cap)
     for one in found:

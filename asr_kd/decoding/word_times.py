@@ -1,4 +1,4 @@
-"""When the words of a decoded path were spoken."""
+"""The times of the words of a decoded path."""
 
 from dataclasses import dataclass
 

@@ -64,7 +64,7 @@ class ProjectorConfig(Config):
 
 
 class WeightScheduleConfig(Config):
-    """How λ, the weight of distillation, changes in the course of a training.
+    """The schedule of λ, the weight of distillation, over a training.
 
     dynamic: by the norms of both gradients and the angle between them (in the spirit of arXiv 2505.06270; rule ours:
     asr_kd.distillation.loss_weight). linear and cosine go from distillation_weight to `last`.
@@ -118,7 +118,7 @@ class DistillationConfig(Config):
 
     @property
     def distils(self) -> bool:
-        """Whether λ is above 0 at any time."""
+        """Return True if λ is above 0 at any time."""
         return self.distillation_weight > 0 or self._is_scheduled and self.weight_schedule.last > 0
 
     @property

@@ -51,7 +51,7 @@ _SHARD = 128  # blocks: about four million frames, 12 hours of speech
 
 
 class SoftTargetsKey(Config):
-    """What soft targets depend on; a cache is good for exactly one key."""
+    """The origin of soft targets; a cache is good for exactly one key."""
 
     teacher: str = Field(description="digest of the teacher's model card")
     left: int = Field(ge=0, description="frames to the left and right that it hears")
@@ -108,7 +108,7 @@ class SoftTargets:
 
     @property
     def choice_shares(self) -> list[float] | None:
-        """Where one of several teachers was chosen in each frame: the share of frames of each."""
+        """Return each teacher's share of the frames, where one of several was chosen in each."""
         frames = [sum(of_one) for of_one in zip(*self._card.choices, strict=True)]
         return [of_one / self.num_frames for of_one in frames] or None
 

@@ -1,4 +1,4 @@
-"""What a teacher says of a minibatch: forwarded on the spot, or from a cache; and several teachers as one."""
+"""Teachers: forwarded on the spot or read from a cache, and several as one."""
 
 import math
 import threading

@@ -12,7 +12,7 @@ from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 
 
 class AdaptedFeaturesConfig(Config):
-    """How transformed values are normalised (over all of a speaker's utterances) and stored."""
+    """The normalisation (over all of a speaker's utterances) and storing of transformed values."""
 
     normalisation: Literal["none", "speaker"] = "speaker"
     normalise_variance: bool = True

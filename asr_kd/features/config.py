@@ -13,7 +13,7 @@ LOG_MEL_VARIANCE = 18.0
 
 
 class FeatureConfig(Config):
-    """What is computed from a waveform; the defaults give 40 log-mel values, normalised per speaker."""
+    """The features to compute from a waveform; the defaults give 40 log-mel values, normalised per speaker."""
 
     kind: Literal["fbank", "mfcc"] = "fbank"
     sampling_rate: int = Field(16000, gt=0, description="Hz")
@@ -69,7 +69,7 @@ class FeatureConfig(Config):
         return self.high_freq if self.high_freq > 0 else self.sampling_rate / 2 + self.high_freq
 
     def recipe(self) -> dict[str, Any]:
-        """What decides the values of a frame, as JSON; the precision that they are stored in does not."""
+        """Return the settings that decide the values of a frame, as JSON; the stored precision is not among them."""
         return self.model_dump(mode="json", exclude={"store_dtype"})
 
     @model_validator(mode="after")

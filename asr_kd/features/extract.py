@@ -98,7 +98,7 @@ def with_running_prior(
 
 
 def normalise_utterance(features: np.ndarray, config: FeatureConfig) -> np.ndarray:
-    """What `config` asks for that needs only this utterance's `(frames, dim)`: per-utterance or running."""
+    """Normalise by this utterance's `(frames, dim)` alone, as `config` asks: per utterance or running."""
     if config.normalisation == "utterance":
         return CmvnStatistics.of(features).normalise(features, config.normalise_variance)
     if config.normalisation == "running":

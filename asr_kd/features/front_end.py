@@ -12,7 +12,7 @@ from asr_kd.features.deltas import add_deltas
 
 @dataclass(frozen=True, eq=False)
 class FrontEnd:
-    """What is done to every speaker's frames alike, in the order of the fields.
+    """The steps that every speaker's frames go through, in the order of the fields.
 
     `delta_order` derivatives are appended; `left` frames back to `right` ahead are joined to one vector (edge frames
     repeated); `transform` float32 `(out, width)` or `(out, width + 1)`, an offset in the last column, is applied.

@@ -23,7 +23,7 @@ _TRANSFORMS = FolderKind("folder of speaker transforms", (_JSON, _NUMBERS))
 
 @dataclass(frozen=True)
 class SpeakerFacts:
-    """What a speaker's transform was estimated from.
+    """The origin of a speaker's transform.
 
     `frames`: sum of posteriors; `fallback`: they were too few, the transform is the identity (or the initial one);
     `gain`: growth of the log-likelihood, Jacobian included, per frame.

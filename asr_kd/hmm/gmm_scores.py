@@ -1,4 +1,4 @@
-"""What a model's Gaussians see of an utterance, and how they score it."""
+"""The inputs of a model's Gaussians for an utterance, and their scores."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, TypeAlias

@@ -55,7 +55,7 @@ class HmmModel:
 
     @property
     def is_speaker_adapted(self) -> bool:
-        """Whether the Gaussians are for features with a transform for each speaker."""
+        """True if the Gaussians are for features with a transform for each speaker."""
         return self.speaker_independent_gmm is not None
 
     @cached_property

@@ -38,7 +38,7 @@ class ByteStream:
         return self._buffer[self._begin : self._begin + count]
 
     def lacks(self, count: int) -> bool:
-        """Whether the file is known to end before the next `count` bytes do."""
+        """Return True if the file is known to end before the next `count` bytes do."""
         return self._size is not None and self.position + count > self._size
 
     def skip(self, count: int) -> None:

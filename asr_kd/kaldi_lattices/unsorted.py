@@ -11,7 +11,7 @@ from asr_kd.lattices.word_lattice import WordLattice
 
 
 class LatticeFault(ValueError):
-    """What is wrong with a lattice, in a few words; `line` (from 0, in the lattice's text) where that is known."""
+    """A fault of a lattice, in a few words; `line` (from 0, in the lattice's text) where that is known."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message)
@@ -58,7 +58,7 @@ class UnsortedLattice:
         return int(self.final_lines[finals][0]) if len(self.final_lines) and finals.any() else None
 
     def line_of_state(self, state: int) -> int | None:
-        """Where the state is first named."""
+        """Return the place at which the state is first named."""
         lines = [self.line_of_arc((self.sources == state) | (self.targets == state)),
                  self.line_of_final(self.final_states == state)]
         return min((line for line in lines if line is not None), default=None)
@@ -191,7 +191,7 @@ def _empty() -> WordLattice:
 
 
 def _offsets(sources: np.ndarray, states: int) -> np.ndarray:
-    """Where each state's arcs begin among arcs sorted by `sources`, int32 (states + 1,)."""
+    """Return the begin of each state's arcs among arcs sorted by `sources`, int32 (states + 1,)."""
     return np.concatenate([[0], np.cumsum(np.bincount(sources, minlength=states))]).astype(np.int32)
 
 

@@ -13,7 +13,7 @@ COST_FAULT = f"a cost is not finite, or beyond {LARGEST_COST:g}"
 
 @dataclass(frozen=True)
 class Lattice:
-    """What a search kept of one utterance; state 0 is the start, every arc leads to a higher state.
+    """The paths that a search kept of one utterance; state 0 is the start, every arc leads to a higher state.
 
     Costs are negative natural logarithms, at most LARGEST_COST, acoustic ones unscaled. A word of 0 is none; an arc
     with transition-id 0 takes no frame, all others take one. Every state is on a path from the start to a final
@@ -51,7 +51,7 @@ class Lattice:
         return np.repeat(np.arange(self.num_states, dtype=np.int32), np.diff(self.offsets))
 
     def fault(self) -> str | None:
-        """What breaks the rules above, in a few words; None where nothing does."""
+        """Describe in a few words what breaks the rules above; None where nothing does."""
         states, arcs = self.num_states, self.num_arcs
         if states == 0:
             return None if arcs == 0 else "arcs without states"
@@ -87,7 +87,7 @@ def sound_costs(*costs: np.ndarray) -> bool:
 
 
 def order_fault(frames: np.ndarray, offsets: np.ndarray, targets: np.ndarray) -> str | None:
-    """What is wrong with the order of states and arcs, of which there are some, in either kind of lattice."""
+    """Describe what is wrong with the order of states and arcs, in either kind of lattice; there must be some."""
     states, arcs = len(frames), len(targets)
     if len(offsets) != states + 1 or offsets[0] != 0 or offsets[-1] != arcs:
         return "arc counts do not fit"
@@ -147,7 +147,7 @@ def _forward_backward(offsets, targets, costs, finals):  # type: ignore[no-untyp
 
 @njit(nogil=True, cache=True)
 def _on_paths(offsets, targets, kept, final):  # type: ignore[no-untyped-def]
-    """Which states are on a path of kept arcs from state 0 to a final state."""
+    """Find the states on a path of kept arcs from state 0 to a final state."""
     states = len(final)
     reaches = final.copy()
     for s in range(states - 1, -1, -1):

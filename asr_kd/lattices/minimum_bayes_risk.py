@@ -118,7 +118,7 @@ def _result(
 
 
 def _separate(times: list[tuple[float, float]]) -> None:
-    """Where the last two words overlap, share what they cover by their durations, as Kaldi does."""
+    """Part the time of two overlapping last words by their durations, as Kaldi does."""
     if len(times) < 2 or times[-2][1] <= times[-1][0]:
         return
     (first_begin, first_end), (second_begin, second_end) = times[-2:]

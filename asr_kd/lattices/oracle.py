@@ -1,4 +1,4 @@
-"""How good and how large a lattice is: its least word errors against a reference, and its counts."""
+"""The quality and size of a lattice: its least word errors against a reference, and its counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -34,7 +34,7 @@ _COMPRESSION: dict[Kind, int] = {"words": 6, "states": 1}
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where one utterance's compressed block lies, and the checksum of its content."""
+    """The place of one utterance's compressed block, and the checksum of its content."""
 
     begin: int
     size: int

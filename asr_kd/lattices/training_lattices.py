@@ -37,7 +37,7 @@ class TrainingLattices:
 
     @staticmethod
     def open(folder: Path, hmm_digest: str) -> "TrainingLattices":
-        """What a stage of kind training-lattices left in `folder`; InputError: missing, damaged, of another model."""
+        """Open what a stage of kind training-lattices left in `folder`; InputError: missing, damaged, of another model."""
         store = LatticeStore.open(folder)
         if "made_of" not in store.description:
             raise InputError(f"{folder}: no lattices for training; a stage of kind training-lattices makes them")

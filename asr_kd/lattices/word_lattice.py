@@ -71,7 +71,7 @@ class WordLattice:
         return expand(self, log_likelihoods, transition_pdfs)
 
     def fault(self) -> str | None:
-        """What breaks the rules above, in a few words; None where nothing does."""
+        """Describe in a few words what breaks the rules above; None where nothing does."""
         states, arcs, tids = self.num_states, self.num_arcs, len(self.transition_ids)
         if states == 0:
             return None if arcs == 0 else "arcs without states"

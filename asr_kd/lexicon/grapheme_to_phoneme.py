@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asr_kd.core.errors import InputError, WorkError
 from asr_kd.core.log import get_logger
+from asr_kd.core.progress import ProgressBar
 from asr_kd.core.text_tables import words_of
 from asr_kd.lexicon.cmu_dictionary import dictionary_form
 from asr_kd.lexicon.lexicon_file import Entry
@@ -17,6 +18,7 @@ logger = get_logger(__name__)
 # Phonetisaurus joins letters and phones by these.
 _RESERVED = ("}", "|", "_")
 _ORDER = 7
+_STEPS = 4  # programs that run one after the other
 
 
 def guess_pronunciations(
@@ -40,8 +42,10 @@ def guess_pronunciations(
     logger.info("grapheme-to-phoneme model of %d pronunciations for %d words", len(examples), len(known))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _train(folder, examples)
-        guesses = _apply(folder, known, variants)
+        with ProgressBar(_STEPS, f"guessing how {len(known)} words are said", "steps") as bar:
+            _train(folder, examples, bar)
+            guesses = _apply(folder, known, variants)
+            bar.update(1)
     return {word: [Entry(word, pron, probability) for pron, probability in guesses[form]]
             for word, form in forms.items() if form in guesses}
 
@@ -57,9 +61,10 @@ def check_installed() -> dict[str, str]:
     return environment
 
 
-def _train(folder: Path, examples: Iterable[tuple[str, str]]) -> None:
+def _train(folder: Path, examples: Iterable[tuple[str, str]], bar: ProgressBar) -> None:
     (folder / "lexicon").write_text("".join(f"{word}\t{pron}\n" for word, pron in examples), encoding="utf-8")
     _run(folder, "phonetisaurus-align", "--input=lexicon", "--ofile=aligned", "--seq1_del=false", "--seq2_del=false")
+    bar.update(1)
     lines = [line for line in (folder / "aligned").read_text(encoding="utf-8").split("\n") if line]
     if not lines:
         raise InputError("the lexicon's spellings and pronunciations cannot be aligned, so nothing can be learnt from "
@@ -67,7 +72,9 @@ def _train(folder: Path, examples: Iterable[tuple[str, str]]) -> None:
     # The estimator dies of an order that no example has.
     order = min(_ORDER, 1 + max(len(words_of(line)) for line in lines))
     _run(folder, "estimate-ngram", "-o", str(order), "-t", "aligned", "-wl", "arpa")
+    bar.update(1)
     _run(folder, "phonetisaurus-arpa2wfst", "--lm=arpa", "--ofile=fst")
+    bar.update(1)
 
 
 def _apply(folder: Path, words: Iterable[str], variants: int) -> dict[str, list[tuple[tuple[str, ...], float]]]:
@@ -85,7 +92,7 @@ def _apply(folder: Path, words: Iterable[str], variants: int) -> dict[str, list[
 
 
 def _run(folder: Path, program: str, *arguments: str) -> str:
-    """What a program of the wheel prints."""
+    """Return the output of a program of the wheel."""
     environment = check_installed()
     binary = Path(environment["PATH"].split(":")[0]) / program
     try:

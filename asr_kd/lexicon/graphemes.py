@@ -15,7 +15,7 @@ _CARRIER = "\u25cc"
 
 
 class GraphemeConfig(Config):
-    """How a word is spelt.
+    """The spelling of words.
 
     `case`: folded (Unicode), or kept. `apostrophes` and `hyphens` (whatever their code point) are dropped, or units
     `'` and `-`. `combining_marks` that NFC does not join to their letter: units of their own (vowel signs of Indic

@@ -21,7 +21,7 @@ logger = get_logger(__name__)
 
 
 class LexiconConfig(Config):
-    """What is added to the words of a lexicon file."""
+    """The words and phones that are added to those of a lexicon file."""
 
     position_dependent: bool = True
     silence_phones: list[str] = ["SIL", "SPN"]

@@ -24,7 +24,7 @@ _NAMED = 10
 
 
 class LexiconSourceConfig(Config):
-    """Where the pronunciations of a corpus's words come from.
+    """The source of the pronunciations of a corpus's words.
 
     `source`: `file` (the corpus's lexicon), `cmudict` (the CMU dictionary for what the corpus's
     lexicon lacks, if it has one), or `graphemes` (spelling; no dictionary). `missing` says what

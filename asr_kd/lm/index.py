@@ -1,4 +1,4 @@
-"""Where the n-grams of a model stand, and back-off probabilities of many words at once.
+"""An index of a model's n-grams, and back-off probabilities of many words at once.
 
 The row of an n-gram is found from the row of its history and its last word: one sorted array of packed keys an order.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Probabilities(Protocol):
-    """What is known of the n-grams of one order: natural logarithms, float64 (ngrams,)."""
+    """The n-grams of one order: natural logarithms, float64 (ngrams,)."""
 
     @property
     def log_probs(self) -> np.ndarray: ...

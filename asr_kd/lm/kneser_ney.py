@@ -21,7 +21,7 @@ FALLBACK = (0.5, 1.0, 1.5)
 
 @dataclass(frozen=True)
 class Discounts:
-    """What is taken from n-grams counted once, twice, three times or more; is_fallback: the counts gave none."""
+    """The discounts of n-grams counted once, twice, three times or more; is_fallback: the counts gave none."""
 
     once: float
     twice: float

@@ -58,7 +58,7 @@ class ComponentReport:
 
 @dataclass(frozen=True)
 class LanguageModelReport:
-    """What was made, and how well it predicts the development text before pruning and as it is.
+    """The model that was made, and its perplexity on the development text before and after pruning.
 
     vocabulary: the number of words that can be predicted, `</s>` among them.
     """

@@ -24,7 +24,7 @@ _BUNDLE = FolderKind("bundle of a network", (_CARD, _WEIGHTS))
 
 
 class ModelCard(Config):
-    """What `model.json` holds."""
+    """The content of `model.json`."""
 
     format: Literal[1] = 1
     architecture: dict[str, Any]

@@ -44,7 +44,7 @@ def log_likelihoods(
 
 @contextlib.contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Where utterances are what runs in parallel, a network's products must not want all cores as well."""
+    """Keep a network's products to one thread where utterances already run in parallel."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

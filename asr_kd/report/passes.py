@@ -1,4 +1,4 @@
-"""How sequence training went, pass by pass: a table and a drawing of what the counts hold."""
+"""Sequence training pass by pass: a table and a drawing of what the counts hold."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What became of a run's stages, for the terminal."""
+"""The outcome of a run's stages, for the terminal."""
 
 from collections.abc import Sequence
 

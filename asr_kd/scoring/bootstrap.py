@@ -287,7 +287,7 @@ def share_of_gap_closed(
 
 
 def words_difference(words: Mapping[str, int], counts: SpeakerCounts) -> str:
-    """What differs between a set's words per speaker and a system's counts, as one phrase; empty where nothing does."""
+    """Describe in one phrase how a set's words per speaker differ from a system's counts; empty where they agree."""
     other = {speaker: count.words for speaker, count in counts.items()}
     if other == words:
         return ""

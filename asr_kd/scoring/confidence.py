@@ -1,4 +1,4 @@
-"""How well word confidences tell right words from wrong ones, and how true they are as probabilities."""
+"""Measures of word confidences: how well they tell right words from wrong ones, and how true they are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

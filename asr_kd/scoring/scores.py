@@ -1,4 +1,4 @@
-"""What scoring finds: one system or two, counts per speaker, intervals, what was left aside."""
+"""Results of scoring: one system or two, counts per speaker, intervals, what was left aside."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -81,7 +81,7 @@ class TrainingEpoch:
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
 class LatticeCounts:
-    """How good the lattices of a split are: the word error rates (percent) of their best paths, by the weights of the
+    """The quality of a split's lattices: the word error rates (percent) of their best paths, by the weights of the
     search, and of the paths nearest to the transcripts; arcs of word lattices a frame; bytes on disk."""
 
     split: Name

@@ -1,4 +1,4 @@
-"""What is done to words before they are compared: declared, versioned, named in every output. By default nothing.
+"""Text filters, applied to words before they are compared: declared, versioned, named in every output. By default nothing.
 
 A filter maps each word to one word or to none; it is applied to reference and hypothesis alike. Supported: case,
 Unicode form (NFC), punctuation at the edges of words, a list of hesitations, fragments (`hes-`, `-tation`). NIST's

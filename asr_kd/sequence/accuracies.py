@@ -15,7 +15,7 @@ Unit = Literal["state", "phone"]
 
 @dataclass(frozen=True)
 class TransitionTable:
-    """What training must know of a model's transition-ids, by transition-id; entry 0 stands for none.
+    """Properties of a model's transition-ids, by transition-id; entry 0 stands for none.
 
     pdfs, phones: int32 (transition-ids + 1,); silent: bool (transition-ids + 1,), whether the phone is a silence phone
     (silence, spoken noise).

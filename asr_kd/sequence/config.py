@@ -11,7 +11,7 @@ from asr_kd.training.config import TrainingConfig
 
 
 class CriterionConfig(Config):
-    """What is maximised over lattices, and what it is smoothed with.
+    """The criterion over lattices, and its smoothing.
 
     criterion: smbr and mpe: expected accuracy of states and of phones; mmi; distillation: nearness to the paths of the
     teacher's lattice. The loss of an utterance is -(1 / acoustic_scale) · criterion + smoothing · the sum of its

@@ -23,7 +23,7 @@ from asr_kd.sequence.lattice_batch import LatticeBatch
 
 @dataclass(frozen=True)
 class Numerator:
-    """What is held against all paths of the lattices: occupancies of pdfs, and a log weight an utterance.
+    """The numerator that is held against all paths: occupancies of pdfs, and a log weight an utterance.
 
     rows, pdfs: int64 (entries,); occupancies: float32 (entries,), those of a row sum to 1; log_weights: float64
     (utterances,), of the graph. A forced alignment has one entry a row, the lattice of a teacher several.

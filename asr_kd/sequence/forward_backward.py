@@ -43,7 +43,7 @@ def arc_occupancies(batch: LatticeBatch, log_scores: Tensor) -> tuple[Tensor, Te
 
 
 def gains_over_average(batch: LatticeBatch, occupancies: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """How much the paths through each arc gain over the average (arcs,), and each utterance's average (utterances,).
+    """Return each arc's gain over the average path (arcs,), and each utterance's average (utterances,).
 
     A path's value is the sum of the `values` (arcs,) of its arcs; averages are expectations under `occupancies`
     (arcs,). Where values are frame accuracies, the average is the expected accuracy of sMBR and MPE, and gain times

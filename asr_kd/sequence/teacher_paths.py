@@ -1,4 +1,4 @@
-"""What a teacher thinks of the paths of its lattices: the numerators of sequence-level distillation."""
+"""A teacher's weights of the paths of its lattices: the numerators of sequence-level distillation."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

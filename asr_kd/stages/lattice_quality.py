@@ -1,4 +1,4 @@
-"""How good the lattices of a decoded split are: errors of their best paths, and of those nearest to what was said."""
+"""The quality of a decoded split's lattices: errors of their best paths, and of those nearest to the reference."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -52,7 +52,7 @@ class Audio:
 
 
 def base_recipe(network: Path, recipe: Mapping[str, Any], hmm: HmmModel) -> Mapping[str, Any]:
-    """What the adapted features that a network hears are made of.
+    """The sources of the adapted features that a network hears.
 
     InputError where it hears other features, or ones adapted to other Gaussians than those of `hmm`.
     """
@@ -84,7 +84,7 @@ def refuse_transcripts(supervision: str | None, where: Path) -> None:
 
 
 def adaptation_facts(transforms: SpeakerTransforms | None) -> dict[str, Any]:
-    """What a summary says of the speaker transforms that were used; nothing where there were none."""
+    """Describe the speaker transforms that were used, for a summary; nothing where there were none."""
     if transforms is None:
         return {}
     return {"transforms": {"supervision": transforms.supervision, **transforms.summary,

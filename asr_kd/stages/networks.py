@@ -54,7 +54,7 @@ class NetworkStageConfig(Config):
 
 
 class SoftTargetsStageConfig(Config):
-    """How many of the teacher's pdfs a frame are kept, at which temperature; hidden: its last hidden layer too, for a
+    """The number of the teacher's pdfs that a frame keeps, and their temperature; hidden: its last hidden layer too, for a
     projector; combination: how several teachers (the inputs teacher, teacher_2 and so on) become one, nothing to one
     alone."""
 
@@ -138,7 +138,7 @@ def train_network(
 
 
 def _curve(result: TrainingResult) -> list[dict[str, Any]]:
-    """How each epoch went, as counts have it."""
+    """Return a record of each epoch, as counts hold it."""
     return [{"number": record["epoch"], "loss": round(record["cv_loss"], 5),
              "frame_accuracy": in_percent(record["cv_frame_accuracy"]),
              "measures": {name: round(value, 5) for name, value in record.items()

@@ -18,7 +18,7 @@ from asr_kd.stages.registry import STAGE_KINDS
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What became of each stage, and a row for each system and split that the run directory has counts of."""
+    """A report of each stage, and a row for each system and split that the run directory has counts of."""
 
     stages: list[StageReport]
     rows: list[dict[str, Any]]

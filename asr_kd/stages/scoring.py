@@ -34,7 +34,7 @@ _NO_SEED = 1
 
 
 class ScoreConfig(Config):
-    """Which splits are scored, on which of them the weights are chosen, and the systems (each an input's name)."""
+    """The splits to score, the split on which weights are chosen, and the systems (each an input's name)."""
 
     splits: list[Name] = Field(["dev", "test"], min_length=1)
     choose_on: Name = "dev"
@@ -124,7 +124,7 @@ def _read_vocabulary(manifests: Path) -> _Vocabulary:
 
 
 def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the counts say of how a network was trained."""
+    """Return the facts of a network's training that the counts hold."""
     if "curve" in facts:
         soft_targets = SoftTargetsCounts(**facts["soft_targets"]) if "soft_targets" in facts else None
         return {"epochs": tuple(TrainingEpoch(**one) for one in facts["curve"]), "soft_targets": soft_targets}

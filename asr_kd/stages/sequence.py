@@ -58,7 +58,7 @@ class SequenceStageConfig(Config):
 
     @property
     def wants_labels(self) -> bool:
-        """Whether cross-entropy smooths."""
+        """True if cross-entropy smooths."""
         taught = self.distillation
         return self.criterion.smoothing > 0 and (taught is None or taught.cross_entropy_weight > 0)
 
@@ -167,7 +167,7 @@ def _held_out_speakers(wanted: int | list[str], card: ModelCard, store: FrameSto
 
 
 def transition_table(hmm: HmmModel) -> TransitionTable:
-    """What sequence training must know of a model's transition-ids."""
+    """Return the properties of a model's transition-ids that sequence training needs."""
     transitions = hmm.transitions
     return TransitionTable(transitions.pdf_ids, transitions.phones,
                            np.isin(transitions.phones, sorted(hmm.phones.silence)))

@@ -32,7 +32,7 @@ class FirstPassConfig(Config):
 
 
 class AdaptedStageConfig(Config):
-    """How adapted features are made and kept."""
+    """The making and storing of adapted features."""
 
     features: AdaptedFeaturesConfig = AdaptedFeaturesConfig()
 

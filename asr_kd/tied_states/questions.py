@@ -66,7 +66,7 @@ def position_questions(phones: PhoneTable) -> list[Question]:
 
 def _two_means(points: np.ndarray, variance_floor: float, generator: np.random.Generator, tries: int = 10
                ) -> np.ndarray:
-    """Which points go to the second cluster: from random starts, single moves as long as the likelihood grows."""
+    """Choose the points of the second cluster: from random starts, single moves while the likelihood grows."""
     total = points.sum(axis=0)
     best, best_objective = np.zeros(len(points), dtype=bool), -np.inf
     for _ in range(1 if len(points) == 2 else tries):

@@ -31,7 +31,7 @@ class TreeConfig(Config):
 
 @dataclass(frozen=True)
 class TreeReport:
-    """What growing did: leaves after splitting, gain per frame (of all frames), its change by clustering and rounding,
+    """A report on growing: leaves after splitting, gain per frame (of all frames), its change by clustering and rounding,
     leaves with data after clustering (Kaldi's "non-empty clusters"), and after rounding pdfs and those with data."""
 
     leaves_split: int

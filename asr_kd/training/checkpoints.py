@@ -22,7 +22,7 @@ _CHECKPOINT = FolderKind("checkpoint", (_TENSORS, _STATE))
 
 @dataclass
 class RunState:
-    """Where a run stands, beside its tensors."""
+    """The state of a run, beside its tensors."""
 
     key: str  # of settings, data, objective, seed and initial weights
     precision: str

@@ -60,7 +60,7 @@ def log_posteriors(posteriors: Tensor, logits: Tensor, pdf_ids: Tensor) -> Tenso
 
 
 def gradient_like(logits: Tensor) -> Tensor:
-    """Where to put a loss's gradient by the logits until `scaled_gradient` takes it: of their type, but float32 for
+    """A place for a loss's gradient by the logits until `scaled_gradient` takes it: of their type, but float32 for
     float16, whose least value is larger than most of it before the loss is scaled."""
     return torch.empty_like(logits, dtype=torch.float32 if logits.dtype == torch.float16 else None)
 

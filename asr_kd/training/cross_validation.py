@@ -22,7 +22,7 @@ _BATCH = 2048
 
 @dataclass(frozen=True, slots=True)
 class CrossValidation:
-    """What the held-out frames say of a network, in evaluation mode."""
+    """Measures of a network in evaluation mode on held-out frames."""
 
     loss: float  # of the objective, a frame
     cross_entropy: float | None  # to the pdf-ids, nats a frame that has one; None where none has
@@ -131,7 +131,7 @@ def damaged_utterances(data: TrainingExamples, objective: Objective, batch: NDAr
 
 
 def describe_fault(damaged: list[str], heard: list[str]) -> str:
-    """Whose frames a loss that is not finite comes from, and what can be done; heard: all utterances of the batch."""
+    """Say from whose frames a loss that is not finite comes, and what to do; heard: all utterances of the batch."""
     if damaged:
         return f"features or targets of {_some(damaged)} are not finite; make them again"
     return f"with frames of {_some(heard)}; lower learning_rate or set gradient_clip"

@@ -38,7 +38,7 @@ class Minibatch:
 
 
 class TrainingExamples(Protocol):
-    """What the training engine draws minibatches from: frames here, utterances in asr_kd/sequence.
+    """The source of the training engine's minibatches: frames here, utterances in asr_kd/sequence.
 
     input_dim: spliced values a frame; splice: frames spliced; num_pdfs_needed: pdfs that a network must have;
     has_unlabelled: whether some frames to train on have no pdf-id; digest: identifies the content; targets_digest: of
@@ -71,7 +71,7 @@ class TrainingExamples(Protocol):
         """All held-out examples, in minibatches of at most `batch_size` frames."""
 
     def minibatch(self, indices: NDArray[np.int64]) -> "Minibatch":
-        """What a batch names. Called in a thread."""
+        """Return the minibatch of the examples that a batch names. Called in a thread."""
 
     def utterances(self, indices: NDArray[np.int64]) -> list[str]:
         """The ids of the utterances in a batch, each once."""
@@ -93,7 +93,7 @@ class FrameTargets(Protocol):
 
     @property
     def num_bytes(self) -> int:
-        """What it takes on a device."""
+        """Return the bytes that it takes on a device."""
 
     def gather(self, frame_indices: NDArray[np.int64]) -> dict[str, Tensor]:
         """Tensors whose first dimension is the batch, for global frame indices (batch,). Called in a thread."""

@@ -20,7 +20,7 @@ def rank() -> int:
 
 
 def num_processes() -> int:
-    """How many train together."""
+    """Return the number of processes that train together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
@@ -31,7 +31,7 @@ def wait_for_all() -> None:
 
 
 def own_part(batch: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What this process takes of a minibatch; empty where there are more processes than examples."""
+    """Return this process's part of a minibatch; empty where there are more processes than examples."""
     return batch[rank()::num_processes()]
 
 
@@ -66,7 +66,7 @@ def joined(names: list[str]) -> list[str]:
 
 
 def told_by_first(find: Callable[[], Found]) -> Found:
-    """What the first process finds, in all of them; the others wait."""
+    """Return the first process's result in all of them; the others wait."""
     if num_processes() == 1:
         return find()
     found = [find() if rank() == 0 else None]

@@ -50,7 +50,7 @@ _UNREAD = 50  # steps whose losses may wait on a GPU before one is looked at
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """How a run went; the model holds the weights of `best_epoch`, the best or last one as the settings say."""
+    """The outcome of a run; the model holds the weights of `best_epoch`, the best or last one as the settings say."""
 
     cross_validation: CrossValidation  # of the best epoch
     best_epoch: int  # from 1; 0 where none was better than the start and that was judged too
@@ -275,7 +275,7 @@ class _Run:
         self._unread = []
 
     def _read_measures(self) -> dict[str, float]:
-        """What the objective measured since this was last called, means a frame; added to the epoch's."""
+        """Return the objective's measures since the last call, means a frame, and add them to the epoch's."""
         measures = self._take_measures()
         frames, self._measured_frames = self.state.epoch_frames - self._measured_frames, self.state.epoch_frames
         for name, value in measures.items():

@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""Objectives: the losses that training minimises."""
 
 from typing import Any
 
@@ -17,20 +17,20 @@ class Objective(nn.Module):
     """
 
     reads_hidden = False
-    """Whether it wants the network's last hidden layer, `hidden` (batch, hidden_dim), beside the logits; the
+    """True if it reads the network's last hidden layer, `hidden` (batch, hidden_dim), beside the logits; the
     network has the method `hidden` and the module `output_layer` then."""
 
     reads_pdf_ids = False
-    """Whether every frame must have its pdf-id."""
+    """True if every frame must have its pdf-id."""
 
     targets_digest: str | None = None
     """Of the targets beside pdf-ids that it learns from, which the data must have; None where it is not known."""
 
     collective = False
-    """Whether it asks the other processes that train with this one: each must have a part of every minibatch then."""
+    """True if it asks the other processes that train along: each must have a part of every minibatch then."""
 
     takes_gradients = False
-    """Whether it takes gradients through the network itself, beside those of its loss."""
+    """True if it takes gradients through the network itself, beside those of its loss."""
 
     def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
         """logits (batch, pdfs) of any float type -> the mean loss of a frame, a float32 scalar."""
@@ -50,14 +50,14 @@ class Objective(nn.Module):
         return found
 
     def set_progress(self, progress: float) -> None:
-        """How far training is, 0 to 1, for what changes in its course."""
+        """Take the progress of training, 0 to 1, for what changes in its course."""
 
     def take_measures(self) -> dict[str, float]:
-        """What it measured beside the loss, means a frame since this was last called."""
+        """Return its measures beside the loss, means a frame since the last call."""
         return {}
 
     def describe_state(self) -> dict[str, float]:
-        """What is to be known of its own parameters at the end of an epoch."""
+        """Describe its own parameters at the end of an epoch."""
         return {}
 
 
@@ -74,7 +74,7 @@ class CrossEntropy(Objective):
 
 
 class NetworkOutputs(nn.Module):
-    """What an objective sees of a network: (batch, input_dim) -> the logits (batch, pdfs), and where it reads it the
+    """The outputs of a network for an objective: (batch, input_dim) -> the logits (batch, pdfs), and where it reads it the
     last hidden layer (batch, hidden_dim)."""
 
     def __init__(self, model: nn.Module, reads_hidden: bool) -> None:

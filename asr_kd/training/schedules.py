@@ -9,7 +9,7 @@ from asr_kd.training.config import TrainingConfig
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be done after an epoch."""
+    """The decision after an epoch."""
 
     go_back: bool  # to the best weights so far
     stop: bool

@@ -22,9 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 HIGHEST_CPU, HIGHEST_WALL = 1.5, 1.3
@@ -48,18 +49,20 @@ def main() -> None:
     parser.add_argument("--loops", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=2, help="on idle cores and beside the loops; the least counts")
     parser.add_argument("--recipe", action="store_true", help="the stages of the demo recipe, --fast")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         print(json.dumps(vars(run_case(arguments.case))))
         return
-    measure = measure_recipe if arguments.recipe else measure_cases
+    measure = measure_recipe if arguments.recipe else partial(measure_cases, arguments.cases)
     print(f"load of the machine before: {os.getloadavg()[0]:.1f} (should be near 0)")
     measure()  # warms up: compiled kernels and files are cached
     idle = [measure() for _ in range(arguments.repeats)]
-    with beside_loops(arguments.loops) as probe:
-        busy = [measure() for _ in range(arguments.repeats)]
-    print_table(idle, busy, probe)
+    with tempfile.TemporaryDirectory() as folder:
+        with beside_loops(arguments.loops, Path(folder) / "notes") as probe:
+            busy = [measure() for _ in range(arguments.repeats)]
+        print_table(idle, busy, probe)
 
 
 def print_table(idle: list[dict[str, Cost]], busy: list[dict[str, Cost]], probe: "Probe") -> None:
@@ -81,9 +84,9 @@ def print_table(idle: list[dict[str, Cost]], busy: list[dict[str, Cost]], probe:
               f"{inflation:6.2f}  {cpu:7.2f} {wall:7.2f}  {same:11}  {verdict}", flush=True)
 
 
-def measure_cases() -> dict[str, Cost]:
+def measure_cases(cases: Sequence[str]) -> dict[str, Cost]:
     costs = {}
-    for case in CASES:
+    for case in cases:
         command = [sys.executable, "-m", "tests.benchmarks.busy_machine", "--case", case]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=900)
         costs[case] = Cost(**json.loads(done.stdout.splitlines()[-1]))
@@ -160,32 +163,32 @@ def measure_recipe() -> dict[str, Cost]:
 
 
 class Probe:
-    """A loop of one thread that notes how much CPU time it gets."""
+    """A loop of one thread that notes in a file how much CPU time it gets."""
 
-    def __init__(self) -> None:
-        self._samples = multiprocessing.Queue()
+    def __init__(self, notes: Path) -> None:
+        self._notes = notes
         self._process = multiprocessing.Process(target=self._loop, daemon=True)
         self._process.start()
-        self._noted: list[tuple[float, float]] = []
 
     def inflation(self, cost: Cost) -> float:
         """The loop's wall time divided by its CPU time while a case ran."""
-        while not self._samples.empty():
-            self._noted.append(self._samples.get())
-        during = [(wall, cpu) for wall, cpu in self._noted if cost.begin <= wall <= cost.begin + cost.wall]
+        notes = [tuple(map(float, line.split())) for line in self._notes.read_text().splitlines()]
+        during = [(wall, cpu) for wall, cpu in notes if cost.begin <= wall <= cost.begin + cost.wall]
         if len(during) < 2:
             return 1.0
         return (during[-1][0] - during[0][0]) / (during[-1][1] - during[0][1])
 
     def stop(self) -> None:
         self._process.terminate()
+        self._process.join()
 
     def _loop(self) -> None:
-        while True:
-            self._samples.put((time.monotonic(), time.process_time()))
-            until = time.process_time() + 0.05
-            while time.process_time() < until:
-                pass
+        with open(self._notes, "w", buffering=1) as file:
+            while True:
+                file.write(f"{time.monotonic()} {time.process_time()}\n")
+                until = time.process_time() + 0.05
+                while time.process_time() < until:
+                    pass
 
 
 def spin() -> None:
@@ -194,18 +197,17 @@ def spin() -> None:
 
 
 @contextmanager
-def beside_loops(count: int) -> Iterator[Probe]:
+def beside_loops(count: int, notes: Path) -> Iterator[Probe]:
     """Keep busy loops and a probe running within the context."""
     loops = [multiprocessing.Process(target=spin, daemon=True) for _ in range(count)]
     for loop in loops:
         loop.start()
-    probe = Probe()
+    probe = Probe(notes)
     try:
         yield probe
     finally:
         for loop in loops:
             loop.terminate()
-        probe.inflation(Cost(0.0, 0.0, 0.0, ""))  # takes what it has noted
         probe.stop()
 
 
