@@ -23,9 +23,9 @@ class PhoneSegments:
 
 
 def phone_segments(alignment: np.ndarray, transitions: TransitionModel) -> PhoneSegments:
-    """Return the beginning and length of each phone; `alignment` is transition-ids `(frames,)` (Kaldi's `ali-to-phones`).
+    """Return the beginning and length of each phone (Kaldi's `ali-to-phones`).
 
-    InputError where an id is none of the model's.
+    `alignment` is transition-ids `(frames,)`. InputError where an id is none of the model's.
     """
     alignment = np.asarray(alignment)
     if len(alignment) and not 1 <= alignment.min() <= alignment.max() <= transitions.num_transition_ids:

@@ -122,7 +122,10 @@ def split(gmms: DiagonalGmms, pdf_occupancy: np.ndarray, num_gaussians: int, con
 
 
 def split_targets(occupancy: np.ndarray, num_gaussians: int, power: float, min_count: float) -> np.ndarray:
-    """Choose the number of Gaussians of each pdf (Kaldi's `GetSplitTargets`); a pdf keeps `min_count` frames for each."""
+    """Choose the number of Gaussians of each pdf (Kaldi's `GetSplitTargets`).
+
+    A pdf keeps `min_count` frames for each.
+    """
     sizes = np.ones(len(occupancy), dtype=np.int64)
     scaled = np.asarray(occupancy, dtype=np.float64) ** power
     queue = [(-scaled[pdf], pdf) for pdf in range(len(occupancy)) if occupancy[pdf] > 0]

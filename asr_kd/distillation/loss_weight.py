@@ -88,7 +88,7 @@ class DynamicWeight(nn.Module):
         return float(self.weight)
 
     def measures(self) -> dict[str, float]:
-        """Return the last norms of both gradients, the cosine between them, and the time that measuring took in this step."""
+        """Return the last norms of both gradients, the cosine between them, and the time of measuring in this step."""
         task, distillation, cosine = self.moments.tolist()
         return {"task_gradient_norm": task, "distillation_gradient_norm": distillation, "gradient_cosine": cosine,
                 "weighing_ms": 1000 * self._seconds}

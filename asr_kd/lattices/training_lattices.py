@@ -37,7 +37,10 @@ class TrainingLattices:
 
     @staticmethod
     def open(folder: Path, hmm_digest: str) -> "TrainingLattices":
-        """Open what a stage of kind training-lattices left in `folder`; InputError: missing, damaged, of another model."""
+        """Open the output of a stage of kind training-lattices.
+
+        InputError: missing, damaged, of another model.
+        """
         store = LatticeStore.open(folder)
         if "made_of" not in store.description:
             raise InputError(f"{folder}: no lattices for training; a stage of kind training-lattices makes them")

@@ -1,6 +1,7 @@
-"""Text filters, applied to words before they are compared: declared, versioned, named in every output. By default nothing.
+"""Text filters, applied to words before they are compared: declared, versioned, named in every output.
 
-A filter maps each word to one word or to none; it is applied to reference and hypothesis alike. Supported: case,
+By default nothing is done. A filter maps each word to one word or to none; it is applied to reference and hypothesis
+alike. Supported: case,
 Unicode form (NFC), punctuation at the edges of words, a list of hesitations, fragments (`hes-`, `-tation`). NIST's
 notation in STM and trn references (`(uh)`, `{ a / b }`, `@`) is read by `scoring.notation`; elsewhere any filter but
 `none` (which compares words as they are written) refuses it. Not supported: fragments that count as correct (sclite's

@@ -54,9 +54,11 @@ class NetworkStageConfig(Config):
 
 
 class SoftTargetsStageConfig(Config):
-    """The number of the teacher's pdfs that a frame keeps, and their temperature; hidden: its last hidden layer too, for a
-    projector; combination: how several teachers (the inputs teacher, teacher_2 and so on) become one, nothing to one
-    alone."""
+    """The number of the teacher's pdfs that a frame keeps, and their temperature.
+
+    hidden: its last hidden layer too, for a projector. combination: how several teachers (the inputs teacher,
+    teacher_2 and so on) become one, nothing to one alone.
+    """
 
     split: Name = "train"
     top_k: int = Field(32, gt=0)

@@ -31,8 +31,11 @@ class TreeConfig(Config):
 
 @dataclass(frozen=True)
 class TreeReport:
-    """A report on growing: leaves after splitting, gain per frame (of all frames), its change by clustering and rounding,
-    leaves with data after clustering (Kaldi's "non-empty clusters"), and after rounding pdfs and those with data."""
+    """A report on growing a tree.
+
+    Leaves after splitting, gain per frame (of all frames), its change by clustering and rounding, leaves with data
+    after clustering (Kaldi's "non-empty clusters"), and after rounding pdfs and those with data.
+    """
 
     leaves_split: int
     gain_per_frame: float

@@ -74,8 +74,8 @@ class CrossEntropy(Objective):
 
 
 class NetworkOutputs(nn.Module):
-    """The outputs of a network for an objective: (batch, input_dim) -> the logits (batch, pdfs), and where it reads it the
-    last hidden layer (batch, hidden_dim)."""
+    """The outputs of a network for an objective: (batch, input_dim) -> the logits (batch, pdfs), and where it reads it
+    the last hidden layer (batch, hidden_dim)."""
 
     def __init__(self, model: nn.Module, reads_hidden: bool) -> None:
         super().__init__()
