@@ -88,7 +88,7 @@ def _most_probable_reading(phones: Sequence[int], words: Sequence[int], lexicon:
 
 def _past_silence(ends: dict[int, float], phones: Sequence[int], silence: int, log_none: float, log_silence: float
                   ) -> dict[int, tuple[float, int]]:
-    """The places at which the next word may begin: phone -> (log-probability, end of the word before)."""
+    """Return where the next word may begin: index into `phones` -> (log-probability, end of the word before)."""
     begins: dict[int, tuple[float, int]] = {}
     for end, score in ends.items():
         options = [(end, score + log_none)]

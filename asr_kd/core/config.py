@@ -41,10 +41,10 @@ class Config(pydantic.BaseModel):
             return values
         groups = {}
         for name, field in cls.model_fields.items():
-            default = field.default
-            has_default = isinstance(default, Config) and field.annotation is type(default)
-            if has_default and isinstance(values.get(name), dict):
-                groups[name] = _merge(default.model_dump(exclude_unset=True), values[name])
+            default = field.get_default(call_default_factory=True, validated_data={})
+            is_group = type(default) in (field.annotation, *get_args(field.annotation))
+            if isinstance(default, Config) and is_group and isinstance(values.get(name), dict):
+                groups[name] = _merge(default.model_dump(), values[name])
         return values | groups
 
     def result_settings(self) -> dict[str, Any]:

@@ -114,14 +114,15 @@ class RunDirectory:
                              "did not write; give a new or empty folder as --run-dir")
 
     def check_bookkeeping(self, stage: Stage) -> None:
-        """InputError where a link or the like is in the place of what a run writes beside its stages' output.
+        """InputError where what a run writes beside its stages' output cannot be written; nothing is made.
 
-        These are the lock, the run's record, and the stage's log, work and published files; nothing is made.
+        Links and the like may not be in the place of the lock and of the stage's log, work and published files. The
+        run's record and the hashes of outside files are replaced, where no folder or device is there or linked to.
         """
         self._file(_LOCK, make=False)
         for replaced in (self.path / RUN_RECORD, self.path / _WORK / _OUTSIDE_HASHES):
-            kind = kind_of(replaced)
-            if kind not in (None, "a file", "a link"):
+            if replaced.exists() and not replaced.is_file():
+                kind = kind_of(resolved(replaced))
                 raise InputError(f"{replaced}: is {kind}, expected a file of the run directory; remove it, and "
                                  "run again")
         self._file(_LOGS, f"{stage.folder}.log", make=False)

@@ -95,7 +95,7 @@ def with_numerators(
 
 
 def _drops_of_search(parts: Sequence[Path], cap: float) -> Drops:
-    """Begin with what `decode_split` dropped."""
+    """Return the drops of `decode_split`."""
     found = [read_json(part / SUMMARY)["utterances"] for part in parts]
     drops = Drops(sum(one["total"] for one in found), cap=cap)
     for one in found:

@@ -51,7 +51,7 @@ _SHARD = 128  # blocks: about four million frames, 12 hours of speech
 
 
 class SoftTargetsKey(Config):
-    """The origin of soft targets; a cache is good for exactly one key."""
+    """All that soft targets depend on; a cache is good for exactly one key."""
 
     teacher: str = Field(description="digest of the teacher's model card")
     left: int = Field(ge=0, description="frames to the left and right that it hears")

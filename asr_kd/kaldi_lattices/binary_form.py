@@ -202,7 +202,7 @@ def _write(  # type: ignore[no-untyped-def]
     offsets, targets, input_labels, words, graph_costs, acoustic_costs, begins, ends, final_graph_costs,
     final_acoustic_costs, final_begins, final_ends, tids, compact
 ):
-    """Return the bytes that `_read` reads."""
+    """Return as int32 what `_read` reads."""
     states, arcs = len(final_graph_costs), len(targets)
     size = 4 * states + 5 * arcs
     if compact:

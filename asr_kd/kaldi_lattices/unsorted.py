@@ -58,7 +58,7 @@ class UnsortedLattice:
         return int(self.final_lines[finals][0]) if len(self.final_lines) and finals.any() else None
 
     def line_of_state(self, state: int) -> int | None:
-        """Return the place at which the state is first named."""
+        """Return the line that first names the state, None where no line does."""
         lines = [self.line_of_arc((self.sources == state) | (self.targets == state)),
                  self.line_of_final(self.final_states == state)]
         return min((line for line in lines if line is not None), default=None)

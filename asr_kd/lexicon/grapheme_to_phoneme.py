@@ -43,6 +43,7 @@ def guess_pronunciations(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with ProgressBar(_STEPS, f"guessing how {len(known)} words are said", "steps") as bar:
+            bar.update(0)
             _train(folder, examples, bar)
             guesses = _apply(folder, known, variants)
             bar.update(1)

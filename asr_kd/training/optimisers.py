@@ -19,8 +19,8 @@ def make_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
 def split_optimiser(optimiser: torch.optim.Optimizer, count: int) -> list[torch.optim.Optimizer]:
     """Return optimisers of disjoint shares of the parameters, about equal in size, with the state of `optimiser`.
 
-    Stepping each of them once equals a step of the whole one, bit for bit. A state that is loaded into `optimiser`
-    later is not theirs: split it again then.
+    Stepping each of them once equals a step of the whole one, bit for bit, where every parameter has a gradient from
+    the first step on. A state that is loaded into `optimiser` later is not theirs: split it again then.
     """
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     shares: list[set[int]] = [set() for _ in range(count)]

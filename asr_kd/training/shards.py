@@ -141,13 +141,18 @@ class Shards:
 
 
     def run_plain(self, works: Sequence[Callable[[], object]]) -> None:
-        """Do pieces of work that need no random numbers and never wait for each other, at most one a shard."""
+        """Do pieces of work that need no random numbers and never wait for each other."""
         if self._pool is None or self._threads == 1:
-            for work in works:
-                work()
+            _do(works)
             return
-        for done in [self._pool.submit(work) for work in works]:
+        threads = min(self._threads, len(self))
+        for done in [self._pool.submit(_do, works[first::threads]) for first in range(threads)]:
             done.result()
+
+
+def _do(works: Sequence[Callable[[], object]]) -> None:
+    for work in works:
+        work()
 
 
 def _start_threads(pool: ThreadPoolExecutor, count: int) -> None:

@@ -131,11 +131,17 @@ def test_irregular_bookkeeping_is_named(recipe_folder: Path, tmp_path: Path, kin
         run(recipe_folder, run_dir)
 
 
+@pytest.mark.parametrize("is_link", [False, True])
 @pytest.mark.parametrize("place", ["run.json", ".work/outside.json"])
-def test_a_dry_run_refuses_the_records_that_a_run_cannot_write(recipe_folder: Path, tmp_path: Path, place: str) -> None:
+def test_a_dry_run_refuses_the_records_that_a_run_cannot_write(
+    recipe_folder: Path, tmp_path: Path, place: str, is_link: bool
+) -> None:
     run(recipe_folder, tmp_path / "run")
-    (tmp_path / "run" / place).unlink(missing_ok=True)
-    os.mkfifo(tmp_path / "run" / place)
+    path = tmp_path / "run" / place
+    path.unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "pipe" if is_link else path)
+    if is_link:
+        path.symlink_to(tmp_path / "pipe")
     job = runner.Runner(read_recipe(recipe_folder, KINDS), RunDirectory(tmp_path / "run"), None, 1, "test", print)
     with pytest.raises(InputError, match=f"run/{place}: is a named pipe, expected a file of the run directory"):
         job.plan(runner.Selection())

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from asr_kd.core.config import Config, ExecutionOnly, Settings, build_config
@@ -62,3 +63,24 @@ def _configs_in(annotation: Any) -> list[type[Config]]:
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]
     return [config for part in get_args(annotation) for config in _configs_in(part)]
+
+
+def groups_with_defaults(kind: type[Config]) -> Iterator[tuple[type[Config], str, Config]]:
+    for name, field in kind.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if isinstance(default, Config):
+            yield kind, name, default
+            yield from groups_with_defaults(type(default))
+
+
+def test_a_group_given_in_part_keeps_the_default_of_its_field() -> None:
+    found = [group for kind in STAGE_KINDS.values() for group in groups_with_defaults(kind.config)]
+    assert len(found) > 20
+    for kind, name, default in found:
+        values = {one: "x" for one, field in kind.model_fields.items() if field.is_required()}
+        try:
+            built = kind.model_validate({**values, name: {}})
+        except ValidationError as error:
+            assert all(fault["loc"][0] != name for fault in error.errors()), (kind, name)
+        else:
+            assert getattr(built, name) == default, (kind, name)

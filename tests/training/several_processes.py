@@ -1,4 +1,5 @@
-"""Started by `torchrun`, and once without: trains the networks of a test, each on its part of every minibatch.
+"""Started by `torchrun`, and once without: each process trains the networks of a test on its part of every
+minibatch.
 
 python -m tests.training.several_processes STORE WORK OPTIMISER,GRADIENT,OBJECTIVE[,DAMAGED]...
 
