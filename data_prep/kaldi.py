@@ -157,7 +157,8 @@ class _DataDirectory:
     def read(cls, split: str, folder: Path, root: Path, allow_pipes: bool) -> "_DataDirectory":
         wav_path, text_path = folder / "wav.scp", folder / "text"
         wav_lines = _read_table(wav_path, "a path")
-        wavs = {name: _wav(value, where, root, allow_pipes) for name, (value, where) in wav_lines.items()}
+        paths = [value for value, _ in wav_lines.values()]
+        wavs = {name: _wav(value, where, root, allow_pipes, paths) for name, (value, where) in wav_lines.items()}
         text_lines = _read_table(text_path, "")
         speaker_lines = _read_table(folder / "utt2spk", "a speaker")
         for utterance, (speaker, where) in speaker_lines.items():
@@ -303,8 +304,8 @@ def _check_same_ids(
                 raise InputError(f"{where}: utterance {name} is not in {lack_path}; both must have the same ids")
 
 
-def _wav(value: str, where: str, root: Path, allow_pipes: bool) -> Path | str:
-    """The audio file, or the command, of one line of wav.scp."""
+def _wav(value: str, where: str, root: Path, allow_pipes: bool, paths: Iterable[str]) -> Path | str:
+    """The audio file, or the command, of one line of wav.scp; `paths`: those of all lines."""
     if value.startswith("|") or value == "-":
         raise InputError(f"{where}: {value!r} is not an input; expected a path")
     if value.endswith("|"):
@@ -316,9 +317,9 @@ def _wav(value: str, where: str, root: Path, allow_pipes: bool) -> Path | str:
         raise InputError(f"{where}: {value[:40]!r} cannot be a file's path")
     path = Path(os.path.abspath(root / value))
     if not resolved(path).is_relative_to(resolved(root)):
-        holds = path.parent if Path(value).is_absolute() else resolved(path).parent
-        raise InputError(f"{where}: {value} lies outside of {root}; give by {option_name('root')} a folder that holds "
-                         f"all audio, such as {holds}")
+        folders = [resolved(Path(os.path.abspath(root / one))).parent for one in paths if not one.endswith("|")]
+        raise InputError(f"{where}: {value} lies outside of {root}; give by {option_name('root')} a folder above all "
+                         f"audio, such as {os.path.commonpath(folders)}")
     return path
 
 

@@ -53,7 +53,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_table_of_the_readme_is_that_of_the_results() -> None:
     rows = json.loads((ROOT / "recipes/speechocean762/results.json").read_text())["rows"]
     of_test = {row["id"]: row for row in rows if row["split"] == "test"}
-    lines = ["| system | parameters | WER % | 95 % interval | seeds |", "| --- | --: | --: | --: | --: |"]
+    lines = ["| system | parameters | WER % (test) | 95 % interval | seeds |", "| --- | --: | --: | --: | --: |"]
     for name, what in RESULTS.items():
         row = of_test[name]
         lines.append(f"| {what} (`{name}`) | {row['params'] / 1e6:.2f} M | {row['wer']:.1f} | "

@@ -58,6 +58,8 @@ def validate(
             print_text(f"warning: {warning.kind}: {warning.item}: {warning.detail}")
         if len(report.warnings) > _SHOWN:
             print_text(f"warning: and {len(report.warnings) - _SHOWN} more (--json lists all)")
+        if not report.problems:
+            print_text("no problems found")
     if report.problems:
         counts_by_kind = ", ".join(f"{count} {kind}" for kind, count in report.by_kind.items())
         raise WorkError(f"{manifest}: {len(report.problems)} problems: {counts_by_kind}")

@@ -209,8 +209,8 @@ def _check_options(file: _RecipeFile, settings: Settings, wanted: list[str]) -> 
                     "that option too")
     for option in wanted:
         if option not in file.options:
-            raise InputError(f"--option {option}: the recipe has no such option; "
-                             f"{nearest_name(option, list(file.options))}")
+            known = nearest_name(option, list(file.options)) if file.options else "it has none"
+            raise InputError(f"--option {option}: the recipe has no such option; {known}")
 
 
 def _stage(

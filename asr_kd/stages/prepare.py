@@ -1,5 +1,6 @@
 """Stages that make manifests, with the lexicon and the language model beside them."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -37,6 +38,7 @@ LANGUAGE_MODEL = "lm.arpa.gz"
 TEXTS = "texts"
 DEMO_TEXT = "lm.txt"
 VOCABULARY = "vocabulary.json"
+_HIGH_OOV_RATE = 5.0  # percent, above which the user is told at once
 REFERENCES, _REFERENCE = "references", ("text", "utt2spk")
 
 
@@ -143,7 +145,8 @@ def _make_lexicon(corpus: Path, config: PrepareKaldiConfig, output: Path) -> dic
 
 
 def _write_vocabulary(output: Path, report: VocabularyReport) -> dict[str, Any]:
-    logger.info("%s", report)
+    highest = max(counts.oov_rate for counts in report.splits.values())
+    logger.log(logging.WARNING if highest > _HIGH_OOV_RATE else logging.INFO, "%s", report)
     write_json(output / VOCABULARY, report.as_dict())
     return {"vocabulary": report.as_dict()}
 
