@@ -130,6 +130,10 @@ def test_stages_of_an_option_come_only_with_it(recipe_folder: Path) -> None:
     assert names(["most"]) == names(["more", "most"]) == ["one", "two", "noise", "three", "four", "five"]
     with pytest.raises(InputError, match="--option mor: the recipe has no such option; did you mean 'more'?"):
         names(["mor"])
+    file.write_text("description: d\nstages: {one: {run: number}}\n")
+    with pytest.raises(InputError, match="--option more: the recipe has no such option; it has none$"):
+        names(["more"])
+    file.write_text(text.replace("fast:\n", "  five:\n    run: add\n    option: most\n    reads: {a: four}\nfast:\n"))
     with pytest.raises(InputError, match="--set four.plus=1: four is there only with --option more or most"):
         read_recipe(recipe_folder, KINDS, overrides=["four.plus=1"])
 

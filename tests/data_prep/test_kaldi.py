@@ -192,6 +192,14 @@ def test_tables_that_do_not_fit_are_refused_with_file_and_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_root_that_holds_all_audio_is_proposed(corpus: Path, tmp_path: Path) -> None:
+    """The folder of the first file is not enough where speakers have folders of their own."""
+    elsewhere = tmp_path.resolve() / "elsewhere"
+    write(corpus / "dev/wav.scp", [f"dev{n:02} {elsewhere}/speaker{n}/dev{n:02}.wav" for n in range(3)])
+    with pytest.raises(InputError, match=f"a folder above all audio, such as {elsewhere}$"):
+        prepare_kaldi(corpus, tmp_path / "out", splits=["dev"])
+
+
 @pytest.mark.parametrize("line", ["dev00 dev00 0.1", "dev00 dev00 a 1", "dev00 dev00 1 1", "dev00 dev00 -1 1",
                                   "dev00 other 0 1", "dev00 dev00 0 1 1", "dev00 dev00 0 nan"])
 def test_faulty_segments_are_refused_with_file_and_line(corpus: Path, tmp_path: Path, line: str) -> None:

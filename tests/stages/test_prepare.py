@@ -68,8 +68,12 @@ def words_of(output: Path) -> set[str]:
 SPELT = {"source": "graphemes"}
 
 
-def test_words_of_dev_and_test_are_not_in_the_vocabulary(corpus: Path, tmp_path: Path) -> None:
+def test_words_of_dev_and_test_are_not_in_the_vocabulary(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     facts = prepare(corpus, tmp_path / "out", pronunciations=SPELT)
+    (warning,) = [r.message for r in caplog.records if r.levelname == "WARNING" and "vocabulary" in r.message]
+    assert warning.startswith("words out of vocabulary: train 0.00 %, dev 66.67 %, test 50.00 %")
     assert words_of(tmp_path / "out") == {"one", "two", "three"}
     found = read_json(tmp_path / "out/vocabulary.json")
     assert (
