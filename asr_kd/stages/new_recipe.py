@@ -108,6 +108,10 @@ def _language_model_stages(
         prepare["language_model"] = _as_setting(corpus, file)
         own = {"reads": {"language_model": None}}
         return {"lm": None, "graph-tri": own, "graph": own}
+    if ".arpa" in file.suffixes:
+        raise InputError(
+            f"{file}: no line \\data\\ in it; expected an ARPA file, or a text under another name"
+        )
     if not re.fullmatch(NAME_PATTERN, file.name):
         raise InputError(
             f"--lm {file}: a stage names a text by its file name, of letters, digits and '._+-'; "

@@ -131,6 +131,15 @@ def test_pronunciations_come_from_where_the_user_says(corpus: Path, tmp_path: Pa
     assert not Path("none").exists()
 
 
+def test_an_arpa_file_without_a_model_is_no_text(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.arpa").write_text("hi\n")
+    assert main(["init", "mine", "--corpus", "corpus", "--lm", str(tmp_path / "bad.arpa")]) == 2
+    assert "bad.arpa: no line \\data\\ in it; expected an ARPA file" in capsys.readouterr().err
+    assert not Path("mine").exists()
+
+
 def test_a_language_model_is_given_or_made_of_more_text(corpus: Path, tmp_path: Path) -> None:
     arpa = "\n\\data\\\nngram 1=3\n\n\\1-grams:\n-1 <s>\n-1 </s>\n-1 one\n\n\\end\\\n"
     (tmp_path / "given.lm").write_text(arpa)
