@@ -31,7 +31,10 @@ def init(
         ),
     ] = "transcripts",
     size: Annotated[
-        str, typer.Option(metavar="small|medium", help="For up to a few hours, or tens of hours, of speech.")
+        str,
+        typer.Option(
+            metavar="small|medium", help="For up to a few hours, or tens of hours, of speech."
+        ),
     ] = "small",
     split: Annotated[
         list[str] | None,
