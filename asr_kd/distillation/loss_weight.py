@@ -98,7 +98,7 @@ class DynamicWeight(nn.Module):
             frames * loss, self._parameters_looked_at, retain_graph=True, allow_unused=True, materialize_grads=True)])
             for loss in (task, distillation)]
         counted = torch.cat([*gradients, gradients[0].new_tensor([frames])])
-        add_up_parts(counted)
+        counted = add_up_parts(counted)
         task_gradient, kd_gradient = (counted[:-1] / counted[-1]).view(2, -1)
         norms = task_gradient.norm(), kd_gradient.norm()
         cosine = torch.dot(task_gradient, kd_gradient) / (norms[0] * norms[1]).clamp_min(1e-300)

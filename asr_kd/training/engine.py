@@ -2,9 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from asr_kd.core.log import get_logger
 from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.progress import ProgressBar
 from asr_kd.models.highway import HighwayDNN
-from asr_kd.training.batch_statistics import batch_norm_layers
+from asr_kd.training.batch_norm import batch_norm_layers
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.cross_validation import CrossValidation, cross_validate, damaged_utterances, describe_fault
@@ -34,6 +33,7 @@ from asr_kd.training.distributed import (
     told_by_first,
     wait_for_all,
 )
+from asr_kd.training.gradients import ShardGradients, set_gradients, shard_gradients
 from asr_kd.training.graphs import graphed
 from asr_kd.training.logs import TrainingLog
 from asr_kd.training.masking import mask_spliced
@@ -322,29 +322,22 @@ class _Run:
         frames = sum(frames_of)
         is_mean = self.config.gradient == "mean" and num_processes() == 1
 
-        def compute_gradients(shard: int) -> tuple[Tensor, Sequence[Tensor | None]]:
+        def compute_gradients(shard: int) -> tuple[Tensor, ShardGradients]:
             minibatch = shards[shard]
             if minibatch is None:
-                return torch.zeros((), device=self.device), [None] * len(moving)
+                return torch.zeros((), device=self.device), ShardGradients([None] * len(moving), [])
             loss = self._loss(shard, minibatch.to(self.device))
             weight = frames_of[shard] / frames if is_mean else frames_of[shard]
             if len(shards) > 1:
-                return loss.detach(), torch.autograd.grad(loss * weight, moving, allow_unused=True)
+                return loss.detach(), shard_gradients(loss * weight, moving)
             (loss if is_mean else loss * weight).backward()
-            return loss.detach(), ()
+            return loss.detach(), ShardGradients([], [])
 
         results = self._shards.run(compute_gradients)
         self._shard_frames = [before + of_shard for before, of_shard in zip(self._shard_frames, frames_of, strict=True)]
         if len(shards) == 1:
             return results[0][0], frames
-        gradients = dict(zip(moving, zip(*(of_shard for _, of_shard in results), strict=True), strict=True))
-
-        def add_up_share(optimiser: torch.optim.Optimizer) -> None:
-            for group in optimiser.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = _add_in_order(gradients[parameter])
-
-        self._shards.run_plain([partial(add_up_share, optimiser) for optimiser in self._optimisers])
+        set_gradients(moving, [of_shard for _, of_shard in results], self._shards.run_plain)
         losses = torch.stack([loss.double() * of_shard for (loss, _), of_shard in zip(results, frames_of, strict=True)])
         return losses.sum() / max(frames, 1), frames
 
@@ -454,17 +447,6 @@ class _Run:
 
 def _accuracy(cv: CrossValidation) -> str:
     return "" if cv.frame_accuracy is None else f", CV frame accuracy {100 * cv.frame_accuracy:.2f} %"
-
-
-def _add_in_order(gradients: Sequence[Tensor | None]) -> Tensor | None:
-    """Return the sum of a parameter's gradients, None where no shard has one."""
-    present = [gradient for gradient in gradients if gradient is not None]
-    if not present:
-        return None
-    total = present[0].clone() if len(present) == 1 else present[0] + present[1]
-    for gradient in present[2:]:
-        total += gradient
-    return total
 
 
 def _set_mode(model: nn.Module, evaluation_mode: bool) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from asr_kd.core.log import get_logger
-from asr_kd.training.batch_statistics import batch_norm_layers
+from asr_kd.training.batch_norm import batch_norm_layers
 from asr_kd.training.objective import NetworkOutputs, Objective, autocast
 
 logger = get_logger(__name__)

@@ -79,6 +79,7 @@ def num_parts() -> int:
 
 
 def add_up_parts(values: Tensor) -> Tensor:
-    """Return the sum of a tensor over all parts of the minibatch, in place."""
+    """Return the sum of a tensor over all parts of the minibatch; it may take the place of `values`, and threads share
+    it: change neither of them."""
     group = _membership.group
-    return add_up(values) if group is None else values.copy_(group.total(values))
+    return add_up(values) if group is None else group.total(values)

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from asr_kd.core.log import get_logger
 from asr_kd.models.random_numbers import drawing_with
-from asr_kd.training.batch_statistics import batch_norm_layers, shared_batch_norm
+from asr_kd.training.batch_norm import batch_norm_layers, shared_batch_norm
+from asr_kd.training.gradients import shared_linear
 from asr_kd.training.objective import Objective
 from asr_kd.training.parts import ShardGroup
 
@@ -109,6 +110,8 @@ class Shards:
         with ExitStack() as stack:
             for model in self.models:
                 stack.enter_context(shared_batch_norm(model, len(self)))
+                if len(self) > 1:
+                    stack.enter_context(shared_linear(model))
             if len(self) > 1:
                 self._pool = stack.enter_context(ThreadPoolExecutor(
                     len(self), "shard", initializer=torch.set_num_threads, initargs=(1,)))
@@ -139,18 +142,17 @@ class Shards:
             raise error
         return [result.result() for result in results]
 
-
     def run_plain(self, works: Sequence[Callable[[], object]]) -> None:
-        """Do pieces of work that need no random numbers and never wait for each other."""
+        """Do pieces of work that need no random numbers and never wait for each other; each goes to a free thread."""
+        waiting = iter(works)
         if self._pool is None or self._threads == 1:
-            _do(works)
+            _do(waiting)
             return
-        threads = min(self._threads, len(self))
-        for done in [self._pool.submit(_do, works[first::threads]) for first in range(threads)]:
+        for done in [self._pool.submit(_do, waiting) for _ in range(min(self._threads, len(self)))]:
             done.result()
 
 
-def _do(works: Sequence[Callable[[], object]]) -> None:
+def _do(works: Iterator[Callable[[], object]]) -> None:
     for work in works:
         work()
 

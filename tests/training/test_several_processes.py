@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json
 from asr_kd.core.text_tables import read_lines
-from asr_kd.training import batch_statistics, tuning
+from asr_kd.training import batch_norm, tuning
 from asr_kd.training.tuning import choose_threads, training_device
 
 SCRIPT = "tests.training.several_processes"
@@ -71,12 +71,12 @@ def test_each_of_several_processes_has_its_share_of_cores_and_its_own_gpu(monkey
 
 def test_layers_whose_statistics_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm2d(2))
-    with batch_statistics.shared_batch_norm(model):
+    with batch_norm.shared_batch_norm(model):
         assert [type(layer) for layer in model] == [torch.nn.BatchNorm1d, torch.nn.BatchNorm2d]  # one process
-    monkeypatch.setattr(batch_statistics, "num_processes", lambda: 2)
+    monkeypatch.setattr(batch_norm, "num_processes", lambda: 2)
     with (pytest.raises(InputError, match="2 processes cannot share the statistics of a BatchNorm2d"),
-          batch_statistics.shared_batch_norm(model)):
+          batch_norm.shared_batch_norm(model)):
         pass
-    with batch_statistics.shared_batch_norm(model[:1]):
+    with batch_norm.shared_batch_norm(model[:1]):
         assert type(model[0]) is not torch.nn.BatchNorm1d
     assert type(model[0]) is torch.nn.BatchNorm1d

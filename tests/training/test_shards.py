@@ -16,12 +16,13 @@ from asr_kd.distillation.soft_targets import SoftTargetsKey, build_soft_targets
 from asr_kd.distillation.teachers import CachedTeacher, LiveTeacher
 from asr_kd.models.dnn import DNN
 from asr_kd.models.highway import HighwayDNN
-from asr_kd.training import cross_validation, engine
-from asr_kd.training.batch_statistics import shared_batch_norm
+from asr_kd.training import cross_validation, engine, gradients
+from asr_kd.training.batch_norm import shared_batch_norm
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.cross_validation import cross_validate
 from asr_kd.training.data import Minibatch, TrainingData, frames_digest
 from asr_kd.training.engine import train
+from asr_kd.training.gradients import set_gradients, shard_gradients
 from asr_kd.training.objective import CrossEntropy, Objective
 from asr_kd.training.parts import add_up_parts, num_parts
 from asr_kd.training.shards import Shards, choose_num_shards
@@ -134,6 +135,48 @@ def test_shards_train_as_the_whole_minibatch_does(data: TrainingData, tmp_path: 
     for other in models[1:]:
         for (name, one), another in zip(models[0].state_dict().items(), other.state_dict().values(), strict=True):
             torch.testing.assert_close(another, one, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("case", ["batch norm and dropout", "masks, clipping", "three shards", "dynamic"])
+def test_large_layers_whose_products_wait_train_alike_with_any_threads(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    _, added_up = weights(tmp_path / "added up", data, case, 2)
+    monkeypatch.setattr(gradients, "_LARGE", 1)
+    expected, history = weights(tmp_path / "1", data, case, 1)
+    found, again = weights(tmp_path / "2", data, case, 2)
+    assert history == again
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+    assert [epoch["cv_loss"] for epoch in history] == pytest.approx([epoch["cv_loss"] for epoch in added_up], rel=1e-3)
+
+
+def test_gradients_of_shards_are_those_of_the_whole_minibatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a weight in two layers, of one used elsewhere too, of a frozen one, and through a gradient's own gradient."""
+    monkeypatch.setattr(gradients, "_LARGE", 1)
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 4))
+    layers[1].weight = layers[0].weight
+    layers[2].weight.requires_grad_(False)
+    moving = [parameter for parameter in layers.parameters() if parameter.requires_grad]
+
+    def loss(model: nn.Module, inputs: Tensor) -> Tensor:
+        heard = inputs.clone().requires_grad_()
+        outputs = model(heard).tanh()
+        (slope,) = torch.autograd.grad(outputs.sum(), heard, create_graph=True)
+        return (outputs.square() + slope.square()).sum() + len(inputs) * layers[0].weight.square().sum()
+
+    inputs = torch.randn(9, 2, 4)
+    expected = torch.autograd.grad(loss(layers, inputs), moving)
+    shards = Shards(layers, CrossEntropy(), 3, 2)
+    with shards.running():
+        assert type(layers[0]) is not nn.Linear
+        found = shards.run(lambda shard: shard_gradients(loss(shards.models[shard], inputs[shard::3]), moving))
+        assert all(one.products for one in found)
+        set_gradients(moving, found, shards.run_plain)
+    assert type(layers[0]) is nn.Linear
+    for parameter, wanted in zip(moving, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("affine", [True, False])
