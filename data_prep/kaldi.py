@@ -20,7 +20,7 @@ from asr_kd.core.files import atomic_file
 from asr_kd.core.opening import resolved
 from asr_kd.core.parallel import map_threads
 from asr_kd.core.text_tables import decimal_number, first_field, is_word, read_table_lines, words_of
-from asr_kd.data.audio import AudioError, AudioHeader, AudioOptions, read_header
+from asr_kd.data.audio import AudioError, AudioHeader, AudioOptions, audio_options, read_header
 from asr_kd.data.manifest import Utterance, check_split_name, list_splits, read_manifest, write_manifest
 from data_prep.prepared import PreparedSplit, log_dropped, write_dropped
 
@@ -69,10 +69,8 @@ def prepare_kaldi(
     output = Path(output)
     if not 0 <= max_dropped <= 1:
         raise InputError(f"max_dropped is {max_dropped}: expected a share from 0 to 1")
-    if sampling_rate is not None and not 1 <= sampling_rate <= 10_000_000:
-        raise InputError(f"sampling_rate is {sampling_rate}: expected Hz, above 0")
+    audio = audio_options(resample, mix_down, sampling_rate)
     directories = _read(Path(corpus), splits, root, allow_pipes)
-    audio = AudioOptions(resample=resample, mix_down=mix_down, sampling_rate=sampling_rate)
     prepared = {}
     manifests = {}
     for directory in directories:
@@ -342,8 +340,8 @@ def _run_pipe(command: str, path: Path) -> Path:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise AudioError(path, "command failed", f"{command.strip()!r} ended with {done.returncode}: {said}")
-    with atomic_file(path, "wb") as file:
-        file.write(done.stdout)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(done.stdout)
     return path
 
 

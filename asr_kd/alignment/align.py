@@ -178,6 +178,7 @@ def build_graphs(model: HmmModel, transcripts: Mapping[str, Sequence[str]], map_
     ids, mapped = model.lexicon.word_ids(transcripts, map_unknown)
     if mapped:
         logger.warning("%d words without pronunciation mapped to %s", mapped, model.lexicon.unknown_word)
+        model.lexicon.warn_of_other_forms(transcripts)
     builder = TrainingGraphBuilder(model.lexicon, model.topology, model.tree, model.transitions)
     return TrainingGraphs(builder, ids)
 

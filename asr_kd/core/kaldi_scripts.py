@@ -20,6 +20,9 @@ class ScriptLine:
     offset: int
 
 
+_DIGITS = 18  # of an offset: more than any file has bytes
+
+
 def read_script(path: Path, root: Path | None = None) -> Iterator[ScriptLine]:
     """The lines of an scp file, in its order. Paths are relative to `root` (default: its own folder).
 
@@ -39,6 +42,8 @@ def read_script(path: Path, root: Path | None = None) -> Iterator[ScriptLine]:
         name, colon, offset = target.rpartition(":")
         if not colon or not (offset.isascii() and offset.isdigit()):
             name, offset = target, "0"
+        if len(offset) > _DIGITS:
+            raise InputError(f"{where}: {key}: no archive has an offset of {len(offset)} digits")
         archive = resolved(root / name)
         if not archive.is_relative_to(root):
             raise InputError(f"{where}: {key}: {name} is outside {root}; name a root that contains it")

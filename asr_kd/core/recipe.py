@@ -147,13 +147,11 @@ def read_recipe(
     return Recipe(resolved(folder).name, folder, file.description, list(stages.values()), file.options)
 
 
-def read_claims(folder: Path) -> tuple[Claim, ...]:
-    """The table of claims of the recipe in `folder`; InputError: more than 30, one twice or against itself."""
-    return read_outline(folder, "")[1]
-
-
 def read_outline(folder: Path, kind: str) -> tuple[dict[str, Settings], tuple[Claim, ...]]:
-    """The settings of all stages of a kind in the recipe in `folder`, whatever their options, by name; its claims."""
+    """The settings of all stages of a kind in the recipe in `folder`, whatever their options, by name; its claims.
+
+    InputError: more than 30 claims, one twice or against itself.
+    """
     file, settings = _read_file(folder)
     names = [name for name, entry in file.stages.items() if entry.run == kind]
     return {name: settings.slice("stages", name, "settings") for name in names}, _claims(file, settings)

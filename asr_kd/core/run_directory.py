@@ -108,7 +108,8 @@ class RunDirectory:
         if not self.path.is_dir() or is_run_directory(self.path):
             return
         foreign = sorted(name for name in os.listdir(self.path) if name not in _NOTHING
-                         and (not name.startswith(".") or name in (_LOCK, _WORK)))
+                         and (not name.startswith(".") or name in (_LOCK, _WORK))
+                         and not (name == _LOCK and (self.path / name).lstat().st_size == 0))
         if foreign:
             raise InputError(f"{self.path}: is no run directory, and holds {foreign[0]!r} and other things that asr-kd "
                              "did not write; give a new or empty folder as --run-dir")
@@ -163,6 +164,7 @@ class RunDirectory:
         """Give the directory back."""
         if self._lock is not None:
             os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, _HOLDER + b"none\n", 0)
             os.close(self._lock)
             self._lock = None
 
@@ -190,9 +192,10 @@ class RunDirectory:
         remove(self._folder(_WORK) / stage.folder)
 
     def make_way(self, stage: Stage) -> Path | None:
-        """Move what stands at the stage's place and is no output of a stage out of the way; where it went to."""
+        """Move what stands at the stage's place out of the way where it is no output of a stage, or holds files that
+        somebody added; where it went to."""
         place = self.output(stage)
-        if kind_of(place) is None or is_own_folder(place, STAGE_FOLDER):
+        if kind_of(place) is None or (is_own_folder(place, STAGE_FOLDER) and not _added_files(place)):
             return None
         if kind_of(place) == "a folder" and is_empty_folder(place):
             return None
@@ -215,8 +218,7 @@ class RunDirectory:
                 entry = (mark, hash_file(path))
                 hashed_before[name] = entry
                 changed = True
-            inside = corpus is not None and path.is_relative_to(corpus)
-            hashes[str(path.relative_to(corpus)) if inside and corpus else name] = entry[1]
+            hashes[_name_in(corpus, path)] = entry[1]
         if changed and self._lock is not None:
             write_json(self._folder(_WORK) / _OUTSIDE_HASHES, hashed_before)
         return hashes
@@ -348,6 +350,14 @@ class RunDirectory:
         return path
 
 
+def _name_in(corpus: Path | None, path: Path) -> str:
+    """Name a file below the corpus alike wherever that lies and however either is spelt; others by their place."""
+    for file, folder in ((path, corpus), (resolved(path), corpus and resolved(corpus))):
+        if folder is not None and file.is_relative_to(folder):
+            return str(file.relative_to(folder))
+    return str(resolved(path))
+
+
 def is_run_directory(path: Path) -> bool:
     """Return True if a run was ever started in the folder; another program's `run.json` or `.lock` is no sign of it."""
     return _may_be_lock(path / _LOCK) or _may_be_run_record(path / RUN_RECORD)
@@ -357,7 +367,8 @@ def _may_be_lock(path: Path) -> bool:
     if kind_of(path) != "a file" or path.lstat().st_nlink > 1:
         return kind_of(path) is not None  # refused when the lock is taken
     with open_file(path) as file:
-        return file.read(len(_HOLDER)) in (b"", _HOLDER)
+        begin = file.read(len(_HOLDER))
+    return begin == _HOLDER or (not begin and kind_of(path.with_name(_WORK)) == "a folder")
 
 
 def _may_be_run_record(path: Path) -> bool:
@@ -407,6 +418,14 @@ def read_status(directory: Path) -> list[StageReport]:
     begun = sorted(folder.name for folder in work.iterdir() if folder.is_dir()) if kind_of(work) == "a folder" else []
     reports += [StageReport.of(name, "half done", "", {}) for name in begun if name not in {r.stage for r in reports}]
     return reports
+
+
+def _added_files(folder: Path) -> list[str]:
+    """Names below a stage's folder that its record does not list; none where the record is damaged."""
+    record = read_record(folder)
+    if record is None:
+        return []
+    return sorted({str(p.relative_to(folder)) for p in walk_entries(folder)} - {RECORD, *record["files"]})
 
 
 def _first_change(folder: Path, record: Mapping[str, Any]) -> str | None:

@@ -106,11 +106,7 @@ class Runner:
         """
         chosen = selection.of(self.recipe)
         forced = self._forced(selection)
-        for stage in chosen:
-            for name, needed in stage.inputs.items():
-                if needed not in chosen:
-                    self._require(stage, name, needed)
-        self._check_outside(chosen)
+        self._check_inputs(chosen)
         planned = self._plan(selection)
         if not rebuild and _lost_cpu_seconds(planned) > REBUILD_LIMIT:
             self._say_what_is_lost(planned)
@@ -139,7 +135,7 @@ class Runner:
     def plan(self, selection: Selection, rebuild: bool = False) -> list[StageReport]:
         """Report what `run` would do, and whether it would refuse to replace finished stages; write nothing."""
         self.directory.check()
-        self._check_outside(selection.of(self.recipe))
+        self._check_inputs(selection.of(self.recipe))
         planned = self._plan(selection)
         if not rebuild and _lost_cpu_seconds(planned) > REBUILD_LIMIT:
             self._say_what_is_lost(planned)
@@ -186,8 +182,13 @@ class Runner:
     def _forced(self, selection: Selection) -> set[str]:
         return {self.recipe.stage(name).folder for name in selection.force}
 
-    def _check_outside(self, stages: list[Stage]) -> None:
-        """InputError where the corpus, or what is installed, does not have what a stage needs."""
+    def _check_inputs(self, stages: list[Stage]) -> None:
+        """InputError where a stage reads one that is neither chosen nor ready, or where the corpus, or what is
+        installed, does not have what it needs."""
+        for stage in stages:
+            for name, needed in stage.inputs.items():
+                if needed not in stages:
+                    self._require(stage, name, needed)
         for stage in stages:
             if stage.kind.check_outside is None:
                 continue
@@ -215,7 +216,7 @@ class Runner:
         published = [file.name for file in self.directory.published(stage)]
         aside = self.directory.make_way(stage)
         if aside is not None:
-            self.say(f"{stage.folder}: what stood there was not written by asr-kd, and is now {aside.name}")
+            self.say(f"{stage.folder}: what stood there was not all written by asr-kd, and is now {aside.name}")
         # Half-done work belongs to these settings and these very inputs.
         work = self.directory.work(stage, hash_json([stage.key(outside), builds]))
         seed = self.seed if stage.seed is None else stage.seed

@@ -43,17 +43,22 @@ class SettingsGroup:
     settings: list[SettingHelp]
 
 
-def describe_settings(kind: type[Config], key: str = "") -> Iterator[SettingsGroup]:
-    """Yield the settings of `kind`, then those of each group below it."""
-    below: list[tuple[str, type[Config]]] = []
+def describe_settings(kind: type[Config], key: str = "", given: Config | None = None) -> Iterator[SettingsGroup]:
+    """Yield the settings of `kind`, then those of each group below it.
+
+    given: settings whose values are the defaults, where a field of this kind has some of its own.
+    """
+    below: list[tuple[str, type[Config], Config | None]] = []
     settings = []
     for name, field in kind.model_fields.items():
         own_key = f"{key}.{name}" if key else name
-        settings.append(_describe_field(own_key, field))
-        below += [(own_key + suffix, nested) for suffix, nested in _nested_types(field.annotation)]
+        default = getattr(given, name) if given is not None else _default(field)
+        settings.append(_describe_field(own_key, field, default, given is None and field.is_required()))
+        below += [(own_key + suffix, nested, default if type(default) is nested else None)
+                  for suffix, nested in _nested_types(field.annotation)]
     yield SettingsGroup(key, documentation(kind), settings)
-    for own_key, nested in below:
-        yield from describe_settings(nested, own_key)
+    for own_key, nested, of_group in below:
+        yield from describe_settings(nested, own_key, of_group)
 
 
 def documentation(thing: Any) -> str:
@@ -61,13 +66,13 @@ def documentation(thing: Any) -> str:
     return " ".join((inspect.getdoc(thing) or "").split())
 
 
-def _describe_field(key: str, field: FieldInfo) -> SettingHelp:
+def _describe_field(key: str, field: FieldInfo, default: Any, required: bool) -> SettingHelp:
     text, limits = _describe_type(field.annotation, field.metadata)
     return SettingHelp(
         key=key,
         type=f"{text}, {limits}" if limits else text,
-        required=field.is_required(),
-        default=_default(field),
+        required=required,
+        default=pydantic.TypeAdapter(Any).dump_python(default, mode="json"),
         description=field.description or "",
         rebuilds=not any(isinstance(mark, ExecutionOnly) for mark in field.metadata),
     )
@@ -77,9 +82,7 @@ def _default(field: FieldInfo) -> Any:
     if field.is_required():
         return None
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value is PydanticUndefined:
-        return None
-    return pydantic.TypeAdapter(Any).dump_python(value, mode="json")
+    return None if value is PydanticUndefined else value
 
 
 def _describe_type(annotation: Any, metadata: typing.Sequence[Any] = ()) -> tuple[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from pydantic import Field
 
-from asr_kd.core.config import Config
+from asr_kd.core.config import Config, Settings, build_config
 from asr_kd.core.errors import WorkError
 from asr_kd.data.containers import ContainerFault, Layout, examine
 from asr_kd.data.file_views import ViewReader
@@ -61,6 +61,12 @@ class AudioOptions(Config):
             raise AudioError(path, "channels", f"channel {channel} asked for, there are {channels} (from 0)")
         if channel is None and channels > 1 and not self.mix_down:
             raise AudioError(path, "channels", f"{channels} channels, expected 1; mixing down is off")
+
+
+def audio_options(resample: bool, mix_down: bool, sampling_rate: int | None) -> AudioOptions:
+    """The options as given to a command; InputError for a sampling rate out of range."""
+    return build_config(AudioOptions, Settings(
+        {"resample": resample, "mix_down": mix_down, "sampling_rate": sampling_rate}, {}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from asr_kd.data.file_views import View
-from asr_kd.data.flac import find_last_frame, is_whole_frame
+from asr_kd.data.flac import find_end
 from asr_kd.data.mpeg import find_mpeg_length, is_mpeg
 
 _TAG_BYTES = 128  # an ID3v1 tag at the end
@@ -307,18 +307,15 @@ def _flac(file: BinaryIO, size: int) -> Layout:
     tail = file.read()
     if tail[-_TAG_BYTES:-_TAG_BYTES + 3] == b"TAG":
         tail = tail[:-_TAG_BYTES]
-    begin, end = find_last_frame(tail, smallest if smallest == largest else 0)
+    end = find_end(tail, smallest if smallest == largest else 0, total)
     if total and end in (0, total):
-        return AS_IT_IS
-    is_whole = end > 0 and is_whole_frame(tail[begin:])
-    if end < total and not is_whole:
-        return AS_IT_IS  # it is cut, as decoding will say
+        return AS_IT_IS  # where there is no whole last frame it is cut, as decoding will say
     if total and end < total:
         raise ContainerFault("truncated", f"{end} samples, its header says {total}")
     if total:
         detail = f"its header says {total} samples, its last frame ends at sample {end}; encode the file again"
         raise ContainerFault("wrong length", detail)
-    if not is_whole:
+    if not end:
         raise ContainerFault("truncated", "its last frame is cut or missing")
     right = struct.pack(">Q", packed | end)
     return Layout((View(0, size, patches=((18, right),)),))

@@ -4,22 +4,19 @@ _MARKS = b"\xff\xf8", b"\xff\xf9"
 _BLOCK_SIZES = {1: 192, **{2 + i: 576 << i for i in range(4)}, **{8 + i: 256 << i for i in range(8)}}
 
 
-def find_last_frame(tail: bytes, block_size: int) -> tuple[int, int]:
-    """Return the offset of the last frame and the sample behind it; (0, 0) where there is no frame.
+def find_end(tail: bytes, block_size: int, expected: int) -> int:
+    """Return the sample behind the last frame of a file; 0 where no whole frame ends with `tail`, its last bytes.
 
-    block_size: of all frames but the last, 0 where they differ (RFC 9639, section 9.1).
+    Among the bytes of a frame there may be what looks like a header: it counts only if it says `expected`, the sample
+    that the file's header leads to, or if the checksum up to the end is right. block_size: of all frames but the last,
+    0 where they differ (RFC 9639, section 9.1).
     """
     position = len(tail)
     while (position := max(tail.rfind(mark, 0, position + 1) for mark in _MARKS)) >= 0:
         end = _frame_end(tail, position, block_size)
-        if end:
-            return position, end
-    return 0, 0
-
-
-def is_whole_frame(content: bytes) -> bool:
-    """Return True if the checksum at the end of a frame is that of its content."""
-    return _crc(content, 0x8005, 16) == 0
+        if end and (end == expected or _crc(tail[position:], 0x8005, 16) == 0):
+            return end
+    return 0
 
 
 def _frame_end(content: bytes, begin: int, block_size: int) -> int:

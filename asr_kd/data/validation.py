@@ -12,7 +12,7 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.files import list_files
 from asr_kd.core.parallel import map_threads
 from asr_kd.core.text_tables import words_of
-from asr_kd.data.audio import AudioError, AudioHeader, AudioOptions, read_audio, read_header
+from asr_kd.data.audio import AudioError, AudioHeader, AudioOptions, audio_options, read_audio, read_header
 from asr_kd.data.manifest import Utterance, iterate_manifest, list_splits
 
 _AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".snd", ".w64", ".rf64",
@@ -86,9 +86,7 @@ def validate_manifest(
     """
     if not 0 <= min_duration <= max_duration:
         raise InputError(f"durations from {min_duration} to {max_duration} s: expected 0 <= shortest <= longest")
-    if sampling_rate is not None and sampling_rate < 1:
-        raise InputError(f"sampling_rate is {sampling_rate}: expected Hz, above 0")
-    options = AudioOptions(resample=resample, mix_down=mix_down, sampling_rate=sampling_rate)
+    options = audio_options(resample, mix_down, sampling_rate)
     unreadable: list[Problem] = []
     if untranscribed and _is_audio_folder(Path(manifest)):
         entries, unreadable = _audio_folder(Path(manifest), workers)

@@ -38,8 +38,8 @@ class FeatureConfig(Config):
     normalise_variance: bool = True
     running_window: int = Field(600, gt=0, description="frames that a running mean looks back")
     running_prior_frames: int = Field(100, gt=0, description="frames that the prior counts for")
-    running_prior_mean: list[float] = Field([], description="one value a column; empty: log-mel of speech")
-    running_prior_variance: list[float] = Field([], description="one value a column; empty: log-mel of speech")
+    running_prior_mean: list[float] = Field([], description="one value a column; empty: of prior_split")
+    running_prior_variance: list[float] = Field([], description="one value a column; empty: of prior_split")
 
     store_dtype: Literal["float16", "float32", "uint8"] = "float16"
 

@@ -140,20 +140,27 @@ class Lexicon:
                 if word not in self.word_id or self.word_id[word] == 0:
                     missing[word] += 1
                     where.setdefault(word, utterance)
-        other = find_other_forms(list(missing), self.word_id)
-        forms = f"; the lexicon has {other}" if str(other) else ""
         if missing and not map_unknown:
+            forms = self._other_forms(missing)
             named = ", ".join(f"{w!r} ({where[w]})" for w, _ in missing.most_common(10))
             more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
             raise InputError(f"{len(missing)} words of the transcripts have no pronunciation: {named}{more}{forms}; "
                              f"add them to the lexicon, or set map_unknown to train them as {self.unknown_word}")
         if missing and self.unknown_word not in self.word_id:
             raise InputError(f"the unknown word {self.unknown_word!r} has no pronunciation in the lexicon")
-        if forms:
-            logger.warning("%d words of the transcripts have no pronunciation%s", len(missing), forms)
         unknown = self.word_id.get(self.unknown_word, 0)
         ids = {u: [self.word_id.get(w, 0) or unknown for w in words] for u, words in transcripts.items()}
         return ids, missing.total()
+
+    def warn_of_other_forms(self, transcripts: Mapping[str, Sequence[str]]) -> None:
+        """Log a warning where words without pronunciation have one in another letter case or Unicode form."""
+        missing = {word for words in transcripts.values() for word in words if not self.word_id.get(word, 0)}
+        if forms := self._other_forms(missing):
+            logger.warning("%d words of the transcripts have no pronunciation%s", len(missing), forms)
+
+    def _other_forms(self, missing: Iterable[str]) -> str:
+        other = find_other_forms(list(missing), self.word_id)
+        return f"; the lexicon has {other}" if str(other) else ""
 
     def as_json(self) -> dict[str, Any]:
         """The lexicon as JSON values, the phone table left out."""

@@ -67,7 +67,7 @@ def read_declarations(recipe: Path) -> Declarations:
     """The declarations of the recipe in this folder, of all its options.
 
     InputError: a system that two stages declare differently, one that is named but not scored anywhere, two headline
-    teachers, a claim of systems that the recipe does not score.
+    teachers, a claim of systems or of a split that the recipe does not score.
     """
     systems: dict[str, SystemRoles] = {}
     each_pass: dict[str, SystemRoles] = {}
@@ -84,6 +84,12 @@ def read_declarations(recipe: Path) -> Declarations:
                                  "the stage above that scores it too; give it the same in both")
     declarations = Declarations(systems, each_pass, claims, *_splits(stages))
     _check(recipe, declarations)
+    scored_splits = list(dict.fromkeys(split for stage in stages for split in (stage.choose_on, *stage.splits)))
+    for claim in claims:
+        if claim.split not in scored_splits:
+            hint = nearest_name(claim.split, scored_splits)
+            raise InputError(f"{recipe}: claims names the split {claim.split!r}, which no stage of the recipe scores; "
+                             f"{hint}")
     return declarations
 
 

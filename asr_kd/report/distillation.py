@@ -112,7 +112,7 @@ def same_trials(rows: Sequence[ResultRow], tuned_on: str) -> dict[str, dict[str,
     trials: dict[str, dict[str, ResultRow]] = {}
     for row in rows:
         roles = row.roles
-        if row.split == tuned_on and roles.trial is not None and roles.plain is not None:
+        if row.split == tuned_on and row.pass_of is None and roles.trial is not None and roles.plain is not None:
             trials.setdefault(roles.trial, {})[roles.plain] = row
     shared = {trial: kinds for trial, kinds in trials.items() if len(kinds) > 1}
     return dict(sorted(shared.items(), key=lambda item: min(row.wer.value for row in item[1].values())))

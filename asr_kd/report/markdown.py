@@ -23,12 +23,13 @@ def render_results(place: str, rows: Sequence[ResultRow], declarations: Declarat
     if sized_rows(rows, declarations.judged_on):
         parts.append(f"![{declarations.judged_on} WER by number of parameters]({SIZE_DRAWING})")
     for split, of_split in groupby(rows, key=lambda row: row.split):
-        systems = [row for row in of_split if row.pass_of is None]
+        every = list(of_split)
+        systems = [row for row in every if row.pass_of is None]
         elsewhere = {row.id for row in rows if row.split != split}
         alone = [row for row in systems if row.id not in elsewhere]
         if len(alone) == len(systems):
             alone = []
-        parts += _render_split(split, [row for row in systems if row not in alone]) if systems else []
+        parts += _render_split(split, [row for row in systems if row not in alone], every) if systems else []
         if alone:
             parts += [f"Grids and trials, scored on {split} alone:", _systems_table(alone)]
     notes = _notes(rows)
@@ -41,7 +42,7 @@ def render_results(place: str, rows: Sequence[ResultRow], declarations: Declarat
             "Pass 0 is the start. Criterion (a frame; smbr: expected accuracy, 0 to 1) and frame accuracy are those of "
             f"the training speakers held out, {declarations.tuned_on} WER that of each pass, means over seeds.",
             f"![Criterion, frame accuracy and {declarations.tuned_on} WER by pass]({PASSES_DRAWING})",
-            passes_table(curves),
+            passes_table(curves, declarations.tuned_on),
         ]
     lattices = training_lattices_table(rows, declarations.tuned_on)
     if lattices is not None:
@@ -67,14 +68,15 @@ def _introduction(place: str, declarations: Declarations) -> str:
     )
 
 
-def _render_split(split: str, rows: list[ResultRow]) -> list[str]:
+def _render_split(split: str, rows: list[ResultRow], every: list[ResultRow]) -> list[str]:
+    """rows: systems in the split's own table; every: grids, trials and passes too, of which claims may be made."""
     parts = [f"## {split}", f"{rows[0].words:,} words, {len(rows[0].counts[0].speakers)} speakers. {_oov(rows)}"]
     if rows[0].counts[0].partial:
         parts.append(
             "**PARTIAL**: only a part of the split was scored; these are not the figures of the split."
         )
     parts.append(_systems_table(rows))
-    claims = [(row, other) for row in rows for other in row.corrected if row.is_claim_of(other)]
+    claims = [(row, other) for row in every for other in row.corrected if row.is_claim_of(other)]
     if claims:
         parts += ["Claims:", _claims_table(claims)]
     others = _other_pairs(rows)

@@ -17,14 +17,15 @@ from asr_kd.scoring.system_counts import SystemCounts, TrainingPass
 @dataclass(frozen=True)
 class PassCurve:
     """A system's passes, each value the mean over seeds: the criterion (its name, and by pass) and frame accuracy
-    (percent) on held-out training speakers, WER on dev of the passes that were scored, by the seeds of which all were.
+    (percent) on held-out training speakers, WER of the passes that were scored, on the split that weights are chosen
+    on, by the seeds of which all were.
     """
 
     id: str
     criterion: str
     values: dict[int, float]
     frame_accuracy: dict[int, float]
-    dev_wer: dict[int, float]
+    wer: dict[int, float]
 
 
 def pass_curves(rows: Sequence[ResultRow], split: str = "dev") -> list[PassCurve]:
@@ -40,7 +41,7 @@ def pass_curves(rows: Sequence[ResultRow], split: str = "dev") -> list[PassCurve
         seeds = _longest([counts for one in (row, *scored.values()) for counts in one.counts])
         if seeds and row.pass_of is None:
             curves.append(PassCurve(row.id, seeds[0][0].criterion, _means(seeds, "value"),
-                                    _means(seeds, "frame_accuracy"), _dev_wer(scored)))
+                                    _means(seeds, "frame_accuracy"), _wer(scored)))
     return curves
 
 
@@ -72,7 +73,7 @@ def _longest(counts: Sequence[SystemCounts]) -> list[tuple[TrainingPass, ...]]:
     return list(longest.values())
 
 
-def _dev_wer(scored: Mapping[int, ResultRow]) -> dict[int, float]:
+def _wer(scored: Mapping[int, ResultRow]) -> dict[int, float]:
     """WER by pass, the mean over the seeds that have all of them."""
     seeds = [{counts.seed for counts in one.counts} for one in scored.values()]
     common = set.intersection(*seeds) if seeds else set()
@@ -80,7 +81,7 @@ def _dev_wer(scored: Mapping[int, ResultRow]) -> dict[int, float]:
             for number, one in sorted(scored.items()) if common}
 
 
-def passes_table(curves: Sequence[PassCurve]) -> str:
+def passes_table(curves: Sequence[PassCurve], split: str) -> str:
     """Markdown: a row a system and measure, a column a pass."""
     passes = range(max(max(curve.values) for curve in curves) + 1)
 
@@ -91,15 +92,15 @@ def passes_table(curves: Sequence[PassCurve]) -> str:
     for curve in curves:
         lines.append([f"`{curve.id}`", curve.criterion, *cells(curve.values, 4)])
         lines += [[f"`{curve.id}`", measure, *cells(values, 2)] for measure, values in (
-            ("frame accuracy %", curve.frame_accuracy), ("dev WER %", curve.dev_wer)) if values]
+            ("frame accuracy %", curve.frame_accuracy), (f"{split} WER %", curve.wer)) if values]
     return markdown_table(["id", "after pass", *map(str, passes)], lines, left={0, 1})
 
 
-def draw_passes(path: Path, curves: Sequence[PassCurve]) -> None:
-    """An SVG of the curves: criterion, frame accuracy and dev WER by pass."""
+def draw_passes(path: Path, curves: Sequence[PassCurve], split: str) -> None:
+    """An SVG of the curves: criterion, frame accuracy and WER by pass."""
     panels = [(f"{name} on held-out speakers, a frame", {c.id: c.values for c in curves if c.criterion == name})
               for name in dict.fromkeys(curve.criterion for curve in curves)]
     panels.append(("frame accuracy on held-out speakers, %", {c.id: c.frame_accuracy for c in curves}))
-    panels.append(("dev WER, %", {c.id: c.dev_wer for c in curves if c.dev_wer}))
+    panels.append((f"{split} WER, %", {c.id: c.wer for c in curves if c.wer}))
     with atomic_file(path) as file:
         draw_panels(file, [panel for panel in panels if panel[1]], "pass")

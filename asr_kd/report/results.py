@@ -79,7 +79,7 @@ def write_pages(folder: Path, place: str, rows: Sequence[ResultRow], declaration
     write_json(folder / "results.json", {"rows": [row.as_dict() for row in rows]})
     curves = pass_curves(rows, declarations.tuned_on)
     if curves:
-        draw_passes(folder / PASSES_DRAWING, curves)
+        draw_passes(folder / PASSES_DRAWING, curves, declarations.tuned_on)
     sized = sized_rows(rows, declarations.judged_on)
     if sized:
         draw_sizes(folder / SIZE_DRAWING, sized)

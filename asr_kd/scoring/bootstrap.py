@@ -216,6 +216,8 @@ def draw_speakers(words: Mapping[str, int], draws: int | None = None, seed: int 
         drawn += len(speakers) * np.arange(len(block))[:, None]
         block[:] = np.bincount(drawn.ravel(), minlength=block.size).reshape(block.shape)
     has_words = _drawn_sums(word_counts[None], weights)[0] > 0
+    if not has_words.any():
+        raise InputError(f"draws: in none of {draws} does a speaker with words in the reference occur; take more")
     if not has_words.all():  # a copy of all weights would double the memory
         weights = weights[has_words]
     return SpeakerDraws(speakers, word_counts, weights, seed)

@@ -94,6 +94,7 @@ def align_manifest(
     _check_ids(utterances, chosen, manifests)
     transcripts = {utterance.id: words_of(utterance.text) for utterance in utterances}
     hmm.lexicon.word_ids(transcripts, map_unknown)
+    hmm.lexicon.warn_of_other_forms(transcripts)
     conversion = AudioOptions(resample=resample, mix_down=mix_down)
     audio = Audio(manifests, split, features, max_dropped, workers, conversion)
     job = _Job(hmm, config, audio, transcripts, network, transforms,

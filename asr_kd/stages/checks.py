@@ -10,6 +10,7 @@ from asr_kd.core.stages import Stage
 from asr_kd.core.text_tables import words_of
 from asr_kd.scoring.transcripts import read_utt2spk
 from asr_kd.stages.decoding import DecodeConfig
+from asr_kd.stages.features import FeaturesConfig
 from asr_kd.stages.hmm import AlignStageConfig, MonophoneStageConfig
 from asr_kd.stages.kaldi_corpus import PrepareKaldiConfig, read_split, unpronounced_words
 from asr_kd.stages.language_model import LanguageModelStageConfig
@@ -43,6 +44,8 @@ def check_splits(config: Config, inputs: Mapping[str, Stage]) -> None:
     for name in ("split", "choose_on", "compare_with", "dev"):
         if isinstance(split := getattr(config, name, None), str):
             wanted[split] = name
+    if isinstance(config, FeaturesConfig) and config.computes_prior:
+        wanted[config.prior_split] = "prior_split"
     if isinstance(splits := getattr(config, "splits", None), list):
         wanted |= dict.fromkeys(splits, "splits")
     for name, stage in inputs.items():
@@ -118,15 +121,22 @@ def check_score(config: ScoreConfig, inputs: Mapping[str, Stage]) -> None:
     training split, or one that is not scored. The weights of a language model's mixture may be
     tuned on the split that the system's own weights are chosen on, and on no other that is scored.
     """
-    for system in config.systems:
+    for system, roles in config.systems.items():
         if system not in inputs:
             raise InputError(f"system {system!r} is scored, but no input has that name")
+        decoded = inputs[system].config
+        if isinstance(decoded, DecodeConfig) and decoded.each_pass != roles.each_pass:
+            raise InputError(
+                f"system {system!r}: each_pass is {str(roles.each_pass).lower()}, but "
+                f"{str(decoded.each_pass).lower()} in the stage {inputs[system].name!r} that decodes "
+                "it; set the same in both"
+            )
     evaluated = {*config.splits, config.choose_on}
     known = _splits_of(inputs["manifests"])
     is_tuned = known is None or config.choose_on in known  # else check_splits names the fault
     for system in config.systems:
         for stage in _above(inputs[system]):
-            split = getattr(stage.config, "split", None)
+            split = _learns_from(stage.config)
             if split in evaluated and split != _training_split(stage):
                 raise InputError(
                     f"system {system!r} is scored on {split}, but its stage "
@@ -139,6 +149,13 @@ def check_score(config: ScoreConfig, inputs: Mapping[str, Stage]) -> None:
                     f"system {system!r} is scored on {tuned_on}, but its stage {stage.name!r} tunes "
                     f"mixture weights on {tuned_on}; tune them on {config.choose_on}"
                 )
+
+
+def _learns_from(config: Config) -> str | None:
+    """The split that a stage learns from, if any."""
+    if isinstance(config, FeaturesConfig):
+        return config.prior_split if config.computes_prior else None
+    return getattr(config, "split", None)
 
 
 def check_held_out(

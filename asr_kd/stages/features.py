@@ -29,6 +29,11 @@ class FeaturesConfig(Config):
     prior_split: Name = Field("train", description="running normalisation without running_prior_mean: a stream begins "
                               "with the mean and variance of this split")
 
+    @property
+    def computes_prior(self) -> bool:
+        """Whether the mean and variance that running normalisation begins with come from `prior_split`."""
+        return self.features.normalisation == "running" and not self.features.running_prior_mean
+
 
 def extract(
     inputs: Mapping[str, Path], config: FeaturesConfig, output: Path, context: StageContext
@@ -46,11 +51,10 @@ def extract(
 
 
 def _feature_config(manifests: Path, config: FeaturesConfig) -> FeatureConfig:
-    features = config.features
-    if features.normalisation != "running" or features.running_prior_mean:
-        return features
+    if not config.computes_prior:
+        return config.features
     utterances = read_manifest(manifests, config.prior_split)
-    return with_running_prior(utterances, features, mix_down=config.mix_down, resample=config.resample)
+    return with_running_prior(utterances, config.features, mix_down=config.mix_down, resample=config.resample)
 
 
 def features_by_recipe(

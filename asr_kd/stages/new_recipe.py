@@ -53,11 +53,11 @@ def init_recipe(
     file = folder / "recipe.yaml"
     if file.exists():
         raise InputError(f"{file}: there is a recipe already; give another name, or remove it")
-    for path in (name, str(corpus)):
+    for path in (name, str(corpus), lexicon or "", lm, *(split or [])):
         if not path.isprintable():
             raise InputError(
                 f"{path!r}: a recipe cannot name a path with control characters or bytes that are "
-                "not UTF-8; rename the folder"
+                "not UTF-8; rename it"
             )
     if size not in get_args(Size):
         raise InputError(f"--size {size}: expected {' or '.join(get_args(Size))}")
@@ -146,6 +146,8 @@ def _write(
     """The text of recipe.yaml."""
     command = _run_command(name, corpus)
     speakers = f"{facts.training_speakers} speaker{'s'[: facts.training_speakers != 1]}"
+    is_whole = "pronunciations" not in stages["prepare"]["settings"]
+    vocabulary = "the lexicon" if is_whole else "train and of the language model"
     described = f"{facts.training_utterances} utterances of {speakers} to train on"
     lines = [
         f"# {Path(name).resolve().name}: speech of {corpus}.",
@@ -154,8 +156,8 @@ def _write(
         f"#   {command} --dry-run      # says what would be done, and what is amiss",
         "#",
         f"# These settings override those of the base hybrid-{size}. Change them here; asr-kd stages KIND",
-        "# lists the settings of a kind of stage. The vocabulary is that of train and of the language",
-        "# model; results show the out-of-vocabulary rate beside each error rate.",
+        "# lists the settings of a kind of stage. Results show the out-of-vocabulary rate beside each error",
+        f"# rate: the vocabulary is that of {vocabulary}.",
         f"description: {_scalar(f'GMMs, a DNN teacher and students by distillation, {described}')}",
         "",
         f"extends: hybrid-{size}",
@@ -163,7 +165,7 @@ def _write(
         "stages:",
     ]
     for stage, entry in stages.items():
-        said = f"  # {_SAID[stage]}" if stage in _SAID else ""
+        said = f"  # {_SAID[stage]}" if stage in _SAID and entry is not None else ""
         if stage == "prepare":
             lines += [f"  prepare:{said}", "    settings:"]
             lines += [f"      {key}: {_flow(value)}" for key, value in entry["settings"].items()]

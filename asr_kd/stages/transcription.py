@@ -141,14 +141,20 @@ def _choose_weights(
     lm_weight: float | None, insertion_penalty: float | None, acoustic_scale: float, model: Path, graph: Path,
     network: Path | None,
 ) -> _Weights:
-    untuned = 1 / acoustic_scale
-    if lm_weight is not None or insertion_penalty is not None:
-        return _Weights(untuned if lm_weight is None else lm_weight, insertion_penalty or 0.0, "as given")
+    if lm_weight is not None and insertion_penalty is not None:
+        return _Weights(lm_weight, insertion_penalty, "as given")
     tuned = find_tuned_weights(model, graph, network)
     if tuned is None:
-        return _Weights(untuned, 0.0, "1 / acoustic scale and no penalty: no score stage beside the model chose any")
-    return _Weights(tuned.lm_weight, tuned.insertion_penalty,
-                    f"chosen for {tuned.system} by the stage {tuned.score.name} of the run {tuned.score.parent}")
+        weights = 1 / acoustic_scale, 0.0
+        source = "1 / acoustic scale and no penalty: no score stage beside the model chose any"
+    else:
+        weights = tuned.lm_weight, tuned.insertion_penalty
+        source = f"chosen for {tuned.system} by the stage {tuned.score.name} of the run {tuned.score.parent}"
+    if lm_weight is not None:
+        return _Weights(lm_weight, weights[1], f"LM weight as given; penalty {source}")
+    if insertion_penalty is not None:
+        return _Weights(weights[0], insertion_penalty, f"penalty as given; LM weight {source}")
+    return _Weights(*weights, source)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class _SharedBatchNorm(nn.BatchNorm1d):
         mean = frame_mean(frames.float())
         centred = frames.float() - mean
         variance = frame_mean(centred.square())
-        count = num_frames(frames)
+        count = num_frames(frames.float())
         self.track(mean.detach(), variance.detach() * count / (count - 1))
         normalised = torch.addcmul(bias, centred * (variance + self.eps).rsqrt(), weight)
         return normalised.to(frames.dtype)

@@ -244,7 +244,7 @@ def hold_out(
     of speakers, by the hash of their ids, with their copies at other speeds; a warning says so.
     """
     if isinstance(wanted, int) and wanted and len({store.source_speaker(u) for u in labelled}) == 1:
-        originals = sorted({_source_utterance(store, u) for u in labelled}, key=_order)
+        originals = sorted({u for u in labelled if u not in store.sources}, key=_order)
         chosen = set(originals[:max(1, round(len(originals) / 10))])
         logger.warning("train has one speaker: %d of %d utterances are held out in place of speakers",
                        len(chosen), len(originals))

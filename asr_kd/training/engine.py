@@ -138,6 +138,10 @@ class _Run:
         if collective and smallest < num_processes():
             raise InputError(f"{description}: {num_processes()} processes cannot share a minibatch of {smallest}; set "
                              "another batch_size, or start fewer")
+        first = data.minibatch(first_epoch[0]).to(self.device)
+        if batch_norm_layers(model) and not config.evaluation_mode and len(first.inputs) < 2 * num_processes():
+            raise InputError(f"{description}: batch normalisation needs at least two frames in a minibatch of each "
+                             "process; set a larger batch_size")
         self.steps_per_epoch = len(first_epoch)
         self.schedule: Schedule = make_schedule(config, self.steps_per_epoch)
         self.optimiser = make_optimiser(nn.ModuleList([model, objective]), config)
@@ -153,7 +157,6 @@ class _Run:
         if rank() > 0:
             wait_for_all()  # for the first one's checkpoint, with which all begin
         found = read_checkpoint(folder, key)
-        first = data.minibatch(first_epoch[0]).to(self.device)
         if found is None:
             self._check_outputs(first)
             self.state = RunState(key, choose_precision(config.precision, self.device), threads=1)
@@ -166,7 +169,7 @@ class _Run:
             self._began -= self.state.seconds
             self._cpu_began -= self.state.cpu_seconds
         self.state.threads = choose_threads(config.threads)
-        num_shards = choose_num_shards(config.shards, config.batch_size, model, first.inputs)
+        num_shards = choose_num_shards(config.shards, config.batch_size, model, first.inputs, config.evaluation_mode)
         if collective:
             num_shards = min(num_shards, smallest // num_processes())
         self._shards = Shards(model, objective, num_shards, self.state.threads)

@@ -99,12 +99,17 @@ def _add_up_products(total: Tensor, rows: slice, products: Sequence[Product], ot
             total += gradient[rows]
 
 
+@torch.no_grad()
 def _add_up(parameter: nn.Parameter, gradients: Sequence[Tensor | None]) -> None:
     present = [gradient for gradient in gradients if gradient is not None]
     if not present:
         parameter.grad = None
         return
-    total = present[0].clone() if len(present) == 1 else present[0] + present[1]
+    total = torch.empty_like(parameter)  # in its layout, which a fused optimiser takes for granted
+    if len(present) == 1:
+        total.copy_(present[0])
+    else:
+        torch.add(present[0], present[1], out=total)
     for gradient in present[2:]:
         total += gradient
     parameter.grad = total
@@ -112,7 +117,8 @@ def _add_up(parameter: nn.Parameter, gradients: Sequence[Tensor | None]) -> None
 
 class _SharedLinear(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
-        if not self.training or torch.is_autocast_enabled(inputs.device.type):
+        is_own = isinstance(self.weight, nn.Parameter)  # nothing that a hook computes from others
+        if not self.training or not is_own or torch.is_autocast_enabled(inputs.device.type):
             return super().forward(inputs)
         outputs: Tensor = _Linear.apply(inputs, self.weight, self.bias)
         return outputs

@@ -39,27 +39,36 @@ Module = TypeVar("Module", bound=nn.Module)
 _SHARD = 512  # frames a shard has at least where a minibatch makes more than two
 
 
-def choose_num_shards(wanted: int, batch_size: int, model: nn.Module, inputs: Tensor) -> int:
+def choose_num_shards(wanted: int, batch_size: int, model: nn.Module, inputs: Tensor,
+                      evaluation_mode: bool = False) -> int:
     """Return the number of shards of a minibatch: as many as are `wanted`, or if that is 0, one for 512 frames.
 
     There are at least two then, so that two cores have something to do.
     A network gets one shard on a GPU, and where threads that share it would get in each other's way: with a batch
     normalisation other than BatchNorm1d, with random numbers of PyTorch's default generator, or where it cannot be
     copied (tensors that are computed from parameters and kept, as `torch.nn.utils.weight_norm` does). `inputs`: what it
-    hears, a minibatch.
+    hears, a minibatch; `evaluation_mode`: it trains with dropout and batch norms at rest.
     """
     if inputs.device.type != "cpu":
         return 1
     if any(type(layer) is not nn.BatchNorm1d for layer in batch_norm_layers(model)):
+        return 1
+    if _keeps_tensors(model):
+        logger.info("each minibatch is trained on by one thread: the network keeps tensors that are no parameters")
         return 1
     try:
         trial = replicate(model, model)
     except (RuntimeError, TypeError) as error:
         logger.info("each minibatch is trained on by one thread: the network cannot be copied (%s)", error)
         return 1
-    if _draws_by_itself(trial, inputs):
+    if not evaluation_mode and _draws_by_itself(trial, inputs):
         return 1
     return wanted or max(2, batch_size // _SHARD)
+
+
+def _keeps_tensors(model: nn.Module) -> bool:
+    """Find out whether hooks compute weights, which a copy of the network would not share."""
+    return any(isinstance(value, Tensor) for module in model.modules() for value in vars(module).values())
 
 
 def _draws_by_itself(trial: nn.Module, inputs: Tensor) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from asr_kd.core.errors import InputError
-from asr_kd.core.recipe import Claim, read_claims, read_outline
+from asr_kd.core.recipe import Claim, read_outline
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = "stages:\n  prepare:\n    run: prepare-demo\n"
@@ -14,6 +14,10 @@ STAGES = "stages:\n  prepare:\n    run: prepare-demo\n"
 def recipe_with(folder: Path, claims: str) -> Path:
     (folder / "recipe.yaml").write_text(f"description: x\nclaims:\n{claims}\n{STAGES}")
     return folder
+
+
+def read_claims(recipe: Path) -> tuple[Claim, ...]:
+    return read_outline(recipe, "score")[1]
 
 
 def test_claims_are_read_in_their_order(tmp_path: Path) -> None:

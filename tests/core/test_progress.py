@@ -20,6 +20,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
+    monkeypatch.setattr(module, "FIRST_LINE", 10.0)
     monkeypatch.setattr(module.time, "monotonic", made)
     monkeypatch.setattr(module, "_lines", module._Lines())
     return made

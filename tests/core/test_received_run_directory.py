@@ -107,7 +107,7 @@ def test_what_is_no_regular_file_is_rebuilt(recipe_folder: Path, tmp_path: Path,
 
 def test_what_stood_in_a_stages_place_and_is_not_ours_is_moved_aside(recipe_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/.lock").touch()
+    (tmp_path / "run/.lock").write_text("process none\n")
     (tmp_path / "run/one").mkdir()
     (tmp_path / "run/one/thesis").write_text("all of it")
     (tmp_path / "run/two").write_text("notes")
@@ -168,7 +168,7 @@ def test_a_dry_run_refuses_the_bookkeeping_that_a_run_refuses_before_any_work(
     run_dir = tmp_path / "run"
     (run_dir / place).parent.mkdir(parents=True)
     if place == "run.json":
-        (run_dir / ".lock").touch()
+        (run_dir / ".lock").write_text("process none\n")
         (run_dir / place).mkdir()
     else:
         (run_dir / "run.json").touch()
@@ -185,6 +185,7 @@ def test_a_dry_run_refuses_the_bookkeeping_that_a_run_refuses_before_any_work(
 
 @pytest.mark.parametrize(("place", "content"), [
     ("run.json", '{"dependencies": {}}'), ("run.json", "not JSON"), (".lock", "of another program"),
+    ("src/.lock", ""),
     (".work/two/notes", "all of it"),
 ])
 def test_files_of_other_programs_are_no_sign_of_a_run(
@@ -200,10 +201,21 @@ def test_files_of_other_programs_are_no_sign_of_a_run(
 
 def test_a_folder_with_a_file_named_like_a_record_is_moved_aside(recipe_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "run/two").mkdir(parents=True)
-    (tmp_path / "run/.lock").touch()
+    (tmp_path / "run/.lock").write_text("process none\n")
     (tmp_path / "run/two/stage.json").write_text('{"stage": "of a theatre"}')
     run(recipe_folder, tmp_path / "run")
     assert len(list((tmp_path / "run").glob("two.aside-*/stage.json"))) == 1
+
+
+def test_files_that_somebody_added_to_a_stage_are_kept_when_it_is_built_again(
+    recipe_folder: Path, tmp_path: Path
+) -> None:
+    run(recipe_folder, tmp_path / "run")
+    (tmp_path / "run/two/notes").write_text("all of it")
+    assert built(run(recipe_folder, tmp_path / "run")) == ["two", "three-seed1"]
+    assert [p.read_text() for p in (tmp_path / "run").glob("two.aside-*/notes")] == ["all of it"]
+    assert not list((tmp_path / "run").glob("three*.aside-*"))
+    assert built(run(recipe_folder, tmp_path / "run")) == []
 
 
 def test_a_second_name_of_a_file_is_not_truncated(recipe_folder: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from asr_kd.core.files import read_json, write_json
 from asr_kd.core.recipe import read_recipe
 from asr_kd.core.run_directory import RunDirectory, read_status
 from asr_kd.core.runner import Runner, Selection
-from asr_kd.core.stages import StageContext, StageKind, StageReport
+from asr_kd.core.stages import Stage, StageContext, StageKind, StageReport
 
 RECIPE = """\
 description: counts
@@ -332,6 +332,20 @@ def test_changed_content_of_an_outside_file_is_noticed(tmp_path: Path) -> None:
     assert built(run(folder, tmp_path / "run", corpus=corpus)) == []
     (corpus / "size").write_text("6")
     assert built(run(folder, tmp_path / "run", corpus=corpus)) == ["size"]
+
+
+def test_a_corpus_may_be_spelt_in_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "corpus/inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("corpus")
+    (tmp_path / "corpus/size").write_text("5")
+    absolute = tmp_path / "corpus/size"
+    kind = StageKind("corpus", Config, corpus_size, outside=lambda config, corpus: [corpus / "size", absolute])
+    stage = Stage("size", kind, Config(), {}, None)
+    directory = RunDirectory(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    names = [directory.outside_hashes(stage, Path(corpus)).keys()
+             for corpus in ("corpus", tmp_path / "corpus", "link", "corpus/inner/..")]
+    assert names == [{"size"}] * 4
 
 
 @pytest.mark.parametrize(

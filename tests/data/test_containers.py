@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from asr_kd.data.audio import AudioError, read_audio, read_header
+from asr_kd.data.flac import _crc, find_end
 
 RATE = 16000
 UNKNOWN = 0xFFFFFFFF
@@ -125,6 +126,18 @@ def test_flac_says_its_length_by_its_last_frame(tmp_path: Path, samples: np.ndar
     header(0)
     with pytest.raises(AudioError, match="truncated: its last frame is cut"):
         read_header(path)
+
+
+def test_bytes_like_a_header_in_the_last_flac_frame_are_none(tmp_path: Path) -> None:
+    def header(number: int) -> bytes:
+        begin = bytes.fromhex("fff8c908") + bytes([number])
+        return begin + bytes([_crc(begin, 0x07, 8)])
+
+    frame = header(2) + bytes(40) + header(7) + bytes(30)
+    whole = frame + _crc(frame, 0x8005, 16).to_bytes(2, "big")
+    assert find_end(bytes(100) + whole, 4096, 0) == 3 * 4096
+    assert find_end(whole, 4096, 3 * 4096) == 3 * 4096
+    assert find_end(whole[:-1], 4096, 0) == 0
 
 
 def mp3(path: Path, samples: np.ndarray, mode: str = "CONSTANT") -> tuple[bytes, bytes]:

@@ -109,6 +109,12 @@ def test_another_sampling_rate_is_found(tmp_path: Path, corpus: Corpus) -> None:
     assert validate(tmp_path, corpus) == [("sampling rate", "dev3")]
 
 
+@pytest.mark.parametrize("rate", [0, 20_000_000])
+def test_a_rate_that_no_audio_has_is_refused(tmp_path: Path, corpus: Corpus, rate: int) -> None:
+    with pytest.raises(InputError, match="sampling_rate: expected"):
+        validate(tmp_path, corpus, sampling_rate=rate)
+
+
 def test_mixed_sampling_rates_and_channels_are_problems_unless_they_may_be_converted(
     tmp_path: Path, corpus: Corpus
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_system_of_its_own_may_be_called_like_a_pass(tmp_path: Path) -> None:
     ("{small: {teacher: bgi}, big: {}}", "{}", "", "small names the system 'bgi', which no stage .*'big'"),
     ("{small: {}}", "{}", SECOND % "{small: {each_pass: true, start: bgi}}", "small names the system 'bgi'"),
     ("{small: {}}", "{eval: {small: [big]}}", "", "claims.eval names the system 'big'"),
+    ("{small: {}, big: {}}", "{evl: {small: [big]}}", "", "claims names the split 'evl'.*'eval'"),
     ("{a: {headline: true}, b: {headline: true}}", "{}", "", "a and b are both declared headline"),
     ("{a: {role: teacher}}", "{}", SECOND % "{a: {role: student}}", "score-more gives a other roles"),
     ("{a: {role: pupil}}", "{}", "", "role"),

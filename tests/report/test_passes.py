@@ -52,8 +52,8 @@ def test_values_are_means_over_seeds_and_scored_passes_join_their_curve() -> Non
     assert (curve.id, curve.criterion) == ("x-smbr", "smbr")
     assert curve.values == pytest.approx({0: 0.61, 1: 0.65, 2: 0.70})
     assert curve.frame_accuracy == {0: 40.0, 1: 39.0, 2: 38.0}
-    assert curve.dev_wer == {0: 50.0, 1: 45.0}  # of seed 1, which alone has pass 1
-    table = passes_table([curve]).splitlines()
+    assert curve.wer == {0: 50.0, 1: 45.0}  # of seed 1, which alone has pass 1
+    table = passes_table([curve], "dev").splitlines()
     assert table[2] == "| `x-smbr` | smbr | 0.6100 | 0.6500 | 0.7000 |"
     assert table[4] == "| `x-smbr` | dev WER % | 50.00 | 45.00 | – |"
 
@@ -80,7 +80,7 @@ def test_a_training_that_went_on_for_the_curve_gives_its_passes() -> None:
               counts("y-smbr", 2, 40, 0.62, 0.66)]
     declared = Declarations({"y-smbr": SystemRoles(start="y")}, {"y-smbr": SystemRoles(each_pass=True)})
     (curve,) = pass_curves(judge(longer, declared))
-    assert curve.values == pytest.approx({0: 0.61, 1: 0.65, 2: 0.63}) and curve.dev_wer == {2: 44.0}
+    assert curve.values == pytest.approx({0: 0.61, 1: 0.65, 2: 0.63}) and curve.wer == {2: 44.0}
     table = training_lattices_table(judge(longer, declared))
     assert table is not None and "`y`" in table and "pass2" not in table
 
@@ -93,14 +93,14 @@ def test_a_system_is_compared_with_the_one_that_it_set_out_from() -> None:
 def test_a_criterion_without_labels_has_no_frame_accuracy(tmp_path: Path) -> None:
     passes = (TrainingPass(0, "distillation", -1.0, None, None), TrainingPass(1, "distillation", -0.5, -0.5, None))
     (curve,) = pass_curves(judge([replace(counts("x", 1, 40), passes=passes)]))
-    assert curve.frame_accuracy == {} and "frame accuracy" not in passes_table([curve])
-    draw_passes(tmp_path / "x.svg", [curve])
+    assert curve.frame_accuracy == {} and "frame accuracy" not in passes_table([curve], "dev")
+    draw_passes(tmp_path / "x.svg", [curve], "dev")
 
 
 def test_criteria_are_drawn_apart(tmp_path: Path) -> None:
     other = replace(counts("y-mmi", 1, 40, -0.3, -0.2), passes=(TrainingPass(0, "mmi", -0.3, None, 40.0),
                                                                  TrainingPass(1, "mmi", -0.2, -0.1, 41.0)))
-    draw_passes(tmp_path / "both.svg", pass_curves(judge([*ROWS, other])))
+    draw_passes(tmp_path / "both.svg", pass_curves(judge([*ROWS, other])), "dev")
     drawn = (tmp_path / "both.svg").read_text()
     assert "smbr on held-out speakers" in drawn and "mmi on held-out speakers" in drawn
 
@@ -108,7 +108,7 @@ def test_criteria_are_drawn_apart(tmp_path: Path) -> None:
 def test_the_same_curves_make_the_same_drawing(tmp_path: Path) -> None:
     curves = pass_curves(judge(ROWS, DECLARED))
     for name in ("one.svg", "two.svg"):
-        draw_passes(tmp_path / name, curves)
+        draw_passes(tmp_path / name, curves, "dev")
     drawn = (tmp_path / "one.svg").read_text()
     assert drawn == (tmp_path / "two.svg").read_text()
     assert "dev WER" in drawn and "x-smbr" in drawn

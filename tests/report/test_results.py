@@ -259,6 +259,15 @@ def test_markdown_gives_intervals_verdicts_shares_and_commands(
     assert len(figures) == 4 and all("`asr-kd run recipes/tiny --seed 0`" in line for line in figures)
 
 
+def test_claims_about_systems_of_one_split_are_on_the_page(recipe: Path, tmp_path: Path) -> None:
+    counts = [counts_of(name, seed, split) for name in RATES for seed in (0, 1) for split in ("dev", "test")
+              if split == "test" or name != "hdnn128-kd"]
+    make_results(recipe, [make_run(tmp_path / "run0", *counts)])
+    text = (recipe / "RESULTS.md").read_text()
+    assert "scored on test alone" in text
+    assert "`hdnn128-kd` − `teacher-ce`" in text.split("Claims:")[1].split("Other paired differences")[0]
+
+
 def test_one_seed_or_few_speakers_are_said_in_the_place_of_a_verdict(recipe: Path, tmp_path: Path) -> None:
     make_results(recipe, [make_run(tmp_path / "run0", *map(counts_of, RATES))])
     claims = [line for line in (recipe / "RESULTS.md").read_text().splitlines() if "| none: one seed |" in line]

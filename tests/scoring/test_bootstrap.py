@@ -47,6 +47,16 @@ def drawn_of(*systems: System, draws: int | None = 2000, seed: int = 0) -> list[
     return [set_draws.of(one) for one in systems]
 
 
+def test_draws_without_any_words_are_refused() -> None:
+    for seed in range(20):
+        try:
+            draw_speakers({"a": 0, "b": 5}, 1, seed)
+        except InputError as error:
+            assert "in none of 1 does a speaker with words" in str(error)
+            return
+    raise AssertionError("one of two speakers was never drawn twice")
+
+
 def test_draws_equal_a_plain_loop_over_drawn_speakers_and_seeds() -> None:
     counts = system(1, 0.4, speakers=5, seeds=3, spread=0.1)
     drawn = draw_speakers(words_of(counts[0]), draws=50)

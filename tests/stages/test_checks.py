@@ -132,6 +132,10 @@ def test_stages_that_do_not_fit(
         ("lm.text=more.txt", "the text 'more.txt' is none of those of stage 'prepare'"),
         ("decode.each_pass=true", "each_pass is set, but no network with passes"),
         (
+            "score.systems={system: {each_pass: true}}",
+            "system 'system': each_pass is true, but false in the stage 'decode'",
+        ),
+        (
             "network.training.held_out_speakers=2",
             "stage network-seed1: training.held_out_speakers is 2, but train has 2 speakers",
         ),
@@ -162,6 +166,26 @@ def test_nothing_that_is_scored_teaches(
         f"system 'system' is scored on {split}, but its stage '{stage}' learns from {split}"
         in message
     )
+
+
+def test_no_stream_begins_with_the_mean_of_a_split_that_judges(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = "mfcc.features={normalisation: running, normalise_variance: true}"
+    assert run(corpus, running) == 0
+    capsys.readouterr()
+    message = refused(corpus, capsys, running, "mfcc.prior_split=test")
+    assert "its stage 'mfcc' learns from test" in message
+    message = refused(corpus, capsys, running, "mfcc.prior_split=tran")
+    assert "prior_split: 'tran' is no split" in message
+
+
+def test_a_dry_run_refuses_a_stage_whose_inputs_are_not_there(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in (["--dry-run"], []):
+        assert main([*command_line(corpus), "--only", "mono", *more]) == 2
+        assert "stage mono reads manifests from prepare, which is not ready" in capsys.readouterr().err
 
 
 def test_mixture_weights_are_not_tuned_on_a_split_that_judges(

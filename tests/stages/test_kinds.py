@@ -1,10 +1,10 @@
 """`asr-kd stages`: kinds, inputs and settings, from the types."""
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from asr_kd.cli.main import main
 from asr_kd.core.config import Config, ExecutionOnly
@@ -25,6 +25,7 @@ class Outer(Config):
     size: int = Field(ge=2)
     word: Literal["a", "b"] = "b"
     inner: Inner = Inner()
+    slow: Inner = Inner(rate=0.25)
     by_name: dict[str, Inner | None] = {}
     bounds: list[Annotated[int, Field(gt=0)]] = Field([1], min_length=1)
     threads: Annotated[int, ExecutionOnly()] = 0
@@ -32,16 +33,31 @@ class Outer(Config):
 
 def test_settings_are_described_from_their_types() -> None:
     groups = {group.key: group for group in describe_settings(Outer)}
-    assert list(groups) == ["", "inner", "by_name.NAME"]
+    assert list(groups) == ["", "inner", "slow", "by_name.NAME"]
     assert groups["inner"].description == "The inner ones."
     settings = {setting.key: setting for group in groups.values() for setting in group.settings}
     size, rate = settings["size"], settings["inner.rate"]
     assert (size.type, size.required) == ("integer, at least 2", True)
     assert (rate.type, rate.default, rate.description) == ("number, above 0, below 1", 0.5, "how fast")
+    assert (settings["slow.rate"].default, settings["by_name.NAME.rate"].default) == (0.25, 0.5)
     assert (settings["word"].type, settings["word"].default) == ("a | b", "b")
     assert settings["by_name"].type == "mapping of text to settings or null"
     assert settings["bounds"].type == "list of integer (above 0), not empty"
     assert not settings["threads"].rebuilds and size.rebuilds
+
+
+def test_defaults_that_are_told_are_those_of_each_group() -> None:
+    for kind in STAGE_KINDS.values():
+        told = {setting.key: setting.default for group in describe_settings(kind.config) for setting in group.settings}
+        for name, field in kind.config.model_fields.items():
+            default = None if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
+            groups = [(name, default)]
+            while groups:
+                key, group = groups.pop()
+                if isinstance(group, Config):
+                    groups += [(f"{key}.{inner}", getattr(group, inner)) for inner in type(group).model_fields]
+                elif default is not group:
+                    assert told[key] == TypeAdapter(Any).dump_python(group, mode="json"), (kind.name, key)
 
 
 def test_every_setting_of_every_kind_is_described_in_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,23 @@ def test_paths_that_a_line_of_yaml_cannot_hold_are_refused(corpus: Path) -> None
     with pytest.raises(InputError, match="cannot name a path with control characters"):
         init_recipe("mine", Path("speech\nstages: {}"))
     assert not Path("mine").exists()
+
+
+@pytest.mark.parametrize("option", [{"lexicon": "w\udcff.txt"}, {"lm": "a\nb"}, {"split": ["dev=d\udcff"]}])
+def test_other_names_that_a_line_of_yaml_cannot_hold_are_refused(corpus: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="cannot name a path with control characters"):
+        init_recipe("mine", corpus, **option)
+
+
+def test_the_recipe_says_whose_words_it_takes(corpus: Path) -> None:
+    words = sorted({word for text in (corpus / "train/text").read_text().splitlines() for word in text.split()[1:]})
+    Path("words.txt").write_text("".join(f"{word} a\n" for word in words))
+    Path("g.arpa").write_text("\\data\\\nngram 1=1\n\n\\1-grams:\n-1 </s>\n\n\\end\\\n")
+    init_recipe("whole", corpus, lexicon="words.txt", lm="g.arpa")
+    text = Path("whole/recipe.yaml").read_text()
+    assert "the vocabulary is that of the lexicon." in text and "chosen on dev" not in text
+    init_recipe("letters", corpus)
+    assert "the vocabulary is that of train and of the language model." in Path("letters/recipe.yaml").read_text()
 
 
 def test_a_run_without_a_run_directory_goes_by_the_recipes_name(corpus: Path) -> None:

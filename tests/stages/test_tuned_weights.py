@@ -91,9 +91,13 @@ def test_the_weights_that_were_chosen_are_taken_and_said(
 
 def test_what_is_given_wins_over_what_was_chosen(root: Path, tmp_path: Path) -> None:
     summary = decoded(root, tmp_path / "weight", lm_weight=5.0)
-    assert (summary["lm_weight"], summary["insertion_penalty"], summary["weights_from"]) == (5.0, 0.0, "as given")
+    assert (summary["lm_weight"], summary["insertion_penalty"]) == (5.0, 0.5)
+    assert summary["weights_from"].startswith("LM weight as given; penalty chosen for")
     summary = decoded(root, tmp_path / "penalty", insertion_penalty=0.0)
-    assert summary["lm_weight"] == pytest.approx(12, abs=0.01)
+    assert summary["insertion_penalty"] == 0.0
+    assert summary["weights_from"].startswith("penalty as given; LM weight chosen for")
+    summary = decoded(root, tmp_path / "both", lm_weight=5.0, insertion_penalty=1.0)
+    assert (summary["lm_weight"], summary["insertion_penalty"], summary["weights_from"]) == (5.0, 1.0, "as given")
 
 
 def test_a_model_that_no_stage_scored_has_no_weights(root: Path, tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_of_one_speaker_utterances_are_held_out_and_that_is_said(
     assert (again.cv_frames == data.cv_frames).all() and again.digest == data.digest
     _, held_out = hold_out(store, 1, ["u00"])
     assert held_out == {"u00", "u00-fast"}
+    assert hold_out(store, 1, ["u00-fast", "u01"])[1] == {"u01"}, "the original of u00-fast could not be judged"
 
 
 def test_perturbed_speech_is_held_out_with_its_speaker_and_judged_as_it_was_spoken(tmp_path: Path) -> None:

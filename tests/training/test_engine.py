@@ -246,6 +246,14 @@ def test_more_processes_than_frames_of_a_minibatch_cannot_weigh_gradients_togeth
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_batch_statistics_of_one_frame_are_refused(data: TrainingData, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = DNN(data.input_dim, 8, 1, PDFS, batch_norm=True)
+    with pytest.raises(InputError, match="batch normalisation needs at least two frames .* larger batch_size"):
+        train(model, data, CrossEntropy(), TrainingConfig(batch_size=1, tensorboard=False), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_gpu_that_is_not_there_is_refused_in_words(data: TrainingData, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="device: 1 GPUs are asked for, PyTorch finds 0; set device to cpu"):
         run(data, tmp_path, device="cuda")

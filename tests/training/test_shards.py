@@ -298,6 +298,33 @@ def test_a_network_that_cannot_be_copied_is_trained_as_one_shard(data: TrainingD
     assert result.epochs == 1
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("hook", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_a_weight_that_a_hook_computes_makes_one_shard_after_a_forward_pass_too(
+    hook: Callable[[nn.Module], nn.Module]
+) -> None:
+    model, inputs = nn.Sequential(hook(nn.Linear(6, 4))), torch.randn(8, 6)
+    with torch.inference_mode():
+        model(inputs)
+    assert choose_num_shards(2, 512, model, inputs) == 1
+
+
+def test_dropout_that_rests_does_not_make_one_shard() -> None:
+    model, inputs = nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.1)), torch.randn(8, 6)
+    assert choose_num_shards(2, 512, model, inputs, evaluation_mode=True) == 2
+
+
+def test_gradients_have_the_layout_of_their_parameters() -> None:
+    weight = nn.Parameter(torch.randn(3, 4))
+    found = [shard_gradients(torch.einsum("bi,oi->bo", torch.randn(5, 4), weight).square().sum(), [weight])
+             for _ in range(2)]
+    turned = [gradients.ShardGradients([one.gradients[0].t().contiguous().t()], []) for one in found]  # type: ignore[union-attr]
+    for shards in turned, turned[:1]:
+        set_gradients([weight], shards, lambda works: [work() for work in works])
+        assert weight.grad is not None and weight.grad.stride() == weight.stride()
+        torch.testing.assert_close(weight.grad, sum(one.gradients[0] for one in shards))
+
+
 def test_a_foreign_network_that_draws_trains_alike_with_any_threads(data: TrainingData, tmp_path: Path) -> None:
     def run(threads: int) -> Tensor:
         torch.manual_seed(0)
