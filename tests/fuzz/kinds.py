@@ -387,7 +387,7 @@ def _set_option(path: Path) -> None:
 def _run_directory(folder: Path) -> Path:
     stage = folder / "run/prepare"
     stage.mkdir(parents=True)
-    (folder / "run/.lock").touch()
+    (folder / "run/.lock").write_text("process none\n")
     (stage / "a.txt").write_text("a")
     write_json(stage / "stage.json", {
         "stage": "prepare", "key": "k", "build": "b", "inputs": {}, "files": {"a.txt": [[1, 2, 3], "d"]},
