@@ -340,8 +340,8 @@ def _run_pipe(command: str, path: Path) -> Path:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise AudioError(path, "command failed", f"{command.strip()!r} ended with {done.returncode}: {said}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(done.stdout)
+    with atomic_file(path, "wb") as file:
+        file.write(done.stdout)
     return path
 
 

@@ -210,6 +210,7 @@ class RunDirectory:
         hashed_before = self._read_outside()
         hashes: dict[str, str] = {}
         changed = False
+        real_corpus = None if corpus is None else resolved(corpus)
         for path in stage.kind.outside(stage.config, corpus):
             name = str(resolved(path))
             mark = _mark(path.stat())
@@ -218,7 +219,9 @@ class RunDirectory:
                 entry = (mark, hash_file(path))
                 hashed_before[name] = entry
                 changed = True
-            hashes[_name_in(corpus, path)] = entry[1]
+            inside = [(path, corpus), (Path(name), real_corpus)]  # alike wherever the corpus lies, however it is spelt
+            hashes[next((str(file.relative_to(folder)) for file, folder in inside
+                         if folder is not None and file.is_relative_to(folder)), name)] = entry[1]
         if changed and self._lock is not None:
             write_json(self._folder(_WORK) / _OUTSIDE_HASHES, hashed_before)
         return hashes
@@ -348,14 +351,6 @@ class RunDirectory:
             kind = "a file with a second name" if kind == "a file" else kind
             raise InputError(f"{path}: is {kind}, expected a file of the run directory alone; remove it, and run again")
         return path
-
-
-def _name_in(corpus: Path | None, path: Path) -> str:
-    """Name a file below the corpus alike wherever that lies and however either is spelt; others by their place."""
-    for file, folder in ((path, corpus), (resolved(path), corpus and resolved(corpus))):
-        if folder is not None and file.is_relative_to(folder):
-            return str(file.relative_to(folder))
-    return str(resolved(path))
 
 
 def is_run_directory(path: Path) -> bool:

@@ -31,7 +31,7 @@ class FeaturesConfig(Config):
 
     @property
     def computes_prior(self) -> bool:
-        """Whether the mean and variance that running normalisation begins with come from `prior_split`."""
+        """Tell whether the mean and variance that running normalisation begins with come from `prior_split`."""
         return self.features.normalisation == "running" and not self.features.running_prior_mean
 
 

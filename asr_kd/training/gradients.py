@@ -22,8 +22,7 @@ _LARGE = 1 << 18  # weights of a layer whose products wait
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What a shard adds to a weight's gradient: gradient (frames, outputs), transposed, times inputs (frames, inputs).
-    """
+    """A summand of a weight's gradient: gradient (frames, outputs), transposed, times inputs (frames, inputs)."""
 
     weight: nn.Parameter
     gradient: Tensor
@@ -32,7 +31,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class ShardGradients:
-    """What a shard adds to the gradients: one for each parameter or None, and the products that are not yet taken."""
+    """The summands of one shard: a gradient or None for each parameter, and products that are not yet taken."""
 
     gradients: Sequence[Tensor | None]
     products: list[Product]
