@@ -25,6 +25,12 @@ def align(
         Path | None, typer.Option(help="Frame store, or a features stage (default: computed from the audio).")
     ] = None,
     network: Annotated[Path | None, typer.Option(help="Bundle of a network whose scores replace the GMMs'.")] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="Adapter of that network, or a folder of one a speaker (asr-kd adapt).")
+    ] = None,
+    refused_too: Annotated[
+        bool, typer.Option("--refused-too", help="Use adapters that were refused as well.")
+    ] = False,
     transforms: Annotated[Path | None, typer.Option(help="Speaker transforms for the GMMs.")] = None,
     adapt: Annotated[
         bool, typer.Option("--adapt", help="Adapt to each speaker: fMLLR, supervised by a first alignment.")
@@ -58,7 +64,8 @@ def align(
     from asr_kd.stages.alignment import align_manifest
 
     summary = align_manifest(
-        manifests, split, model, output, features=features, network=network, transforms=transforms, adapt=adapt,
+        manifests, split, model, output, features=features, network=network, adapter=adapter,
+        refused_too=refused_too, transforms=transforms, adapt=adapt,
         lexicon=lexicon, formats=formats, beam=beam, retry_beam=retry_beam, acoustic_scale=acoustic_scale,
         boost_silence=boost_silence, map_unknown=map_unknown, max_dropped=max_dropped, resample=resample,
         mix_down=mix_down, workers=workers,

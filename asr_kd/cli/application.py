@@ -45,6 +45,7 @@ def _options(
 
 def _register() -> None:
     from asr_kd.cli import (
+        adapt,
         align,
         decode,
         graph,
@@ -60,7 +61,7 @@ def _register() -> None:
         validate,
     )
 
-    commands = (init, prepare, validate, lm, run, status, stages, align, graph, decode, rescore)
+    commands = (init, prepare, validate, lm, run, status, stages, align, graph, decode, adapt, rescore)
     for command in (*commands, score, results):
         command.register(app)
 

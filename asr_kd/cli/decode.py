@@ -35,6 +35,12 @@ def decode(
         Path | None, typer.Option(help="Frame store, or a features stage (default: computed from the audio).")
     ] = None,
     network: Annotated[Path | None, typer.Option(help="Bundle of a network whose scores replace the GMMs'.")] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="Adapter of that network, or a folder of one a speaker (asr-kd adapt).")
+    ] = None,
+    refused_too: Annotated[
+        bool, typer.Option("--refused-too", help="Use adapters that were refused as well.")
+    ] = False,
     transforms: Annotated[Path | None, typer.Option(help="Speaker transforms (default: by a first pass).")] = None,
     adapt: Annotated[bool, typer.Option(help="Where the model is for adapted speech, adapt by a first pass.")] = True,
     beam: Annotated[float, typer.Option(help="Beam of the search.")] = 11.0,
@@ -61,7 +67,8 @@ def decode(
     from asr_kd.stages.transcription import decode_manifest
 
     summary = decode_manifest(
-        manifests, split, model, graph, output, features=features, network=network, transforms=transforms, adapt=adapt,
+        manifests, split, model, graph, output, features=features, network=network, adapter=adapter,
+        refused_too=refused_too, transforms=transforms, adapt=adapt,
         beam=beam, max_active=max_active, lattice_beam=lattice_beam, acoustic_scale=acoustic_scale,
         lm_weight=lm_weight, insertion_penalty=insertion_penalty, n_best=n_best, lattices=lattices.value,
         max_dropped=max_dropped, resample=resample, mix_down=mix_down, workers=workers,

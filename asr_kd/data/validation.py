@@ -15,7 +15,7 @@ from asr_kd.core.text_tables import words_of
 from asr_kd.data.audio import AudioError, AudioHeader, AudioOptions, audio_options, read_audio, read_header
 from asr_kd.data.manifest import Utterance, iterate_manifest, list_splits
 
-_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".snd", ".w64", ".rf64",
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".snd", ".w64", ".rf64",
                    ".caf", ".sph"}
 _FULL_SCALE = 32767
 _MUCH_CLIPPED = 0.001  # of the samples
@@ -125,7 +125,7 @@ def _is_audio_folder(folder: Path) -> bool:
 
 def _audio_folder(folder: Path, workers: int | None) -> tuple[_Entries, list[Problem]]:
     """Each audio file below a folder as an utterance of a split of the folder's name, and those that are unreadable."""
-    paths = [path for path in list_files(folder) if path.suffix.lower() in _AUDIO_SUFFIXES]
+    paths = [path for path in list_files(folder) if path.suffix.lower() in AUDIO_SUFFIXES]
     if not paths:
         raise InputError(f"{folder}: no manifest and no audio file in it")
 

@@ -11,6 +11,7 @@ from asr_kd.training.cross_entropy import (
     cache_sized_blocks,
     check_frames,
     check_shape,
+    check_weights,
     gradient_like,
     log_posteriors,
     scaled_gradient,
@@ -30,8 +31,9 @@ class DistillationLoss(nn.Module):
         super().__init__()
         self.temperature = check_temperature(temperature)
 
-    def forward(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """logits, teacher_logits (batch, pdfs) -> scalar; no gradient flows to the teacher.
+    def forward(self, logits: Tensor, teacher_logits: Tensor, weights: Tensor | None = None) -> Tensor:
+        """logits, teacher_logits (batch, pdfs), weights of the frames (batch,) -> scalar; no gradient flows to the
+        teacher.
 
         InputError: other frames or pdfs.
         """
@@ -40,7 +42,11 @@ class DistillationLoss(nn.Module):
         temperature = self.temperature
         student = F.log_softmax(logits.float() / temperature, dim=-1)
         teacher = F.log_softmax(teacher_logits.detach().float() / temperature, dim=-1)
-        return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature ** 2
+        column = check_weights(logits, weights)
+        if column is None:
+            return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature ** 2
+        of_frames = F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1, keepdim=True)
+        return (of_frames * column).sum() / len(logits) * temperature ** 2
 
 
 class SparseDistillationLoss(nn.Module):
@@ -57,8 +63,10 @@ class SparseDistillationLoss(nn.Module):
         super().__init__()
         self.temperature = check_temperature(temperature)
 
-    def forward(self, logits: Tensor, pdf_ids: Tensor, log_probs: Tensor, log_tail: Tensor) -> Tensor:
-        """logits (batch, pdfs); pdf_ids, log_probs (batch, k), log_tail (batch,) at this loss's T -> scalar.
+    def forward(self, logits: Tensor, pdf_ids: Tensor, log_probs: Tensor, log_tail: Tensor,
+                weights: Tensor | None = None) -> Tensor:
+        """logits (batch, pdfs); pdf_ids, log_probs (batch, k), log_tail (batch,) at this loss's T, weights of the
+        frames (batch,) -> scalar.
 
         log_tail is minus infinity where nothing is left. InputError: other frames, not one log-probability to
         a pdf-id.
@@ -68,7 +76,8 @@ class SparseDistillationLoss(nn.Module):
         check_shape(log_tail, pdf_ids.shape[:1], "the mass of its other pdfs")
         temperature = self.temperature
         scaled = logits if temperature == 1 else logits.float() / temperature
-        loss: Tensor = _SparseDivergence.apply(scaled, pdf_ids.long(), log_probs.float(), log_tail.float())
+        loss: Tensor = _SparseDivergence.apply(scaled, pdf_ids.long(), log_probs.float(), log_tail.float(),
+                                               check_weights(logits, weights))
         return loss * temperature ** 2
 
 
@@ -77,14 +86,18 @@ class _SparseDivergence(torch.autograd.Function):
     where the student is sure of itself, and costs twice the time."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, pdf_ids: Tensor, log_probs: Tensor, log_tail: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, pdf_ids: Tensor, log_probs: Tensor, log_tail: Tensor,
+                weights: Tensor | None) -> Tensor:
+        """weights (frames, 1)."""
         gradient = gradient_like(logits) if ctx.needs_input_grad[0] else None
         ctx.logits_dtype = logits.dtype
         divergence = torch.zeros((), device=logits.device)
         for rows in cache_sized_blocks(logits):
             of_rows, work = _divergence_and_gradient(logits[rows], pdf_ids[rows], log_probs[rows], log_tail[rows])
-            divergence += of_rows
+            divergence += (of_rows if weights is None else of_rows * weights[rows, 0]).sum()
             if gradient is not None:
+                if weights is not None:
+                    work *= weights[rows]
                 gradient[rows] = work.div_(len(logits))
         if gradient is not None:
             ctx.save_for_backward(gradient)
@@ -92,15 +105,15 @@ class _SparseDivergence(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (student_gradient,) = ctx.saved_tensors
-        return scaled_gradient(student_gradient, gradient, ctx.logits_dtype), None, None, None
+        return scaled_gradient(student_gradient, gradient, ctx.logits_dtype), None, None, None, None
 
 
 def _divergence_and_gradient(
     logits: Tensor, pdf_ids: Tensor, log_probs: Tensor, log_tail: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sum over frames, and its derivative by the logits (frames, pdfs)."""
+    """Of each frame (frames,), and the derivative of their sum by the logits (frames, pdfs)."""
     tiny = torch.finfo(torch.float32).tiny
     teacher, tail = log_probs.exp(), log_tail.exp()
     mass = teacher.sum(-1) + tail
@@ -120,8 +133,8 @@ def _divergence_and_gradient(
         log_rest = torch.where(underflown, others.logsumexp(-1) - logits.float().logsumexp(-1), log_rest)
         work = torch.where(underflown[:, None], work - tail[:, None] * others.softmax(-1),
                            work * (1 - tail / rest)[:, None])
-    divergence = (torch.special.xlogy(teacher, teacher) - teacher * log_student).sum() + (
-        torch.special.xlogy(tail, tail) - tail * log_rest).sum()
+    divergence = (torch.special.xlogy(teacher, teacher) - teacher * log_student).sum(-1)
+    divergence += torch.special.xlogy(tail, tail) - tail * log_rest
     return divergence, work.scatter_(1, pdf_ids, student - teacher)
 
 

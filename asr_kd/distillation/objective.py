@@ -73,9 +73,10 @@ class DistillationObjective(Objective):
         if num_pdfs not in (None, logits.shape[-1]):
             raise InputError(f"the teacher has {num_pdfs} pdfs, its student {logits.shape[-1]}: they belong to "
                              "different trees")
-        task = cross_entropy(logits, minibatch.pdf_ids) if config.cross_entropy_weight else None
+        weights = minibatch.frame_weights
+        task = cross_entropy(logits, minibatch.pdf_ids, weights) if config.cross_entropy_weight else None
         if config.distils:
-            divergence = self._divergence(logits, taught)
+            divergence = self._divergence(logits, taught, weights)
             weight = self._weight(task, divergence, len(logits))
             terms.append(weight * divergence)
             measured |= {"distillation": divergence.detach(), "distillation_weight": weight}
@@ -127,11 +128,15 @@ class DistillationObjective(Objective):
         return {f"projector_{name}_singular_value": float(value)
                 for name, value in zip(names, (values.max(), values.median(), values.min()), strict=True)}
 
-    def _divergence(self, logits: Tensor, taught: Taught) -> Tensor:
+    def _divergence(self, logits: Tensor, taught: Taught, weights: Tensor | None) -> Tensor:
+        if self.config.distance == "logits" and weights is not None:
+            raise InputError("the distance of logits knows no weights of frames; learn by kl")
         noise = self.noise if self.training else None
         if taught.logits is not None:
             teacher_logits = taught.logits if noise is None else noise.perturb(taught.logits.float(), self._progress)
-            return (logit_distance if self.config.distance == "logits" else self.dense)(logits, teacher_logits)
+            if self.config.distance == "logits":
+                return logit_distance(logits, teacher_logits)
+            return self.dense(logits, teacher_logits, weights)
         pdf_ids, log_probs, log_tail = taught.pdf_ids, taught.log_probs, taught.log_tail
         assert pdf_ids is not None and log_probs is not None and log_tail is not None
         if self.config.distance == "logits":
@@ -143,7 +148,7 @@ class DistillationObjective(Objective):
             return logit_distance(logits.gather(1, pdf_ids.long()), known)
         if noise is not None:
             log_probs, log_tail = noise.perturb_best(log_probs, log_tail, _log_norm(taught, log_probs), self._progress)
-        return self.sparse(logits, pdf_ids, log_probs, log_tail)
+        return self.sparse(logits, pdf_ids, log_probs, log_tail, weights)
 
     def _weight(self, task: Tensor | None, divergence: Tensor, frames: int) -> float:
         schedule, first = self.config.weight_schedule, self.config.distillation_weight

@@ -19,6 +19,8 @@ class HighwayDNN(nn.Module):
     (Sainath et al., ICASSP 2013), 0 leaves it whole. `dropout` falls on what a layer adds, not on what its carry gate
     passes on, so that every layer still sees what came before (ours). Only in training mode a function with a gradient
     of its own takes the place of the plain operations, so that a network in evaluation mode can be traced and exported.
+    Where something stands on a layer (a hook, a module in the place of an `activations` or a layer, such as LHUC's
+    scales), all layers are called as modules, one by one.
 
     forward: (..., input_dim) -> (..., num_pdfs) logits, to be read through log-softmax.
     Lu, Guo, Renals, "Knowledge distillation for small-footprint highway networks", arXiv 1608.00892, eq. 4 and 5.
@@ -40,6 +42,7 @@ class HighwayDNN(nn.Module):
         self.hidden_layers = nn.ModuleList([nn.Linear(hidden_dim, hidden_dim) for _ in range(num_layers - 1)])
         self.transform_gate = nn.Linear(hidden_dim, hidden_dim, bias=False)
         self.carry_gate = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.activations = nn.ModuleList([nn.Sigmoid() for _ in range(num_layers)])
         self.output_layer: nn.Module = nn.Linear(hidden_dim, num_pdfs) if not output_rank else nn.Sequential(
             nn.Linear(hidden_dim, output_rank, bias=False), nn.Linear(output_rank, num_pdfs))
         for module in self.modules():
@@ -54,10 +57,12 @@ class HighwayDNN(nn.Module):
 
     def hidden(self, inputs: Tensor) -> Tensor:
         """(..., input_dim) -> (..., hidden_dim), the last hidden layer."""
+        is_scripting = torch.jit.is_scripting()  # type: ignore[attr-defined]
+        if not is_scripting and not self._is_plain():
+            return self._called_as_modules(inputs)
         hidden = torch.sigmoid(self.input_layer(inputs))
         gates = torch.cat([self.transform_gate.weight, self.carry_gate.weight])
         drops = self.dropout.training and self.dropout.probability > 0
-        is_scripting = torch.jit.is_scripting()  # type: ignore[attr-defined]
         if not is_scripting and self._takes_fused_gradient() and not drops:
             return self._trained(hidden, gates)
         no_bias = torch.zeros_like(gates[:, 0])
@@ -66,6 +71,24 @@ class HighwayDNN(nn.Module):
             biases = torch.cat([layer.bias, no_bias])  # type: ignore[list-item]
             activation, transform, carry = torch.sigmoid(F.linear(hidden, weights, biases)).chunk(3, dim=-1)
             hidden = self.dropout(activation) * transform + hidden * carry
+        return hidden
+
+    @torch.jit.unused
+    def _is_plain(self) -> bool:
+        """Return True if each layer is what it was built as, and nothing listens to it."""
+        linear = [self.input_layer, *self.hidden_layers, self.transform_gate, self.carry_gate]
+        return all(map(_is_plain_linear, linear)) and all(type(one) is nn.Sigmoid and not _has_hooks(one)
+                                                          for one in self.activations)
+
+    @torch.jit.unused
+    def _called_as_modules(self, inputs: Tensor) -> Tensor:
+        """The same as `hidden`, layer by layer, gates too."""
+        first, *activations = self.activations
+        hidden: Tensor = first(self.input_layer(inputs))
+        for layer, activation in zip(self.hidden_layers, activations, strict=True):
+            transform = torch.sigmoid(self.transform_gate(hidden))
+            carry = torch.sigmoid(self.carry_gate(hidden))
+            hidden = self.dropout(activation(layer(hidden))) * transform + hidden * carry
         return hidden
 
     def _takes_fused_gradient(self) -> bool:
@@ -80,6 +103,17 @@ class HighwayDNN(nn.Module):
         weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
         trained: Tensor = _HighwayLayers.apply(hidden.reshape(-1, hidden.shape[-1]), gates, *weights, *biases)
         return trained.view_as(hidden)
+
+
+def _is_plain_linear(module: nn.Module) -> bool:
+    """Return True of `nn.Linear`, and of what takes its place in training and says that it computes the same."""
+    computes_the_same = type(module) is nn.Linear or getattr(type(module), "computes_as_linear", False)
+    return computes_the_same and not _has_hooks(module)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+                or module._backward_pre_hooks)
 
 
 class _HighwayLayers(torch.autograd.Function):

@@ -29,17 +29,29 @@ def log_likelihoods(
     has it and changes log-posteriors by about 0.01. `chunk` frames are forwarded at a time.
     The model must be in evaluation mode. Features of another width raise InputError.
     """
+    scores = forward_logits(model, card, features, precision=precision, chunk=chunk)
+    log_priors = torch.from_numpy(card.log_priors())
+    for begin in range(0, len(scores), chunk):
+        logits = torch.from_numpy(scores[begin:begin + chunk])
+        logits.copy_(torch.log_softmax(logits, dim=-1) - log_priors)
+    return scores
+
+
+def forward_logits(
+    model: nn.Module, card: ModelCard, features: NDArray[np.floating[Any]], *,
+    precision: Literal["float32", "bfloat16"] = "float32", chunk: int = 4096,
+) -> NDArray[np.float32]:
+    """The network's logits of one utterance: features (frames, dim) -> (frames, pdfs); see `log_likelihoods`."""
     if features.ndim != 2 or features.shape[1] != card.feature_dim:
         raise InputError(f"features have shape {features.shape}, the model takes (frames, {card.feature_dim})")
     frames = torch.from_numpy(np.ascontiguousarray(features, np.float32))
-    log_priors = torch.from_numpy(card.log_priors())
-    scores = np.empty((len(frames), card.num_pdfs), np.float32)
+    logits = np.empty((len(frames), card.num_pdfs), np.float32)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         for begin in range(0, len(frames), chunk):
             end = min(begin + chunk, len(frames))
-            logits = model(_splice(frames, begin, end, card.splice_left, card.splice_right))
-            scores[begin:end] = (torch.log_softmax(logits.float(), dim=-1) - log_priors).numpy()
-    return scores
+            outputs = model(_splice(frames, begin, end, card.splice_left, card.splice_right))
+            logits[begin:end] = outputs.float().numpy()
+    return logits
 
 
 @contextlib.contextmanager

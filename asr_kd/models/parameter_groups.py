@@ -14,6 +14,8 @@ GROUPS = {
     "output": ["output_layer.*"],
     "hidden": ["input_layer.*", "hidden_layers.*"],
     "biases": ["*.bias"],
+    "output_bias": ["output_layer.bias", "output_layer.*.bias"],
+    "lhuc": ["*.amplitudes"],  # arXiv 1601.02828; of a network with scales (asr_kd.models.lhuc)
 }
 
 

@@ -2,13 +2,14 @@
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from asr_kd.adaptation.network_scores import NetworkScores
 from asr_kd.alignment.align import (
     AlignConfig,
     ScoreSource,
@@ -31,7 +32,7 @@ from asr_kd.data.manifest import Utterance, read_manifest
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.hmm.model import HmmModel
-from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
+from asr_kd.models.log_likelihoods import one_torch_thread
 from asr_kd.stages.folder_kinds import FEATURES, HMM_MODEL, MANIFESTS, NETWORK, require_kind
 from asr_kd.stages.folder_kinds import TRANSFORMS as TRANSFORMS_KIND
 from asr_kd.stages.hmm import TRANSFORMS
@@ -51,6 +52,8 @@ def align_manifest(
     output: Path,
     features: Path | None = None,
     network: Path | None = None,
+    adapter: Path | None = None,
+    refused_too: bool = False,
     transforms: Path | None = None,
     adapt: bool = False,
     lexicon: Path | None = None,
@@ -71,11 +74,12 @@ def align_manifest(
     `formats` asks for (default: ctm and textgrid, see `write_time_marks`) and `summary.json`; a folder that an
     earlier alignment wrote is replaced, any other refused.
 
-    Scores are those of the model's Gaussians or of the bundle `network`, less log priors as in decoding. `features`
-    is a frame store of the scoring model's recipe; without it features are computed from the audio, which `resample`
-    and `mix_down` convert from other sampling rates and several channels. Speakers are adapted to by `transforms`, or
-    with `adapt` by fMLLR transforms that a first alignment supervises; a network that hears fMLLR features and is given
-    none needs one of the two. `lexicon` holds other words in the model's phones.
+    Scores are those of the model's Gaussians or of the bundle `network`, less log priors as in decoding, with an
+    `adapter` or a folder of one a speaker, as in decoding too. `features` is a frame store of the scoring model's
+    recipe; without it features are computed from the audio, which `resample` and `mix_down` convert from other sampling
+    rates and several channels. Speakers are adapted to by `transforms`, or with `adapt` by fMLLR transforms that a
+    first alignment supervises; a network that hears fMLLR features and is given none needs one of the two. `lexicon`
+    holds other words in the model's phones.
 
     InputError for what does not belong together, and for words without pronunciation unless `map_unknown`; WorkError
     where more than the share `max_dropped` of the utterances cannot be aligned.
@@ -97,10 +101,9 @@ def align_manifest(
     hmm.lexicon.warn_of_other_forms(transcripts)
     conversion = AudioOptions(resample=resample, mix_down=mix_down)
     audio = Audio(manifests, split, features, max_dropped, workers, conversion)
-    job = _Job(hmm, config, audio, transcripts, network, transforms,
-               adapt, workers)
+    job = _Job(hmm, config, audio, transcripts, network, adapter, refused_too, transforms, adapt, workers)
     with atomic_folder(Path(output), _ALIGNMENT_FOLDER) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
-        store, scores_of, facts = job.scores(Path(scratch))
+        store, scores_of, describe = job.scores(Path(scratch))
 
         def source(utterance: str) -> FrameScores:
             if utterance in job.audio.unusable:
@@ -117,7 +120,7 @@ def align_manifest(
                                                 config, workers, note)
         frame_shift = store.recipe["frame_shift"] / 1000
         write_time_marks(folder, alignments, transcripts, hmm, chosen, frame_shift, _durations(utterances))
-        summary = {"split": split, "model": hmm.digest, "lexicon": hmm.lexicon.digest, **facts,
+        summary = {"split": split, "model": hmm.digest, "lexicon": hmm.lexicon.digest, **describe(),
                    "settings": config.model_dump(), "formats": list(chosen), "utterances": drops.as_dict(),
                    "frames": tally.frames, "seconds": round(tally.frames * frame_shift, 3),
                    "log_likelihood_per_frame": tally.mean}
@@ -132,18 +135,23 @@ class _Job:
     audio: Audio
     transcripts: Mapping[str, Sequence[str]]
     network: Path | None
+    adapter: Path | None
+    refused_too: bool
     transforms: Path | None
     adapt: bool
     workers: int | None
 
-    def scores(self, scratch: Path) -> tuple[FrameStore, ScoreSource, dict[str, Any]]:
-        """The features scored, their scores, and what to say of them."""
+    def scores(self, scratch: Path) -> tuple[FrameStore, ScoreSource, Callable[[], dict[str, Any]]]:
+        """The features scored, their scores, and what describes them when all is scored."""
         if self.adapt and self.transforms is not None:
             raise InputError("transforms are given and to be estimated as well (--adapt); choose one of them")
         if self.network is None:
             store = self.audio.store(self.hmm.feature_recipe, "the GMMs", scratch)
+            if self.adapter is not None:
+                raise InputError("an adapter is of a network; give its network too (--network), or leave it out")
             source, transforms = self._gmm_scores(store, scratch)
-            return store, source, {"scores": "gmm", "gmm": self.hmm.gmm_digest, **adaptation_facts(transforms)}
+            facts = {"scores": "gmm", "gmm": self.hmm.gmm_digest, **adaptation_facts(transforms)}
+            return store, source, lambda: facts
         return self._network_scores(self.network, scratch)
 
     def _gmm_scores(self, store: FrameStore, scratch: Path) -> tuple[ScoreSource, SpeakerTransforms | None]:
@@ -156,12 +164,14 @@ class _Job:
             transforms = SpeakerTransforms.load(folder, self.hmm.gmm_digest)
         return gmm_score_source(self.hmm, store, self.config, transforms), transforms
 
-    def _network_scores(self, network: Path, scratch: Path) -> tuple[FrameStore, ScoreSource, dict[str, Any]]:
-        from asr_kd.models.bundle import load_bundle
-
+    def _network_scores(
+        self, network: Path, scratch: Path
+    ) -> tuple[FrameStore, ScoreSource, Callable[[], dict[str, Any]]]:
         folder = beneath(network, BUNDLE)
-        net, card = load_bundle(folder, hmm_digest=self.hmm.digest)
-        facts: dict[str, Any] = {"scores": "network", "network": card.digest}
+        scores = NetworkScores.open(folder, hmm_digest=self.hmm.digest, adapters=self.adapter,
+                                    refused_too=self.refused_too)
+        card = scores.card
+        facts: dict[str, Any] = {}
         if self.adapt or self.transforms is not None:
             base = self.audio.store(base_recipe(folder, card.feature_recipe, self.hmm), "the GMMs", scratch)
             _, transforms = self._gmm_scores(base, scratch)
@@ -170,13 +180,14 @@ class _Job:
             facts |= adaptation_facts(transforms)
         else:
             store = self.audio.store(card.feature_recipe, f"the network {folder}", scratch)
+        scores_of = scores.of(store)
 
         def matrix(utterance: str) -> np.ndarray:
             if utterance not in store:
                 raise KeyError(utterance)
-            return log_likelihoods(net, card, store[utterance])
+            return scores_of(utterance)
 
-        return store, matrix_score_source(self.hmm, matrix, self.config), facts
+        return store, matrix_score_source(self.hmm, matrix, self.config), lambda: {**scores.describe(), **facts}
 
 
 class _Tally:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from asr_kd.adaptation.network_scores import NetworkScores
 from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.bootstrap.pronunciation_probabilities import estimate_pronunciation_probabilities
 from asr_kd.core.config import Config, Name, Settings, build_config
@@ -25,8 +26,8 @@ from asr_kd.graph.hclg import GraphConfig, build_graph
 from asr_kd.hmm.gmm_scores import gmm_for, gmm_scorer
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lm.arpa import read_arpa
-from asr_kd.models.bundle import bundle_bytes, load_bundle
-from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
+from asr_kd.models.bundle import bundle_bytes
+from asr_kd.models.log_likelihoods import one_torch_thread
 from asr_kd.stages.folder_kinds import HMM_MODEL, require_kind
 from asr_kd.stages.hmm import TRANSFORMS
 from asr_kd.stages.language_model import find_language_model
@@ -45,6 +46,7 @@ class DecodeConfig(Config):
 
     splits: list[Name] = Field(["dev", "test"], min_length=1)
     each_pass: bool = False
+    refused_too: bool = Field(False, description="with the input `adapters`: use those that their gate refused, too")
     search: SearchConfig = SearchConfig()
     max_dropped: float = Field(0.05, ge=0, le=1)
 
@@ -111,7 +113,7 @@ def _decode(
     for split in config.splits:
         store = FrameStore.open(inputs["features"] / split)
         refuse_transcripts(store.supervision, store.folder)
-        scorer, facts = _scorer(inputs, hmm, store, split, bundle)
+        scorer, facts, scores = _scorer(inputs, hmm, store, split, bundle, config.refused_too)
         frame_shift = store.recipe["frame_shift"] / 1000
         with one_torch_thread():
             summary = decode_split(
@@ -119,6 +121,8 @@ def _decode(
                 frame_shift=frame_shift, max_dropped=config.max_dropped, hmm=hmm,
             )
         parts = (f"{part}_real_time_factor" for part in ("score", "search", "determinization"))
+        if scores is not None and scores.adapted is not None:
+            summary |= {"adapted": scores.adapted.describe()}
         real_time_factors[split] = round(sum(summary[part] for part in parts), 4)
         summaries[split] = summary
     write_json(output / SYSTEM, {**facts, "real_time_factor": real_time_factors})
@@ -132,23 +136,26 @@ def _build(hmm: HmmModel, lm: Path, folder: Path, config: GraphConfig) -> dict[s
 
 
 def _scorer(
-    inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore, split: str, bundle: Path | None
-) -> tuple[Scorer, dict[str, Any]]:
-    """Utterance id -> log-likelihoods (frames, pdfs), and what the results say of the model."""
+    inputs: Mapping[str, Path], hmm: HmmModel, store: FrameStore, split: str, bundle: Path | None, refused_too: bool
+) -> tuple[Scorer, dict[str, Any], NetworkScores | None]:
+    """Utterance id -> log-likelihoods (frames, pdfs), what the results say of the model, and the network if it is
+    one."""
     if bundle is None:
         transforms = None
         if "transforms" in inputs:
             transforms = SpeakerTransforms.load(inputs["transforms"] / TRANSFORMS / split, hmm.gmm_digest)
             refuse_transcripts(transforms.supervision, inputs["transforms"])
-        return _gmm_scorer(inputs["hmm"], hmm, store, transforms)
+        return *_gmm_scorer(inputs["hmm"], hmm, store, transforms), None
     if "transforms" in inputs:
         raise InputError("transforms are for Gaussians; a network hears features that were adapted before")
-    model, card = load_bundle(bundle, hmm_digest=hmm.digest, feature_recipe=store.recipe)
+    scores = NetworkScores.open(bundle, hmm_digest=hmm.digest, feature_recipe=store.recipe,
+                                adapters=inputs.get("adapters"), refused_too=refused_too)
+    card = scores.card
     result = card.provenance["result"]
     facts = {"params": card.parameters, "bytes": bundle_bytes(bundle), "train_minutes": round(result["minutes"], 2),
              "frame_accuracy": in_percent(result["cv_frame_accuracy"]), "revision": card.provenance.get("revision")}
     facts |= {name: result[name] for name in ("curve", "soft_targets", "passes", "training_lattices") if name in result}
-    return lambda utterance_id: log_likelihoods(model, card, store[utterance_id]), facts
+    return scores.of(store), facts, scores
 
 
 def _gmm_scorer(

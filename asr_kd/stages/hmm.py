@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from asr_kd.adaptation.network_scores import NetworkScores
 from asr_kd.alignment.align import AlignConfig, ScoreSource, align_to_folder, gmm_score_source, matrix_score_source
 from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.bootstrap.adapted_alignment import adapted_score_source
@@ -22,8 +23,7 @@ from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.hmm.model import HmmModel
 from asr_kd.lexicon.lexicon import Lexicon, LexiconConfig
-from asr_kd.models.bundle import load_bundle
-from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
+from asr_kd.models.log_likelihoods import one_torch_thread
 from asr_kd.stages.networks import BUNDLE
 from asr_kd.stages.prepare import LEXICON
 
@@ -143,8 +143,9 @@ def _scores(inputs: Mapping[str, Path], config: AlignStageConfig, model: HmmMode
     if "network" in inputs:
         if "transforms" in inputs:
             raise InputError("transforms are for Gaussians; a network hears features that were adapted before")
-        network, card = load_bundle(inputs["network"] / BUNDLE, hmm_digest=model.digest, feature_recipe=store.recipe)
-        return matrix_score_source(model, lambda u: log_likelihoods(network, card, store[u]), config.alignment)
+        scores = NetworkScores.open(inputs["network"] / BUNDLE, hmm_digest=model.digest, feature_recipe=store.recipe,
+                                    adapters=inputs.get("adapters"))
+        return matrix_score_source(model, scores.of(store), config.alignment)
     transforms = None
     if "transforms" in inputs:
         transforms = SpeakerTransforms.load(inputs["transforms"] / TRANSFORMS / config.split, model.gmm_digest)

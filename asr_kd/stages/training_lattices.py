@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from asr_kd.adaptation.network_scores import NetworkScores
 from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
@@ -27,8 +28,8 @@ from asr_kd.lm.jackknife import part_speakers, unseen_text
 from asr_kd.lm.perplexity import perplexity
 from asr_kd.lm.text import read_vocabulary
 from asr_kd.lm.training import LanguageModelConfig, train_language_model
-from asr_kd.models.bundle import ModelCard, load_bundle
-from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
+from asr_kd.models.bundle import ModelCard
+from asr_kd.models.log_likelihoods import one_torch_thread
 from asr_kd.stages.hmm import transcripts_of
 from asr_kd.stages.language_model import find_language_model
 from asr_kd.stages.lattice_quality import lattice_quality
@@ -119,7 +120,9 @@ def make_lattices(
         raise InputError("lattices for training are word lattices; leave search.lattices at words")
     hmm = HmmModel.load(inputs["hmm"])
     store = FrameStore.open(inputs["features"] / config.split)
-    model, card = load_bundle(inputs["network"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=store.recipe)
+    network = NetworkScores.open(inputs["network"] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=store.recipe,
+                                 adapters=inputs.get("adapters"))
+    card = network.card
     transcripts = transcripts_of(inputs["manifests"], config.split, store)
     alignments = AlignmentStore.open(inputs["alignments"], hmm) if "alignments" in inputs else None
     if alignments is not None:
@@ -131,25 +134,21 @@ def make_lattices(
             raise InputError(f"{inputs['graphs'] / _FOLDS}: no graph for {name} (speaker {store.speakers[name]}) of "
                              f"{config.split}; make the graphs, and the features, of this split's manifest")
         folds[parting["speakers"][store.speakers[name]]].append(name)
-
-    def scores(store: FrameStore) -> Callable[[str], np.ndarray]:
-        return lambda name: log_likelihoods(model, card, store[name])
-
     graphs = [DecodingGraph.load(inputs["graphs"] / f"fold-{fold}", hmm.digest) for fold in range(len(folds))]
     compared = None if parting.get("compared") is None else _Compared.open(inputs, parting["compared"], hmm, card)
     with one_torch_thread():
         searched = [(part, graph) for fold, (names, graph) in enumerate(zip(folds, graphs, strict=True))
-                    for part in _search(graph, names, store, scores(store), config, context.work / f"fold-{fold}")]
+                    for part in _search(graph, names, store, network.of(store), config, context.work / f"fold-{fold}")]
         description = {"hmm": hmm.digest, "network": card.digest, "features": store.digest,
                        "graphs": [graph.digest for graph in graphs], "settings": config.model_dump(),
                        "alignments": None if alignments is None else alignments.digest}
         pdf_ids = {} if alignments is None else alignments.pdf_ids(hmm)
         summary = with_numerators(
-            searched, TrainingSpeech(transcripts, pdf_ids, scores(store), hmm.lexicon.unknown_word), config.search,
+            searched, TrainingSpeech(transcripts, pdf_ids, network.of(store), hmm.lexicon.unknown_word), config.search,
             output, {**description, "made_of": hash_json(description)}, config.max_arcs, config.max_dropped)
         qualities = {config.split: lattice_quality([part for part, _ in searched], transcripts)}
         if compared is not None:
-            parts = _search(compared.graph, compared.store.ids, compared.store, scores(compared.store), config,
+            parts = _search(compared.graph, compared.store.ids, compared.store, network.of(compared.store), config,
                             context.work / _COMPARED)
             qualities[compared.split] = lattice_quality(parts, compared.transcripts)
     write_json(output / REPORT, {

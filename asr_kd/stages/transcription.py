@@ -1,12 +1,14 @@
 """Decoding of any manifest with any model of ours: what `asr-kd decode` does."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from asr_kd.adaptation.network_scores import NetworkScores
 from asr_kd.core.config import Settings, build_config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, write_json
@@ -23,8 +25,7 @@ from asr_kd.features.frame_store import FrameStore
 from asr_kd.features.speaker_transforms import SpeakerTransforms
 from asr_kd.hmm.gmm_scores import gmm_scorer
 from asr_kd.hmm.model import HmmModel
-from asr_kd.models.bundle import load_bundle
-from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
+from asr_kd.models.log_likelihoods import one_torch_thread
 from asr_kd.scoring.transcripts import write_transcripts
 from asr_kd.stages.decoding import Scorer
 from asr_kd.stages.folder_kinds import FEATURES, GRAPH, HMM_MODEL, MANIFESTS, NETWORK, require_kind
@@ -48,6 +49,8 @@ def decode_manifest(
     output: Path,
     features: Path | None = None,
     network: Path | None = None,
+    adapter: Path | None = None,
+    refused_too: bool = False,
     transforms: Path | None = None,
     adapt: bool = True,
     beam: float = 11.0,
@@ -71,7 +74,9 @@ def decode_manifest(
     rescored with others. Where neither is given they are those that the model's run chose (on dev, as a
     rule), if one of its stages scored this system; else 1 / acoustic_scale and 0.
 
-    Scores are those of the model's Gaussians or of the bundle `network`. `features` is a frame store of the scoring
+    Scores are those of the model's Gaussians or of the bundle `network`, with an `adapter` or a folder of one a speaker
+    (a speaker without one is scored by the network as it is, and counted; `refused_too` uses those that were refused).
+    `features` is a frame store of the scoring
     model's recipe; without it features are computed from the audio, which `resample` and `mix_down` convert from other
     sampling rates and several channels. Where Gaussians or network are for features
     adapted to speakers, those are adapted to by `transforms` or, with `adapt`, in a first pass of our own.
@@ -98,13 +103,13 @@ def decode_manifest(
     ids = [utterance.id for utterance in read_manifest(manifests, split)]
     conversion = AudioOptions(resample=resample, mix_down=mix_down)
     audio = Audio(manifests, split, features, max_dropped, workers, conversion)
-    job = _Job(hmm, searched, audio, network, transforms, adapt)
+    job = _Job(hmm, searched, audio, network, adapter, refused_too, transforms, adapt)
     with (
         atomic_folder(Path(output), _DECODING_FOLDER) as folder,
         tempfile.TemporaryDirectory(dir=folder) as scratch,
         one_torch_thread(),
     ):
-        store, scorer, facts = job.scores(Path(scratch))
+        store, scorer, describe = job.scores(Path(scratch))
         frame_shift = store.recipe["frame_shift"] / 1000
 
         def scored(utterance_id: str) -> np.ndarray:
@@ -122,7 +127,7 @@ def decode_manifest(
             write_timed_words(folder / WORDS, timed)
         if n_best:
             write_n_best(folder / N_BEST, n_best_split(folder, n_best, *pair, workers, hmm))
-        summary |= {"split": split, "model": hmm.digest, **facts, **asdict(weights),
+        summary |= {"split": split, "model": hmm.digest, **describe(), **asdict(weights),
                     "seconds": round(summary["frames"] * frame_shift, 3)}
         write_json(folder / DECODING, summary)
     return summary
@@ -163,24 +168,32 @@ class _Job:
     graph: DecodingGraph
     audio: Audio
     network: Path | None
+    adapter: Path | None
+    refused_too: bool
     transforms: Path | None
     adapt: bool
 
-    def scores(self, scratch: Path) -> tuple[FrameStore, Scorer, dict[str, Any]]:
-        """The features scored, their scores, and what to say of them."""
+    def scores(self, scratch: Path) -> tuple[FrameStore, Scorer, Callable[[], dict[str, Any]]]:
+        """The features scored, their scores, and what describes them when all is scored."""
         if self.network is not None:
             return self._network_scores(self.network, scratch)
+        if self.adapter is not None:
+            raise InputError("an adapter is of a network; give its network too (--network), or leave it out")
         if self.transforms is not None and not self.hmm.is_speaker_adapted:
             raise InputError(f"the GMMs of {self.hmm.name} are not for adapted speech; leave out the transforms")
         store = self.audio.store(self.hmm.feature_recipe, "the GMMs", scratch)
         transforms = self._speaker_transforms(store) if self.hmm.is_speaker_adapted else None
         facts = {"scores": "gmm", "gmm": self.hmm.gmm_digest, **adaptation_facts(transforms)}
-        return store, gmm_scorer(self.hmm, store, transforms), facts
+        return store, gmm_scorer(self.hmm, store, transforms), lambda: facts
 
-    def _network_scores(self, network: Path, scratch: Path) -> tuple[FrameStore, Scorer, dict[str, Any]]:
+    def _network_scores(
+        self, network: Path, scratch: Path
+    ) -> tuple[FrameStore, Scorer, Callable[[], dict[str, Any]]]:
         folder = beneath(network, BUNDLE)
-        net, card = load_bundle(folder, hmm_digest=self.hmm.digest)
-        facts: dict[str, Any] = {"scores": "network", "network": card.digest}
+        scores = NetworkScores.open(folder, hmm_digest=self.hmm.digest, adapters=self.adapter,
+                                    refused_too=self.refused_too)
+        card = scores.card
+        facts: dict[str, Any] = {}
         if self.audio.features is None and card.feature_recipe.get("kind") == "fmllr":
             base = self.audio.store(base_recipe(folder, card.feature_recipe, self.hmm), "the GMMs", scratch)
             transforms = self._speaker_transforms(base)
@@ -195,11 +208,7 @@ class _Job:
         else:
             store = self.audio.store(card.feature_recipe, f"the network {folder}", scratch)
             refuse_transcripts(store.supervision, store.folder)
-
-        def scorer(utterance: str) -> np.ndarray:
-            return log_likelihoods(net, card, store[utterance])
-
-        return store, scorer, facts
+        return store, scores.of(store), lambda: {**scores.describe(), **facts}
 
     def _speaker_transforms(self, store: FrameStore) -> SpeakerTransforms | None:
         if self.transforms is not None:

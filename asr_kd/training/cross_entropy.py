@@ -16,18 +16,29 @@ from asr_kd.core.errors import InputError
 _BLOCK = 1 << 19  # logits, 2 MiB of float32
 
 
-def cross_entropy(logits: Tensor, pdf_ids: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, pdf_ids: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean over frames of -log softmax(logits)[pdf_id], in nats: logits (frames, pdfs) of any float type, pdf_ids
-    (frames,) int64 -> float32 scalar. InputError: not as many of one as of the other; on a CPU a pdf-id that the
-    network does not have (a GPU would have to be waited for)."""
+    (frames,) int64 -> float32 scalar. weights (frames,): what each frame's loss is multiplied by.
+
+    InputError: not as many of one as of the other; on a CPU a pdf-id that the network does not have (a GPU would have
+    to be waited for).
+    """
     check_frames(logits, pdf_ids, "pdf-ids")
     if pdf_ids.device.type == "cpu" and len(pdf_ids):
         lowest, highest = (int(of_all) for of_all in pdf_ids.aminmax())
         if lowest < 0 or highest >= logits.shape[-1]:
             raise InputError(f"pdf-ids are {lowest} to {highest}, expected 0 to {logits.shape[-1] - 1}; leave frames "
                              "without alignment out")
-    loss: Tensor = _CrossEntropy.apply(logits, pdf_ids)
+    loss: Tensor = _CrossEntropy.apply(logits, pdf_ids, check_weights(logits, weights))
     return loss
+
+
+def check_weights(logits: Tensor, weights: Tensor | None) -> Tensor | None:
+    """Return the weights of the frames, if any, as a column of float32; InputError where they are not one a frame."""
+    if weights is None:
+        return None
+    check_shape(weights, logits.shape[:1], "the weights of the frames")
+    return weights.float()[:, None]
 
 
 def check_frames(logits: Tensor, others: Tensor, what: str) -> None:
@@ -74,15 +85,19 @@ def scaled_gradient(of_logits: Tensor, gradient: Tensor, dtype: torch.dtype) -> 
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, pdf_ids: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, pdf_ids: Tensor, weights: Tensor | None) -> Tensor:
+        """weights (frames, 1)."""
         gradient = gradient_like(logits) if ctx.needs_input_grad[0] else None
         ctx.logits_dtype = logits.dtype
         loss = torch.zeros((), device=logits.device)
         for rows in cache_sized_blocks(logits):
             labels, posteriors = pdf_ids[rows, None], logits[rows].softmax(-1, dtype=torch.float32)
-            loss -= log_posteriors(posteriors, logits[rows], labels).sum()
+            log_of_labels = log_posteriors(posteriors, logits[rows], labels)
+            loss -= (log_of_labels if weights is None else log_of_labels * weights[rows]).sum()
             if gradient is not None:
                 of_sum = posteriors.scatter_add_(1, labels, posteriors.new_full(labels.shape, -1.0))
+                if weights is not None:
+                    of_sum *= weights[rows]
                 gradient[rows] = of_sum.div_(len(logits))
         if gradient is not None:
             ctx.save_for_backward(gradient)
@@ -90,6 +105,6 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (of_logits,) = ctx.saved_tensors
-        return scaled_gradient(of_logits, gradient, ctx.logits_dtype), None
+        return scaled_gradient(of_logits, gradient, ctx.logits_dtype), None, None

@@ -31,6 +31,11 @@ class Minibatch:
     pdf_ids: Tensor  # (batch,) int64
     targets: dict[str, Tensor] = field(default_factory=dict)  # what an objective learns from beside pdf-ids
 
+    @property
+    def frame_weights(self) -> Tensor | None:
+        """What each frame's loss is multiplied by (batch,), the target `frame_weights`; None where all count alike."""
+        return self.targets.get("frame_weights")
+
     def to(self, device: torch.device) -> "Minibatch":
         """This minibatch on `device`, inputs as float32."""
         return Minibatch(self.inputs.to(device).float(), self.pdf_ids.to(device),

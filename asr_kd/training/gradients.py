@@ -115,6 +115,8 @@ def _add_up(parameter: nn.Parameter, gradients: Sequence[Tensor | None]) -> None
 
 
 class _SharedLinear(nn.Linear):
+    computes_as_linear = True
+
     def forward(self, inputs: Tensor) -> Tensor:
         is_own = isinstance(self.weight, nn.Parameter)  # nothing that a hook computes from others
         if not self.training or not is_own or torch.is_autocast_enabled(inputs.device.type):

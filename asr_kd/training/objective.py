@@ -67,7 +67,7 @@ class CrossEntropy(Objective):
     reads_pdf_ids = True
 
     def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
-        return cross_entropy(logits, minibatch.pdf_ids)
+        return cross_entropy(logits, minibatch.pdf_ids, minibatch.frame_weights)
 
     def describe(self) -> dict[str, Any]:
         return {"objective": "cross_entropy"}

@@ -12,8 +12,8 @@ import typer
 from asr_kd.cli import application
 from asr_kd.cli.main import main
 
-COMMANDS = [["run"], ["status"], ["stages"], ["align"], ["graph"], ["decode"], ["rescore"], ["score"], ["results"],
-            ["validate"], ["init"], ["prepare", "kaldi"], ["prepare", "demo"], ["prepare", "lexicon"],
+COMMANDS = [["run"], ["status"], ["stages"], ["align"], ["graph"], ["decode"], ["adapt"], ["rescore"], ["score"],
+            ["results"], ["validate"], ["init"], ["prepare", "kaldi"], ["prepare", "demo"], ["prepare", "lexicon"],
             ["lm", "train"], ["lm", "interpolate"], ["lm", "prune"], ["lm", "perplexity"]]
 
 
@@ -66,13 +66,14 @@ def test_run_and_run_recipe_share_one_signature() -> None:
 
 
 def test_commands_share_their_functions_signatures() -> None:
-    from asr_kd.cli import align, status, validate
+    from asr_kd.cli import adapt, align, status, validate
     from asr_kd.core.run_directory import read_status
     from asr_kd.data.validation import validate_manifest
+    from asr_kd.stages.adaptation import adapt_network
     from asr_kd.stages.alignment import align_manifest
 
     for command, function in ((status.status, read_status), (validate.validate, validate_manifest),
-                              (align.align, align_manifest)):
+                              (align.align, align_manifest), (adapt.adapt, adapt_network)):
         shell = {name: p.default for name, p in inspect.signature(command).parameters.items()}
         python = {name: p.default for name, p in inspect.signature(function).parameters.items()}
         assert {k: v for k, v in shell.items() if k not in ("json", "as_json")} == python  # how it is printed

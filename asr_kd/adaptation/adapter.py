@@ -1,0 +1,213 @@
+"""Adapters: the numbers by which an adapted network differs from the one that it belongs to, in a folder.
+
+`adapter.safetensors` holds the adapted parameters by name, `adapter.json` the digest of their network, what they were
+made from and whether they are active; `report.json` and `report.md` tell what was gained and lost. A folder of many,
+one a speaker, has `adapters.json`, which names each speaker's folder.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field
+from torch import Tensor, nn
+
+from asr_kd.core.arrays import read_torch_tensors, write_tensors
+from asr_kd.core.config import Config
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import atomic_folder, hash_file, hash_json, read_json, write_json
+from asr_kd.core.own_folders import FolderKind
+from asr_kd.core.reading import file_size
+from asr_kd.models.bundle import ModelCard
+from asr_kd.models.lhuc import add_lhuc, is_amplitude
+from asr_kd.models.shared_parameters import replace_parameters
+
+CARD, NUMBERS, SPEAKERS = "adapter.json", "adapter.safetensors", "adapters.json"
+ADAPTER = FolderKind("adapter", (CARD, NUMBERS), closed=False, keys=("network", "tensors_sha256"))
+ADAPTERS = FolderKind("folder of adapters", (SPEAKERS,), closed=False, keys=("speakers",))
+
+
+class AdapterCard(Config):
+    """The content of `adapter.json`; `digest` is of all the rest, so that an edited card is noticed."""
+
+    format: Literal[1] = 1
+    network: str = Field(description="digest of the network that it belongs to")
+    network_name: str = Field(description="where that network was, to name it in messages")
+    parameters: list[str] = Field(description="groups of parameters that moved")
+    numbers: int = Field(gt=0, description="how many numbers moved")
+    active: bool = Field(description="false: made, but refused; it is not used unless that is asked for")
+    refusals: list[str] = Field([], description="why it was refused")
+    made_from: dict[str, Any] = Field({}, description="speech, teaching and settings")
+    tensors_sha256: str
+    digest: str = ""
+
+    def expected_digest(self) -> str:
+        """Return the digest that an unedited card has."""
+        return hash_json(self.model_dump(exclude={"digest"}))
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter read into memory: its card, and the adapted parameters by name."""
+
+    card: AdapterCard
+    tensors: Mapping[str, Tensor]
+    folder: Path
+
+    @staticmethod
+    def load(folder: Path) -> "Adapter":
+        """Read an adapter. InputError: a file is missing, truncated, damaged or edited."""
+        folder = Path(folder)
+        try:
+            card = AdapterCard.model_validate(read_json(folder / CARD))
+        except pydantic.ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            raise InputError(f"{folder / CARD}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+        if card.digest != card.expected_digest():
+            raise InputError(f"{folder / CARD}: content and digest differ (edited by hand?); adapt again")
+        numbers = folder / NUMBERS
+        file_size(numbers)
+        if hash_file(numbers) != card.tensors_sha256:
+            raise InputError(f"{numbers}: is not the file that {CARD} beside it describes (SHA-256 differs): it is "
+                             "truncated, damaged or of another adapter; adapt again")
+        return Adapter(card, read_torch_tensors(numbers, "adapter", "adapt again"), folder)
+
+    def check(self, network: ModelCard, name: Path) -> None:
+        """InputError where it belongs to another network than `network`, which is in the folder `name`."""
+        if self.card.network != network.digest:
+            raise InputError(f"{self.folder}: this adapter belongs to the network {self.card.network_name} "
+                             f"({self.card.network[:12]}), not to {name} ({network.digest[:12]}); adapt that network, "
+                             "or decode with its own")
+
+    def apply(self, network: nn.Module) -> nn.Module:
+        """Return the adapted network in evaluation mode; `network` is left as it is, and shares all other numbers.
+
+        InputError: parameters that the network does not have, or of another shape.
+        """
+        adapted = add_lhuc(network) if any(map(is_amplitude, self.tensors)) else network
+        shapes = {name: value.shape for name, value in adapted.named_parameters()}
+        for name, value in self.tensors.items():
+            if shapes.get(name) != value.shape:
+                raise InputError(f"{self.folder}: {name} {tuple(value.shape)} does not fit the network, which has "
+                                 f"{tuple(shapes[name]) if name in shapes else 'no such parameter'}")
+        return apply_tensors(network, self.tensors)
+
+
+def apply_tensors(network: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Return a network with adapted parameters, LHUC's among them, in evaluation mode; `network` is left as it is."""
+    adapted = add_lhuc(network) if any(map(is_amplitude, tensors)) else network
+    return replace_parameters(adapted, tensors).eval()
+
+
+def save_adapter(
+    folder: Path, tensors: Mapping[str, Tensor], network: ModelCard, network_name: str, parameters: list[str], *,
+    active: bool = True, refusals: list[str] | None = None, made_from: dict[str, Any] | None = None,
+    report: dict[str, Any] | None = None, page: str | None = None,
+) -> AdapterCard:
+    """Write an adapter, whole or not at all; `report` and `page` become report.json and report.md."""
+    with atomic_folder(Path(folder), ADAPTER) as temporary:
+        write_tensors(temporary / NUMBERS, {name: value.detach().contiguous() for name, value in tensors.items()})
+        card = AdapterCard(
+            network=network.digest, network_name=network_name, parameters=parameters,
+            numbers=sum(value.numel() for value in tensors.values()), active=active, refusals=refusals or [],
+            made_from=made_from or {}, tensors_sha256=hash_file(temporary / NUMBERS))
+        card = card.model_copy(update={"digest": card.expected_digest()})
+        write_json(temporary / CARD, card.model_dump())
+        if report is not None:
+            write_json(temporary / "report.json", report)
+        if page is not None:
+            (temporary / "report.md").write_text(page, encoding="utf-8")
+    return card
+
+
+def write_speakers(folder: Path, folders: Mapping[str, str]) -> None:
+    """Write `adapters.json`: speaker -> name of the folder of the speaker's adapter, beside it."""
+    write_json(Path(folder) / SPEAKERS, {"format": 1, "speakers": dict(sorted(folders.items()))})
+
+
+def read_speakers(folder: Path) -> dict[str, Path]:
+    """Speaker -> folder of the adapter. InputError: damaged, or a name that leaves the folder."""
+    path = Path(folder) / SPEAKERS
+    value = read_json(path)
+    speakers = value.get("speakers") if isinstance(value, dict) else None
+    if not isinstance(speakers, dict) or value.get("format") != 1 or not all(
+            isinstance(name, str) and name and "/" not in name and name not in (".", "..")
+            for name in speakers.values()):
+        raise InputError(f"{path}: expected the folder of each speaker's adapter; adapt again")
+    return {speaker: path.parent / name for speaker, name in speakers.items()}
+
+
+@dataclass
+class AdaptedNetworks:
+    """A network as each speaker is to hear it: adapted where there is an adapter, else as it is.
+
+    `adapters`: speaker -> adapter; the key None is everybody's. Networks share all numbers that do not differ and are
+    made once for each adapter, so that switching is a look into a table. `used` counts what utterances were scored by:
+    `adapted`, `unadapted` (no adapter of the speaker), `refused` (an adapter that is not active).
+    """
+
+    network: nn.Module
+    adapters: Mapping[str | None, Adapter]
+    used: dict[str, int] = field(default_factory=lambda: {"adapted": 0, "unadapted": 0, "refused": 0})
+    refused_too: bool = False
+    _networks: dict[str | None, nn.Module] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @staticmethod
+    def open(path: Path, network: nn.Module, card: ModelCard, name: Path, *, refused_too: bool = False
+             ) -> "AdaptedNetworks":
+        """Open one adapter, or a folder of one a speaker, for a network with this card in the folder `name`.
+
+        InputError: no adapter, one of another network, damaged ones, and a single one that was refused, unless
+        `refused_too`.
+        """
+        path = Path(path)
+        if (path / CARD).is_file():
+            adapter = Adapter.load(path)
+            if not adapter.card.active and not refused_too:
+                raise InputError(f"{path}: this adapter was refused ({'; '.join(adapter.card.refusals)}); leave it "
+                                 "out, adapt on other speech, or use it all the same (--refused-too)")
+            adapters: dict[str | None, Adapter] = {None: adapter}
+        elif (path / SPEAKERS).is_file():
+            adapters = {speaker: Adapter.load(folder) for speaker, folder in read_speakers(path).items()}
+        else:
+            raise InputError(f"{path}: no adapter ({CARD}) and no folder of adapters ({SPEAKERS}); expected what "
+                             "asr-kd adapt wrote")
+        for adapter in adapters.values():
+            adapter.check(card, name)
+        return AdaptedNetworks(network, adapters, refused_too=refused_too)
+
+    def of(self, speaker: str) -> nn.Module:
+        """Return the network by which an utterance of this speaker is scored, and count it. Called in threads."""
+        key = None if None in self.adapters else speaker
+        adapter = self.adapters.get(key)
+        with self._lock:
+            if adapter is None:
+                self.used["unadapted"] += 1
+                return self.network
+            if not adapter.card.active and not self.refused_too:
+                self.used["refused"] += 1
+                return self.network
+            self.used["adapted"] += 1
+            if key not in self._networks:
+                self._networks[key] = adapter.apply(self.network)
+            return self._networks[key]
+
+    @property
+    def digest(self) -> str:
+        return hash_json(sorted([str(key), adapter.card.digest] for key, adapter in self.adapters.items()))
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for a summary: how many adapters there are, and what utterances were scored by."""
+        return {"adapters": len(self.adapters), "digest": self.digest, "utterances": dict(self.used)}
+
+
+def adapter_folders(path: Path) -> Iterator[Path]:
+    """Yield the folder of the one adapter in `path`, or of each speaker's."""
+    if (Path(path) / CARD).is_file():
+        yield Path(path)
+    else:
+        yield from read_speakers(path).values()

@@ -1,0 +1,44 @@
+"""Settings of adaptation: what moves, what holds it back, how long it is trained."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from asr_kd.core.config import Config
+from asr_kd.distillation.config import DistillationConfig
+from asr_kd.training.config import Precision, TrainingConfig
+
+Teaching = Literal["transcripts", "first-pass", "teacher"]
+
+
+class AdaptationTrainingConfig(TrainingConfig):
+    """Settings of the training engine for seconds of speech: few epochs, a constant rate, dropout at rest.
+
+    The epochs of a constant schedule are prefixes of each other, so that cross-validation may choose their number.
+    """
+
+    epochs: int = Field(5, gt=0)
+    batch_size: int = Field(256, gt=0, description="frames, replayed ones included")
+    learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["newbob", "one_cycle", "constant"] = "constant"
+    keep: Literal["best", "last"] = "last"
+    evaluation_mode: bool = True
+    shards: int = Field(1, ge=0)
+    precision: Precision = "float32"
+
+
+class AdaptationConfig(Config):
+    """What of a network moves, and what holds it back.
+
+    parameters: groups of `asr_kd.models.parameter_groups`, `lhuc`, or patterns over parameter names. distillation: the
+    frame objective; transcripts, first pass and teacher alike give it posteriors to learn from.
+    """
+
+    parameters: list[str] = Field(["gates"], min_length=1)
+    distillation: DistillationConfig = DistillationConfig()
+    kl_weight: float = Field(0.0, ge=0, lt=1, description="ρ: targets are (1 - ρ) of what teaches and ρ of the "
+                             "unadapted network's posteriors (Yu et al., ICASSP 2013)")
+    l2_weight: float = Field(0.0, ge=0, description="of half the squared distance from the unadapted parameters")
+    replay_share: float = Field(0.0, ge=0, lt=1, description="share of each minibatch that is training speech of the "
+                                "reserve, which the network is to hear as before")
+    training: AdaptationTrainingConfig = AdaptationTrainingConfig()

@@ -1,0 +1,116 @@
+"""Minibatches for adaptation: frames of the adaptation set, and replayed ones of the training speech."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asr_kd.adaptation.posteriors import FramePosteriors, join_posteriors
+from asr_kd.core.errors import InputError
+from asr_kd.core.files import hash_bytes, hash_json
+from asr_kd.features.splice import SplicedFrames
+from asr_kd.training.data import Minibatch
+
+ANCHOR_WEIGHTS = "anchor_weights"
+"""Target of a minibatch: how much each frame is to be heard as the unadapted network hears it, (batch,)."""
+
+
+@dataclass(frozen=True)
+class TaughtUtterance:
+    """An utterance that teaches: features float32 (frames, dim), not spliced, and the posteriors to be learnt."""
+
+    id: str
+    features: NDArray[np.float32]
+    posteriors: FramePosteriors
+
+
+class AdaptationData:
+    """The frames of an adaptation set, a `TrainingExamples`.
+
+    Frames of `utterances` are trained on, those of `held_out` judged; where nothing is held out, some of those trained
+    on. Every minibatch has the same share of frames of the `reserve`, features (frames, dim) of utterances. An anchored
+    loss pulls a frame of the set with kl_weight, a replayed one with all its weight, towards the unadapted network.
+    InputError: nothing to train on, features of another dimension.
+    """
+
+    has_unlabelled = True
+    num_pdfs_needed = 0
+
+    def __init__(
+        self, utterances: Sequence[TaughtUtterance], held_out: Sequence[TaughtUtterance] = (), *, left: int, right: int,
+        kl_weight: float = 0.0, reserve: Sequence[NDArray[np.float32]] = (), replay_share: float = 0.0,
+    ) -> None:
+        replayed = list(reserve) if replay_share else []
+        matrices = [*(one.features for one in (*utterances, *held_out)), *replayed]
+        if not utterances or not any(one.posteriors.weights.any() for one in utterances):
+            raise InputError("there are no frames to adapt on")
+        if replay_share and not replayed:
+            raise InputError("replay_share is set, but there is no reserve of training speech")
+        if len({matrix.shape[1] for matrix in matrices}) > 1:
+            raise InputError(f"features of {sorted({matrix.shape[1] for matrix in matrices})} dimensions: set and "
+                             "reserve must be those that the network hears")
+        ends = np.cumsum([len(matrix) for matrix in matrices])
+        self.splice = left + 1 + right
+        self.input_dim = matrices[0].shape[1] * self.splice
+        self._ids = [one.id for one in (*utterances, *held_out)] + [f"reserve-{n}" for n in range(len(replayed))]
+        self._ends = ends
+        frames = np.concatenate(matrices).astype(np.float32)
+        self._spliced = SplicedFrames(frames, np.concatenate([[0], ends[:-1]]), ends, left, right)
+        self._posteriors = join_posteriors([one.posteriors for one in (*utterances, *held_out)])
+        self._kl_weight, self._replay_share = kl_weight, replay_share
+        adapted = int(ends[len(utterances) - 1])
+        self._set_frames = len(self._posteriors)
+        self.train_frames = np.flatnonzero(self._posteriors.weights[:adapted] > 0)
+        self._reserve_frames = np.arange(self._set_frames, len(frames))
+        self.cv_frames = np.arange(adapted, self._set_frames)
+        self.cv_frames = self.cv_frames[self._posteriors.weights[self.cv_frames] > 0]
+        if not self.cv_frames.size:
+            self.cv_frames = self.train_frames[:: max(1, len(self.train_frames) // 256)]
+        self.targets_digest: str | None = self._posteriors.digest
+        self.digest = hash_json([hash_bytes(frames.tobytes()), self._posteriors.digest, adapted, left, right, kl_weight,
+                                 replay_share])
+
+    def batches(self, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+        """All frames of the set in a random order, parted evenly, and as many replayed ones as the share wants."""
+        generator = np.random.default_rng([seed, epoch])
+        own = max(1, round(batch_size * (1 - self._replay_share)))
+        count = max(1, round(len(self.train_frames) / own))
+        parts = np.array_split(generator.permutation(self.train_frames), count)
+        replayed = batch_size - own if self._replay_share else 0
+        return [np.concatenate([part, generator.choice(self._reserve_frames, replayed)]) if replayed else part
+                for part in parts]
+
+    def cv_batches(self, batch_size: int) -> list[NDArray[np.int64]]:
+        """All held-out frames."""
+        return [self.cv_frames[begin:begin + batch_size] for begin in range(0, len(self.cv_frames), batch_size)]
+
+    def minibatch(self, indices: NDArray[np.int64]) -> Minibatch:
+        """Return the frames with their posteriors; replayed ones have weight 0 and all the weight of the anchor."""
+        is_replayed = indices >= self._set_frames
+        rows = np.where(is_replayed, 0, indices)
+        posteriors = self._posteriors
+        weights = np.where(is_replayed, 0.0, (1 - self._kl_weight) * posteriors.weights[rows])
+        targets = {
+            "soft_pdf_ids": torch.from_numpy(posteriors.pdf_ids[rows]),
+            "soft_log_probs": torch.from_numpy(posteriors.log_probs[rows]),
+            "soft_log_tail": torch.from_numpy(posteriors.log_tail[rows]),
+            "frame_weights": _floats(weights),
+        }
+        if self._kl_weight or is_replayed.any():
+            targets[ANCHOR_WEIGHTS] = _floats(np.where(is_replayed, 1.0, self._kl_weight))
+        labels = torch.full((len(indices),), -1, dtype=torch.int64)
+        return Minibatch(self._spliced.gather(indices), labels, targets)
+
+    def utterances(self, indices: NDArray[np.int64]) -> list[str]:
+        """The ids of the utterances of a batch."""
+        return [self._ids[number] for number in np.unique(np.searchsorted(self._ends, indices, side="right"))]
+
+    def hold_on(self, device: torch.device) -> None:
+        """Seconds of speech are gathered on the CPU."""
+
+
+def _floats(values: NDArray[np.floating]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))

@@ -1,0 +1,68 @@
+"""Train the numbers of an adapter with the training engine."""
+
+import copy
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from asr_kd.adaptation.config import AdaptationConfig
+from asr_kd.adaptation.data import AdaptationData, TaughtUtterance
+from asr_kd.adaptation.objective import AnchoredObjective
+from asr_kd.distillation.objective import DistillationObjective
+from asr_kd.distillation.teachers import CachedTeacher
+from asr_kd.models.architecture import hidden_dim
+from asr_kd.models.bundle import ModelCard
+from asr_kd.models.lhuc import add_lhuc
+from asr_kd.models.parameter_groups import parameters_of, train_only
+from asr_kd.training.engine import TrainingResult, train
+
+
+@dataclass(frozen=True)
+class AdaptedParameters:
+    """The numbers that moved, by parameter name, and how their training went."""
+
+    tensors: dict[str, Tensor]
+    training: TrainingResult
+
+
+def movable_network(network: nn.Module, groups: Sequence[str]) -> tuple[nn.Module, dict[str, nn.Parameter]]:
+    """A copy of a network of which the parameters of these groups alone move, and those by name.
+
+    The group `lhuc` adds scales of hidden units. InputError: a group that fits no parameter.
+    """
+    model = copy.deepcopy(network)
+    if "lhuc" in groups:
+        model = add_lhuc(model)
+    train_only(model, groups)
+    return model, {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def adapt_parameters(
+    network: nn.Module, card: ModelCard, utterances: Sequence[TaughtUtterance], config: AdaptationConfig, *,
+    held_out: Sequence[TaughtUtterance] = (), reserve: Sequence[NDArray[np.float32]] = (), seed: int = 0,
+    work: Path | None = None, description: str = "adaptation",
+) -> AdaptedParameters:
+    """Adapt the parameters that the settings name on `utterances`; the network itself is left as it is.
+
+    held_out: utterances by which each epoch is judged. reserve: features (frames, dim) of training speech for replay.
+    work: where checkpoints go, from which an interrupted adaptation goes on; a temporary folder where there is none.
+    Errors as of `asr_kd.training.engine.train`.
+    """
+    model, moved = movable_network(network, config.parameters)
+    data = AdaptationData(
+        utterances, held_out, left=card.splice_left, right=card.splice_right, kl_weight=config.kl_weight,
+        reserve=reserve, replay_share=config.replay_share)
+    teacher = CachedTeacher(data.targets_digest, temperature=1.0)
+    distillation = DistillationObjective(
+        config.distillation, teacher, student_dim=hidden_dim(model),
+        parameters=parameters_of(model, config.distillation.weight_schedule.parameters))
+    objective = AnchoredObjective(distillation, network, card.digest, moved, config.l2_weight)
+    with tempfile.TemporaryDirectory() as scratch:
+        result = train(model, data, objective, config.training, work or Path(scratch), seed=seed,
+                       description=description)
+    return AdaptedParameters({name: value.detach() for name, value in moved.items()}, result)

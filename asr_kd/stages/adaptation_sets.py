@@ -1,0 +1,115 @@
+"""Sets of speech to adapt to, with what is to be learnt of them: for the stage `adapters` and for `asr-kd adapt`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from asr_kd.adaptation.adaptation_set import AdaptationBase, AdaptationSet
+from asr_kd.adaptation.config import Teaching
+from asr_kd.adaptation.posteriors import FramePosteriors
+from asr_kd.adaptation.recognition import SpokenUtterance, recognise
+from asr_kd.adaptation.teaching import (
+    FirstPassTeaching,
+    first_pass_posteriors,
+    teacher_posteriors,
+    transcript_misfits,
+    transcript_posteriors,
+)
+from asr_kd.alignment.align import AlignConfig
+from asr_kd.core.config import Config
+from asr_kd.core.drops import Drops
+from asr_kd.core.errors import InputError
+from asr_kd.decoding.search import SearchError
+from asr_kd.features.frame_store import FrameStore
+from asr_kd.hmm.model import HmmModel
+from asr_kd.models.bundle import ModelCard
+from asr_kd.models.log_likelihoods import log_likelihoods
+
+
+class TeachingConfig(Config):
+    """What teaches, and how: see `Teaching`. top_k: pdfs of a teacher's posteriors that a frame keeps."""
+
+    teaching: Teaching = "transcripts"
+    alignment: AlignConfig = AlignConfig(max_dropped=1.0)
+    first_pass: FirstPassTeaching = FirstPassTeaching()
+    top_k: int = 32
+
+
+@dataclass(frozen=True)
+class SoftTeacher:
+    """A teacher, its card, and the features of the same utterances that it hears."""
+
+    network: nn.Module
+    card: ModelCard
+    heard: FrameStore
+
+
+@dataclass(frozen=True)
+class AdaptationSpeech:
+    """Features of utterances as the network hears them, and the words of those whose transcripts are known."""
+
+    store: FrameStore
+    transcripts: Mapping[str, Sequence[str]]
+
+    def utterance(self, name: str, with_transcript: bool) -> SpokenUtterance:
+        """The utterance as it is to be recognised."""
+        return SpokenUtterance(name, self.store[name], self.transcripts.get(name) if with_transcript else None)
+
+
+def build_set(
+    base: AdaptationBase, hmm: HmmModel, speech: AdaptationSpeech, names: Sequence[str], config: TeachingConfig,
+    teacher: SoftTeacher | None = None, workers: int | None = None, faults: Sequence[str] = (),
+) -> tuple[AdaptationSet, Drops]:
+    """Make posteriors of these utterances, and count what cannot teach.
+
+    Transcripts are used by the teaching `transcripts` alone: otherwise the gate must do without them. InputError: no
+    teacher, no graph or no transcripts where the teaching needs them, words without pronunciation.
+    """
+    drops = Drops(len(names), cap=1.0)
+    supervised = config.teaching == "transcripts"
+    utterances = {name: speech.utterance(name, supervised) for name in names}
+
+    def scores(name: str) -> NDArray[np.float32]:
+        return log_likelihoods(base.network, base.card, utterances[name].features)
+
+    misfits = None
+    if supervised:
+        known = {name: list(words) for name, words in speech.transcripts.items() if name in utterances and words}
+        for name in names:
+            if name not in known:
+                drops.drop(name, "no transcript")
+        if not known:
+            raise InputError("no utterance has a transcript; give transcripts, or let a first pass or a teacher teach")
+        posteriors, alignment = transcript_posteriors(hmm, scores, known, config.alignment, workers)
+        for reason, items in alignment.reasons.items():
+            for name, detail in items:
+                drops.drop(name, reason, detail)
+        if base.recogniser is not None:
+            heard = recognise(base.network, base.card, [utterances[name] for name in posteriors], base.recogniser,
+                              workers)
+            misfits = transcript_misfits(scores, posteriors, heard)
+    else:
+        posteriors = {}
+        for name in names:
+            try:
+                posteriors[name] = _untranscribed(base, hmm, name, scores, config, teacher)
+            except SearchError as error:
+                drops.drop(name, error.reason, str(error))
+    shift = float(speech.store.recipe["frame_shift"]) / 1000
+    return AdaptationSet(utterances, posteriors, shift, misfits, faults), drops
+
+
+def _untranscribed(
+    base: AdaptationBase, hmm: HmmModel, name: str, scores: Any, config: TeachingConfig, teacher: SoftTeacher | None
+) -> FramePosteriors:
+    if config.teaching == "teacher":
+        if teacher is None:
+            raise InputError("no teacher is given whose soft targets could be learnt")
+        return teacher_posteriors(teacher.network, teacher.card, teacher.heard[name], top_k=config.top_k)
+    if base.recogniser is None:
+        raise InputError("a first pass needs a decoding graph")
+    return first_pass_posteriors(base.recogniser.graph, hmm.transitions.pdf_ids, scores(name), config.first_pass)
