@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from asr_kd.adaptation.adapter import apply_tensors
 from asr_kd.adaptation.config import AdaptationConfig
 from asr_kd.adaptation.data import TaughtUtterance
-from asr_kd.adaptation.gate import Change, Evidence, GateConfig, refusals
+from asr_kd.adaptation.gate import Change, Evidence, GateConfig, doubt, refusals
 from asr_kd.adaptation.posteriors import FramePosteriors
 from asr_kd.adaptation.recognition import Recogniser, Recognition, SpokenUtterance, recognise
 from asr_kd.adaptation.reserve import Reserve
@@ -112,7 +112,11 @@ def adapt_to_set(
         if heard is None:
             heard = _recognised(base, {}, base.reserve.canary, workers)
         canary = Change(heard, _recognised(base, whole.tensors, base.reserve.canary, workers))
-    evidence = Evidence(speech.seconds, len(taught), held_out, canary, _misfit(speech, base.reserve), speech.faults)
+    doubts = None
+    if held_out is not None and canary is not None and not held_out.has_transcripts:
+        doubts = doubt(held_out.before, canary.before)
+    evidence = Evidence(speech.seconds, len(taught), held_out, canary, _misfit(speech, base.reserve), doubts,
+                        speech.faults)
     return AdaptationOutcome(
         whole.tensors, config.training.epochs, evidence, [] if gate is None else refusals(evidence, gate),
         np.mean([losses for _, losses in judged], axis=0).tolist() if judged else [])

@@ -22,6 +22,8 @@ class GateConfig(Config):
     least_utterances: int = Field(2, ge=2, description="each is judged by a network that was not adapted on it")
     most_misfit: float = Field(3.0, gt=0, description="standard deviations by which the transcripts' alignment may fit "
                                "the audio worse than the canary's do theirs")
+    most_doubt: float = Field(3.0, gt=0, description="without transcripts: standard deviations by which the expected "
+                              "error rate of the speech may lie above the canary's")
     least_probability: float = Field(0.5, ge=0, le=1, description="that errors of held-out utterances fall, by "
                                      "bootstrap over utterances")
     most_canary_loss: float = Field(0.1, ge=0, description="share by which the canary's errors may grow")
@@ -71,13 +73,18 @@ class Change:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the gate decides by. misfit: see `GateConfig.most_misfit`, None without transcripts."""
+    """All that the gate decides by.
+
+    misfit and doubt: see `GateConfig.most_misfit` and `most_doubt`; misfit is None without transcripts, doubt with
+    them, both without a canary.
+    """
 
     seconds: float
     utterances: int
     held_out: Change | None
     canary: Change | None
     misfit: float | None = None
+    doubt: float | None = None
     faults: Sequence[str] = ()
 
 
@@ -90,6 +97,9 @@ def refusals(evidence: Evidence, config: GateConfig) -> list[str]:
     if evidence.misfit is not None and evidence.misfit > config.most_misfit:
         reasons.append(f"the transcripts do not fit the audio: {evidence.misfit:.1f} standard deviations worse than "
                        f"known speech, expected at most {config.most_misfit:g}")
+    if evidence.doubt is not None and evidence.doubt > config.most_doubt:
+        reasons.append(f"what was recognised is too doubtful to tell a gain by: {evidence.doubt:.1f} standard "
+                       f"deviations more expected errors than in known speech, expected at most {config.most_doubt:g}")
     held_out = evidence.held_out
     if held_out is not None:
         what = "errors" if held_out.has_transcripts else "expected errors"
@@ -112,6 +122,13 @@ def refusals(evidence: Evidence, config: GateConfig) -> list[str]:
             reasons.append(f"the canary loses words: its deletions change by the factor "
                            f"{canary.deletion_factor():.2f}, expected at most {config.most_deletions:g}")
     return reasons
+
+
+def doubt(before: Recognition, canary: Recognition) -> float:
+    """Standard deviations over the canary's utterances by which the expected error rate of speech lies above theirs."""
+    known = np.array([_expected_rate(canary, name) for name in canary.utterances])
+    own = np.array([_expected_rate(before, name) for name in before.utterances])
+    return float((own.mean() - known.mean()) / max(known.std(), 1e-3))
 
 
 def _errors(recognition: Recognition, name: str) -> float:

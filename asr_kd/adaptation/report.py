@@ -20,6 +20,7 @@ def describe_outcome(outcome: AdaptationOutcome) -> dict[str, Any]:
         "target": _describe_change(evidence.held_out),
         "canary": _describe_change(evidence.canary),
         "misfit": None if evidence.misfit is None else round(evidence.misfit, 3),
+        "doubt": None if evidence.doubt is None else round(evidence.doubt, 3),
     }
 
 

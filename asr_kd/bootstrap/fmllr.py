@@ -29,12 +29,15 @@ class FmllrConfig(Config):
     """Kaldi's `gmm-est-fmllr` settings.
 
     `silence_weight` multiplies the posteriors of silence phones' pdfs; a speaker whose posteriors then sum to less
-    than `min_frames` keeps the identity (or the initial transform).
+    than `min_frames` keeps the identity (or the initial transform). `prior_frames`: so many frames more, as spread as
+    the speaker's own, for which the identity is right: the fewer frames there are, the nearer to it the transform stays
+    (ours; the maximum a posteriori estimate with a prior of as many observations).
     """
 
     silence_weight: float = Field(default=0.01, ge=0)
     min_frames: float = Field(default=500.0, ge=0)
     num_iterations: int = Field(default=40, gt=0)
+    prior_frames: float = Field(default=0.0, ge=0)
 
 
 def estimate_fmllr(
@@ -191,17 +194,33 @@ class FmllrStatistics:
         if self.frames < config.min_frames or self.frames == 0:
             return fallback
         linear, quadratic = self.matrices()
+        frames = self.frames + config.prior_frames
+        if config.prior_frames:
+            linear, quadratic = self._with_prior(linear, quadratic, config.prior_frames)
         try:
             inverses = np.linalg.inv(quadratic)
         except np.linalg.LinAlgError:
             return fallback
         matrix = identity.copy()
         for _ in range(config.num_iterations):
-            _update_rows(matrix, np.linalg.inv(matrix[:, :dim]), inverses, np.ascontiguousarray(linear), self.frames)
+            _update_rows(matrix, np.linalg.inv(matrix[:, :dim]), inverses, np.ascontiguousarray(linear), frames)
         gain = self.objective(matrix) - self.objective(identity)
         if not (np.isfinite(matrix).all() and gain >= 0):
             return fallback
         return matrix, SpeakerFacts(self.frames, False, float(gain / self.frames))
+
+    def _with_prior(self, linear: np.ndarray, quadratic: np.ndarray, prior: float) -> tuple[np.ndarray, np.ndarray]:
+        """Statistics with so many frames more by which the identity is stationary.
+
+        The gradient of the auxiliary function by row d of the transform at the identity is frames · e_d + linear_d -
+        quadratic_d e_d. It vanishes for frames whose quadratic statistics are in proportion to the speaker's own and
+        whose linear ones are quadratic_d e_d - frames · e_d.
+        """
+        share = prior / self.frames
+        rows = np.arange(self.target.dim)
+        added = share * quadratic[rows, :, rows]
+        added[rows, rows] -= prior
+        return linear + added, quadratic * (1 + share)
 
     def objective(self, matrix: np.ndarray) -> float:
         """The auxiliary function of a transform `(dim, dim + 1)`, up to a constant; Gales (1998), equation 33."""

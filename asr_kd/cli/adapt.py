@@ -45,7 +45,8 @@ def adapt(
     reserve: Annotated[Path | None, typer.Option(help="Reserve with canary and replay (default: the run's).")] = None,
     split: Annotated[str | None, typer.Option(help="Of manifests with several splits: the one to adapt to.")] = None,
     transcripts: Annotated[Path | None, typer.Option(help="One file of transcripts, ID WORDS a line.")] = None,
-    speaker: Annotated[str | None, typer.Option(help="Whose speech it is, where that is not said.")] = None,
+    speaker: Annotated[str | None, typer.Option(help="Adapt to this speaker; whose audio files these are.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Take only so much speech, from the first on.")] = None,
     teach: Annotated[Teach, typer.Option(help="What teaches; auto: transcripts, else the teacher.")] = Teach.auto,
     per: Annotated[Per, typer.Option(help="One adapter for all speech, or one for each speaker.")] = Per.set,
     parameters: Annotated[
@@ -67,7 +68,7 @@ def adapt(
     Exit code 3: the adapter was written, but refused; report.md in its folder says why.
 
     Example: asr-kd adapt --run runs/demo --system hdnn128-kd --speech runs/demo/prepare --split adaptation
-    --output adapters/voice
+    --speaker adaptation056 --seconds 30 --output adapters/voice
     """
     from asr_kd.adaptation.report import outcome_rows
     from asr_kd.report.tables import align_columns
@@ -75,9 +76,9 @@ def adapt(
 
     report = adapt_network(
         speech, output, run=run, system=system, network=network, model=model, graph=graph, teacher=teacher,
-        reserve=reserve, split=split, transcripts=transcripts, speaker=speaker, teach=teach.value, per=per.value,
-        parameters=parameters, gate=gate, map_unknown=map_unknown, resample=resample, mix_down=mix_down, seed=seed,
-        set_=set_, workers=workers,
+        reserve=reserve, split=split, transcripts=transcripts, speaker=speaker, seconds=seconds, teach=teach.value,
+        per=per.value, parameters=parameters, gate=gate, map_unknown=map_unknown, resample=resample, mix_down=mix_down,
+        seed=seed, set_=set_, workers=workers,
     )
     reports = report.get("speakers", {report.get("name"): report})
     if json:

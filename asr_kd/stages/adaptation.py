@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from asr_kd.adaptation.adaptation_set import AdaptationBase, adapt_to_set
 from asr_kd.adaptation.adapter import ADAPTER, ADAPTERS, save_adapter, write_speakers
 from asr_kd.adaptation.config import AdaptationConfig, Teaching
@@ -14,12 +16,14 @@ from asr_kd.adaptation.recognition import Recogniser
 from asr_kd.adaptation.report import describe_outcome, render_report
 from asr_kd.adaptation.reserve import Reserve
 from asr_kd.alignment.align import AlignConfig
-from asr_kd.core.config import Config, Settings, build_config
+from asr_kd.core.config import Config, Settings, build_config, nearest_name
 from asr_kd.core.errors import AsrKdError, InputError
 from asr_kd.core.files import atomic_folder, list_files
 from asr_kd.core.own_folders import check_replaceable
+from asr_kd.core.parallel import map_threads
 from asr_kd.core.text_tables import words_of
-from asr_kd.data.audio import AudioOptions
+from asr_kd.data.audio import AudioError, AudioOptions, read_utterance
+from asr_kd.data.audio_faults import audio_fault
 from asr_kd.data.manifest import Utterance, write_manifest
 from asr_kd.decoding.graph import DecodingGraph, with_lexicon_of
 from asr_kd.decoding.search import SearchConfig
@@ -67,6 +71,7 @@ def adapt_network(
     split: str | None = None,
     transcripts: Path | None = None,
     speaker: str | None = None,
+    seconds: float | None = None,
     teach: Literal["auto", "transcripts", "first-pass", "teacher"] = "auto",
     per: Literal["set", "speaker"] = "set",
     parameters: list[str] | None = None,
@@ -82,7 +87,8 @@ def adapt_network(
 
     The network is that of the `system` of a finished `run`, whose HMM model, graph, teacher and reserve go with it; or
     the bundle `network` with its HMM `model` and `graph`. `speech`, `split`, `transcripts` and `speaker`: see
-    `read_speech`. `teach`: what is learnt; auto takes transcripts where there are any, else the teacher, else the
+    `read_speech`; of speech that names its speakers only that of `speaker` is taken, and of that the first `seconds`.
+    `teach`: what is learnt; auto takes transcripts where there are any, else the teacher, else the
     network's own first pass. A network or teacher that hears features adapted to speakers is given transforms of a
     first pass over this very speech. `per` speaker makes an adapter for each, in a folder that `adapters.json` lists.
 
@@ -99,6 +105,8 @@ def adapt_network(
     with tempfile.TemporaryDirectory() as scratch, one_torch_thread():
         given = read_speech(Path(speech), Path(scratch) / "given", split=split, transcripts=transcripts,
                             speaker=speaker)
+        given = _chosen(given, speaker, seconds)
+        given = _without_faults(given, audio, workers)
         supervised = any(utterance.text for utterance in given.utterances)
         teaching = _choose_teaching(teach, supervised, found)
         options = options.model_copy(update={
@@ -130,6 +138,45 @@ def _found_system(
                          "--system, or a network with its model and its graph")
     assert network is not None and model is not None and graph is not None
     return RunSystem(Path(network).name, Path(network), Path(model), Path(graph), None, teacher, reserve)
+
+
+def _chosen(given: SpeechInput, speaker: str | None, seconds: float | None) -> SpeechInput:
+    """The utterances of this speaker alone, and of these the first that last `seconds` together, the last included.
+
+    InputError: no such speaker.
+    """
+    speakers = {utterance.speaker for utterance in given.utterances}
+    kept = [utterance for utterance in given.utterances if speaker in (None, utterance.speaker)]
+    if not kept:
+        raise InputError(f"no speech of speaker {speaker!r}; {nearest_name(str(speaker), sorted(speakers))}")
+    if seconds is not None:
+        before = np.cumsum([0.0, *(utterance.duration for utterance in kept)])
+        kept = [utterance for utterance, begun in zip(kept, before, strict=False) if begun < seconds]
+    return SpeechInput(kept, given.drops)
+
+
+def _without_faults(given: SpeechInput, audio: AudioOptions, workers: int | None) -> SpeechInput:
+    """Drop utterances of silence, of clipped samples, and of audio that cannot be read; InputError where none is left.
+    """
+    def fault(utterance: Utterance) -> tuple[str, str] | None:
+        try:
+            samples, _ = read_utterance(utterance, resample=audio.resample, mix_down=audio.mix_down)
+        except AudioError as error:
+            return error.reason, error.detail
+        found = audio_fault(samples)
+        return None if found is None else (found.split(" (")[0], found)
+
+    faults = list(map_threads(fault, given.utterances, workers, "listening"))
+    kept = []
+    for utterance, found in zip(given.utterances, faults, strict=True):
+        if found is None:
+            kept.append(utterance)
+        else:
+            given.drops.drop(utterance.id, *found)
+    if not kept:
+        raise InputError("there is no speech to adapt to: all utterances are dropped ("
+                         + ", ".join(f"{count} {reason}" for reason, count in given.drops.by_reason.items()) + ")")
+    return SpeechInput(kept, given.drops)
 
 
 def _options(parameters: list[str] | None, map_unknown: bool, set_: Sequence[str] | None) -> AdaptOptions:
@@ -218,7 +265,8 @@ class _Job:
         outcome = adapt_to_set(self.base, speech, self.options.adaptation, self.options.gate if gate else None,
                                seed=seed, workers=self.workers, description=name)
         report = {**describe_outcome(outcome), "name": name, "teaching": self.options.teaching.teaching,
-                  "dropped": drops.as_dict(), "unusable": self.unusable}
+                  "dropped": drops.as_dict(), "faulty_audio": self.given.drops.as_dict(),
+                  "unusable": self.unusable}
         card = self.base.card
         save_adapter(
             output, outcome.tensors, card, str(self.base.name), self.options.adaptation.parameters,

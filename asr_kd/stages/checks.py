@@ -9,6 +9,7 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.stages import Stage
 from asr_kd.core.text_tables import words_of
 from asr_kd.scoring.transcripts import read_utt2spk
+from asr_kd.stages.adapters import AdaptersStageConfig
 from asr_kd.stages.decoding import DecodeConfig
 from asr_kd.stages.features import FeaturesConfig
 from asr_kd.stages.hmm import AlignStageConfig, MonophoneStageConfig
@@ -20,6 +21,7 @@ from asr_kd.stages.prepare import DEMO_TEXT
 from asr_kd.stages.scoring import ScoreConfig
 from asr_kd.stages.sequence import SequenceStageConfig
 from asr_kd.stages.training_lattices import TrainingGraphsConfig
+from asr_kd.stages.utterance_sets import UtteranceSetsConfig
 from data_prep.demo import SPLITS as DEMO_SPLITS
 from data_prep.demo import DemoConfig
 
@@ -136,6 +138,7 @@ def check_score(config: ScoreConfig, inputs: Mapping[str, Stage]) -> None:
     is_tuned = known is None or config.choose_on in known  # else check_splits names the fault
     for system in config.systems:
         for stage in _above(inputs[system]):
+            _refuse_scored_transcripts(system, stage, evaluated)
             split = _learns_from(stage.config)
             if split in evaluated and split != _training_split(stage):
                 raise InputError(
@@ -149,6 +152,17 @@ def check_score(config: ScoreConfig, inputs: Mapping[str, Stage]) -> None:
                     f"system {system!r} is scored on {tuned_on}, but its stage {stage.name!r} tunes "
                     f"mixture weights on {tuned_on}; tune them on {config.choose_on}"
                 )
+
+
+def _refuse_scored_transcripts(system: str, stage: Stage, evaluated: set[str]) -> None:
+    """InputError where a network was adapted to transcripts of what is scored; audio alone may be used."""
+    config = stage.config
+    if isinstance(config, AdaptersStageConfig) and config.teaching.teaching == "transcripts":
+        for split in sorted(evaluated & set(config.splits)):
+            raise InputError(
+                f"system {system!r} is scored on {split}, and its stage {stage.name!r} adapts to transcripts of "
+                f"{split}; adapt to other utterances (utterance-sets), or let a teacher or a first pass teach"
+            )
 
 
 def _learns_from(config: Config) -> str | None:
@@ -235,6 +249,8 @@ def _splits_of(stage: Stage) -> list[str] | None:
         return list(config.folders)
     if isinstance(config, DemoConfig):
         return list(DEMO_SPLITS)
+    if isinstance(config, UtteranceSetsConfig):
+        return list(config.sets)
     if stage.kind.name == "features":
         return list(getattr(config, "splits", [])) or _splits_of(stage.inputs["manifests"])
     if stage.kind.name == "adapted-features":

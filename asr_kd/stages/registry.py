@@ -19,6 +19,7 @@ from asr_kd.stages import (
     sequence,
     speaker_adaptation,
     training_lattices,
+    utterance_sets,
 )
 from data_prep.demo import DemoConfig
 
@@ -31,6 +32,10 @@ STAGE_KINDS: dict[str, StageKind] = {
         StageKind("prepare-demo", DemoConfig, prepare.prepare_demo_stage,
                   check_outside=prepare.check_demo, version=3),
         StageKind("speed-perturbation", perturbation.SpeedStageConfig, perturbation.add_speeds, reads=("manifests",)),
+        StageKind("utterance-sets", utterance_sets.UtteranceSetsConfig, utterance_sets.make_sets,
+                  reads=("manifests",)),
+        StageKind("utterance-draws", utterance_sets.UtteranceDrawsConfig, utterance_sets.make_sets,
+                  reads=("manifests",), seeded=True),
         StageKind("features", features.FeaturesConfig, features.extract, reads=("manifests",)),
         StageKind("monophone", hmm.MonophoneStageConfig, hmm.monophone, reads=("manifests", "features"),
                   check_outside=checks.check_words, version=2),

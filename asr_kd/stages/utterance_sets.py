@@ -1,0 +1,99 @@
+"""Stages that make sets of utterances: a speaker's first or last ones, or so many seconds of them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pydantic
+from pydantic import Field
+
+from asr_kd.core.config import Config, Name
+from asr_kd.core.errors import InputError
+from asr_kd.core.stages import StageContext
+from asr_kd.data.manifest import Utterance, read_manifest, write_manifest
+from asr_kd.scoring.transcripts import write_transcripts, write_utt2spk
+from asr_kd.stages.prepare import REFERENCES, read_references
+
+
+class UtteranceSet(Config):
+    """Utterances of each speaker of a split, in the order of their ids.
+
+    part and utterances: the first or last so many, or all. every_speaker: 2 takes every second speaker, and so on.
+    """
+
+    split: Name
+    part: Literal["all", "first", "last"] = "all"
+    utterances: int | None = Field(None, gt=0)
+    every_speaker: int = Field(1, gt=0)
+
+    @pydantic.model_validator(mode="after")
+    def _part_has_a_size(self) -> "UtteranceSet":
+        if (self.part == "all") != (self.utterances is None):
+            raise ValueError("part first or last wants utterances, how many; and utterances want part first or last")
+        return self
+
+
+class UtteranceSetsConfig(Config):
+    """Sets of utterances by name; each becomes a split of the stage's manifests."""
+
+    sets: dict[Name, UtteranceSet] = Field(min_length=1)
+
+
+class UtteranceDrawsConfig(UtteranceSetsConfig):
+    """Sets of utterances, of which each speaker's are drawn: as many as come nearest to so many seconds, one at least.
+
+    The seed decides which.
+    """
+
+    seconds: float = Field(gt=0)
+
+
+def make_sets(
+    inputs: Mapping[str, Path], config: UtteranceSetsConfig, output: Path, context: StageContext
+) -> dict[str, Any]:
+    """Manifests with a split for each set, and the references of its utterances."""
+    summary = {}
+    for name, wanted in config.sets.items():
+        texts, speakers = read_references(inputs["manifests"], wanted.split)
+        present = {utterance.id: utterance for utterance in read_manifest(inputs["manifests"], wanted.split)}
+        generator = np.random.default_rng([context.seed, sum(map(ord, wanted.split))])
+        chosen: list[str] = []
+        for speaker in sorted(set(speakers.values()))[::wanted.every_speaker]:
+            of_speaker = sorted(identifier for identifier in texts if speakers[identifier] == speaker)
+            part = _part(of_speaker, wanted)
+            chosen += _draw(part, config.seconds, present, generator) if isinstance(
+                config, UtteranceDrawsConfig) else part
+        kept = [present[identifier] for identifier in chosen if identifier in present]
+        if not kept:
+            raise InputError(f"set {name}: no utterance of {wanted.split} is left for it")
+        write_manifest(output, name, kept)
+        write_transcripts(output / REFERENCES / name / "text", {one: texts[one] for one in sorted(chosen)})
+        write_utt2spk(output / REFERENCES / name / "utt2spk", {one: speakers[one] for one in sorted(chosen)})
+        seconds = sum(utterance.duration for utterance in kept)
+        number = len({utterance.speaker for utterance in kept})
+        summary[name] = {"utterances": len(kept), "speakers": number, "seconds": round(seconds, 1),
+                         "seconds_per_speaker": round(seconds / number, 2)}
+    return summary
+
+
+def _part(of_speaker: Sequence[str], wanted: UtteranceSet) -> Sequence[str]:
+    if wanted.utterances is None:
+        return of_speaker
+    return of_speaker[:wanted.utterances] if wanted.part == "first" else of_speaker[-wanted.utterances:]
+
+
+def _draw(
+    names: Sequence[str], seconds: float, present: Mapping[str, Utterance], generator: np.random.Generator
+) -> list[str]:
+    """Draw some of a speaker's utterances; those without audio count for no seconds."""
+    chosen: list[str] = []
+    total = 0.0
+    for number in generator.permutation(len(names)):
+        name = names[number]
+        duration = present[name].duration if name in present else 0.0
+        if chosen and abs(total + duration - seconds) >= abs(total - seconds):
+            break
+        chosen.append(name)
+        total += duration
+    return sorted(chosen)
