@@ -21,7 +21,7 @@ from asr_kd.stages.prepare import DEMO_TEXT
 from asr_kd.stages.scoring import ScoreConfig
 from asr_kd.stages.sequence import SequenceStageConfig
 from asr_kd.stages.training_lattices import TrainingGraphsConfig
-from asr_kd.stages.utterance_sets import UtteranceSetsConfig
+from asr_kd.stages.utterance_sets import SetFeaturesConfig, UtteranceSetsConfig
 from data_prep.demo import SPLITS as DEMO_SPLITS
 from data_prep.demo import DemoConfig
 
@@ -251,6 +251,8 @@ def _splits_of(stage: Stage) -> list[str] | None:
         return list(DEMO_SPLITS)
     if isinstance(config, UtteranceSetsConfig):
         return list(config.sets)
+    if isinstance(config, SetFeaturesConfig):
+        return _splits_of(stage.inputs["manifests"])
     if stage.kind.name == "features":
         return list(getattr(config, "splits", [])) or _splits_of(stage.inputs["manifests"])
     if stage.kind.name == "adapted-features":

@@ -25,6 +25,7 @@ from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.architecture import NetworkConfig, build_network, hidden_dim
 from asr_kd.models.bundle import alignment_priors, load_bundle, save_bundle
+from asr_kd.models.lhuc import add_speaker_scales
 from asr_kd.models.parameter_groups import parameters_of
 from asr_kd.training.config import TrainingConfig
 from asr_kd.training.data import TrainingData, frames_digest
@@ -40,6 +41,16 @@ SOFT_TARGETS = "soft_targets"
 _MUCH_LOST = 0.1  # of the teacher's probability
 
 
+class SpeakerAdaptiveConfig(Config):
+    """LHUC scales of each training speaker, trained with the network (SAT-LHUC, arXiv 1601.02828, section 4).
+
+    The network that is kept is the one without scales; it is made to be adapted by LHUC.
+    """
+
+    independent_share: float = Field(0.5, gt=0, le=1, description="share of the utterances that are heard without "
+                                     "scales, by the network as it is kept")
+
+
 class NetworkStageConfig(Config):
     """A network, how it is trained, and (with a teacher or soft targets among the inputs) how it is taught."""
 
@@ -49,6 +60,7 @@ class NetworkStageConfig(Config):
     distillation: DistillationConfig | None = None
     splice_left: int = Field(7, ge=0)
     splice_right: int = Field(7, ge=0)
+    speaker_adaptive: SpeakerAdaptiveConfig | None = None
     unlabelled: bool = Field(False, description="learn from the soft targets of frames without alignment too; "
                              "cross_entropy_weight is 0 then")
 
@@ -121,13 +133,17 @@ def train_network(
     data = TrainingData(
         store, pdf_ids, left=config.splice_left, right=config.splice_right,
         held_out_speakers=config.training.held_out_speakers, targets=targets, unlabelled=config.unlabelled,
+        independent_share=None if config.speaker_adaptive is None else config.speaker_adaptive.independent_share,
     )
-    result = train(model, data, objective, config.training, context.work, seed=context.seed,
+    trained = model if config.speaker_adaptive is None else add_speaker_scales(model, data.num_speakers)
+    result = train(trained, data, objective, config.training, context.work, seed=context.seed,
                    description=context.name)
     learnt_from = {} if targets is None else {SOFT_TARGETS: _facts_of(targets, store.recipe["frame_shift"])}
     provenance = {"stage": context.name, "seed": context.seed, "revision": context.revision,
                   "objective": objective.describe(),
                   "training": config.training.model_dump(mode="json"), "held_out_speakers": data.held_out_speakers,
+                  **({} if config.speaker_adaptive is None else {
+                      "speaker_adaptive": config.speaker_adaptive.model_dump(mode="json")}),
                   "result": {**result.as_dict(), "curve": _curve(result), **learnt_from}}
     save_bundle(
         output / BUNDLE, model.cpu(), feature_recipe=store.recipe, splice_left=config.splice_left,

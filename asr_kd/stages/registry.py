@@ -36,6 +36,8 @@ STAGE_KINDS: dict[str, StageKind] = {
                   reads=("manifests",)),
         StageKind("utterance-draws", utterance_sets.UtteranceDrawsConfig, utterance_sets.make_sets,
                   reads=("manifests",), seeded=True),
+        StageKind("set-features", utterance_sets.SetFeaturesConfig, utterance_sets.copy_features,
+                  reads=("manifests", "features")),
         StageKind("features", features.FeaturesConfig, features.extract, reads=("manifests",)),
         StageKind("monophone", hmm.MonophoneStageConfig, hmm.monophone, reads=("manifests", "features"),
                   check_outside=checks.check_words, version=2),

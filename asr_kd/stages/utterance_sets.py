@@ -11,7 +11,8 @@ from pydantic import Field
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import StageContext
-from asr_kd.data.manifest import Utterance, read_manifest, write_manifest
+from asr_kd.data.manifest import Utterance, list_splits, read_manifest, write_manifest
+from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.scoring.transcripts import write_transcripts, write_utt2spk
 from asr_kd.stages.prepare import REFERENCES, read_references
 
@@ -97,3 +98,33 @@ def _draw(
         chosen.append(name)
         total += duration
     return sorted(chosen)
+
+
+class SetFeaturesConfig(Config):
+    """Features of sets of utterances, taken from those of the splits that they are parts of."""
+
+
+def copy_features(
+    inputs: Mapping[str, Path], config: SetFeaturesConfig, output: Path, context: StageContext
+) -> dict[str, Any]:
+    """A frame store for each set of the manifests, with frames of the input `features`.
+
+    InputError: features that were normalised, or adapted, over more speech of a speaker than the set has; those are to
+    be made anew.
+    """
+    stores = [FrameStore.open(folder) for folder in sorted(inputs["features"].iterdir()) if folder.is_dir()]
+    holder = {name: store for store in stores for name in store.ids}
+    summary = {}
+    for split in list_splits(inputs["manifests"]):
+        names = [utterance.id for utterance in read_manifest(inputs["manifests"], split) if utterance.id in holder]
+        if not names:
+            raise InputError(f"{inputs['features']}: no features of the set {split}")
+        source = holder[names[0]]
+        if source.recipe.get("kind") == "fmllr" or source.recipe.get("normalisation") == "speaker":
+            raise InputError(f"{source.folder}: depends on all speech of a speaker, and the set {split} has only a "
+                             "part; make its features anew")
+        with FrameStoreWriter(output / split, source.dim, source.dtype, source.recipe, source.supervision) as writer:
+            for name in names:
+                writer.add(name, source.speakers[name], holder[name][name])
+        summary[split] = {"utterances": len(names)}
+    return summary

@@ -20,6 +20,9 @@ from asr_kd.features.splice import SplicedFrames, SplicedFramesOnDevice
 
 logger = get_logger(__name__)
 
+SPEAKERS = "speakers"
+"""Target of a minibatch: the number of each frame's speaker (batch,) int64, -1 for none (asr_kd.models.lhuc)."""
+
 _PREFETCHED = 4
 
 
@@ -110,18 +113,19 @@ class FrameTargets(Protocol):
 class TrainingData:
     """Spliced frames with their pdf-ids, parted by speaker into training and held-out (CV) frames.
 
-    pdf_ids (store.num_frames,): aligned with the store's rows, -1 where a frame has no alignment; such frames are
-    drawn only if `unlabelled`, for an objective that learns from targets alone, and never judged. The held-out
-    speakers are those named, or `held_out_speakers` many of those with alignments, chosen by the hash of their ids: the
-    same in every run, whatever the seed and whatever unlabelled speech there is. Of perturbed speech no held-out
-    speaker is in training at any speed, and CV hears the speech as it was spoken, so that it is the same with and
-    without, and in sequence training. At utterance ends the edge frame is repeated. Arrays that do not fit together,
-    unknown speakers and empty parts raise InputError.
+    pdf_ids (store.num_frames,): aligned with the store's rows, -1 where a frame has no alignment; such frames are drawn
+    only if `unlabelled`, for an objective that learns from targets alone, and never judged. The held-out speakers are
+    those named, or `held_out_speakers` many of those with alignments, chosen by the hash of their ids: the same in
+    every run, whatever the seed and whatever unlabelled speech there is. Of perturbed speech no held-out speaker is in
+    training at any speed, and CV hears the speech as it was spoken, so that it is the same with and without, and in
+    sequence training. At utterance ends the edge frame is repeated. With `independent_share` minibatches say whose each
+    frame is (`SPEAKERS`), but for that share of the utterances. Arrays that do not fit together, unknown speakers and
+    empty parts raise InputError.
     """
 
     def __init__(self, store: FrameStore, pdf_ids: NDArray[np.integer[Any]], *, left: int = 7, right: int = 7,
                  held_out_speakers: int | list[str] = 10, targets: FrameTargets | None = None,
-                 unlabelled: bool = False) -> None:
+                 unlabelled: bool = False, independent_share: float | None = None) -> None:
         if pdf_ids.shape != (store.num_frames,):
             raise InputError(f"features have {store.num_frames} frames, alignments {pdf_ids.shape}: they are not "
                              "of the same utterances; make the alignments again from these features")
@@ -155,6 +159,9 @@ class TrainingData:
         labels = hash_bytes(np.ascontiguousarray(pdf_ids, np.int32).tobytes())
         self._ids, self._ends = store.ids, store.offsets[1:]
         self._held: _Held | None = None
+        self.num_speakers, self._speakers = 0, None
+        if independent_share is not None:
+            self.num_speakers, self._speakers = _number_speakers(store, chosen, independent_share)
         self.digest = hash_json([frames_digest(store), labels, left, right, self.held_out_speakers,
                                  targets.digest if targets else None, *(["unlabelled"] if unlabelled else []),
                                  *([sorted(store.sources)] if store.sources else [])])
@@ -163,7 +170,7 @@ class TrainingData:
         """Keep frames, labels and targets in a GPU's memory, where they leave half of it free."""
         targets = self._targets.num_bytes if self._targets else 0
         needed = self._spliced.values.nbytes + 24 * len(self._pdf_ids) + targets
-        if device.type == "cuda" and 2 * needed < torch.cuda.mem_get_info(device)[0]:
+        if device.type == "cuda" and self._speakers is None and 2 * needed < torch.cuda.mem_get_info(device)[0]:
             self._held = _Held(self._spliced, self._pdf_ids, self._targets, device)
 
     def minibatch(self, frame_indices: NDArray[np.int64]) -> Minibatch:
@@ -172,6 +179,8 @@ class TrainingData:
             return self._held.minibatch(frame_indices)
         labels = torch.from_numpy(self._pdf_ids[frame_indices].astype(np.int64))
         targets = self._targets.gather(frame_indices) if self._targets else {}
+        if self._speakers is not None:
+            targets[SPEAKERS] = torch.from_numpy(self._speakers[frame_indices])
         return Minibatch(self._spliced.gather(frame_indices), labels, targets)
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
@@ -188,6 +197,20 @@ class TrainingData:
     def utterances(self, frame_indices: NDArray[np.int64]) -> list[str]:
         """Ids of the utterances that these frames (batch,) come from, in the order of the store."""
         return [self._ids[number] for number in np.unique(np.searchsorted(self._ends, frame_indices, side="right"))]
+
+
+def _number_speakers(
+    store: FrameStore, held_out: set[str], independent_share: float
+) -> tuple[int, NDArray[np.int64]]:
+    """The number of training speakers, and the number of each frame's; -1 for held-out ones and, by the hash of their
+    ids, for such a share of the utterances."""
+    training = [name for name in store.ids if name not in held_out]
+    numbers = {speaker: number for number, speaker in enumerate(sorted({store.speakers[name] for name in training}))}
+    speakers = np.full(store.num_frames, -1, np.int64)
+    for name in training:
+        if int.from_bytes(_order(name)[:4]) >= independent_share * (1 << 32):
+            speakers[slice(*store.bounds(name))] = numbers[store.speakers[name]]
+    return len(numbers), speakers
 
 
 class _Held:

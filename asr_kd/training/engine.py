@@ -18,6 +18,7 @@ from asr_kd.core.log import get_logger
 from asr_kd.core.memory import freed_memory_kept
 from asr_kd.core.progress import ProgressBar
 from asr_kd.models.highway import HighwayDNN
+from asr_kd.models.lhuc import has_speaker_scales
 from asr_kd.training.batch_norm import batch_norm_layers
 from asr_kd.training.checkpoints import RunState, read_checkpoint, restore_tensors, write_checkpoint
 from asr_kd.training.config import TrainingConfig
@@ -177,7 +178,7 @@ class _Run:
         self._shard_frames = [0] * num_shards  # since measures were last taken
         self._outputs = [NetworkOutputs(one, objective.reads_hidden) for one in self._shards.models]
         self._graphed, self._graphed_shape = self._outputs[0], first.inputs.shape
-        if num_processes() == 1 and not config.evaluation_mode:
+        if num_processes() == 1 and not config.evaluation_mode and not has_speaker_scales(model):
             self._graphed = graphed(model, objective, first.inputs, self.state.precision) or self._outputs[0]
         if rank() == 0:
             self.log: TrainingLog | None = TrainingLog(folder, self.state.records, config.tensorboard)

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from asr_kd.models.lhuc import heard_speakers
 from asr_kd.training.cross_entropy import cross_entropy
-from asr_kd.training.data import Minibatch
+from asr_kd.training.data import SPEAKERS, Minibatch
 
 
 class Objective(nn.Module):
@@ -100,6 +101,6 @@ def forward_loss(outputs: NetworkOutputs, objective: Objective, minibatch: Minib
 
     heard: what the network hears in the place of the minibatch's inputs, masked ones say.
     """
-    with autocast(minibatch.inputs.device, precision):
+    with autocast(minibatch.inputs.device, precision), heard_speakers(minibatch.targets.get(SPEAKERS)):
         logits, *hidden = outputs(minibatch.inputs if heard is None else heard)
     return objective(logits, minibatch, *hidden), logits

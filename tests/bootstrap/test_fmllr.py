@@ -89,6 +89,23 @@ def test_the_gain_is_that_of_the_expected_log_likelihood() -> None:
     assert facts.gain == pytest.approx(gain, rel=1e-3)
 
 
+def test_a_prior_keeps_the_transform_near_the_identity_where_frames_are_few() -> None:
+    gmms = random_gmms(dim=4)
+    statistics = statistics_of(gmms, *spoken(gmms))
+    distances = []
+    for prior in (0.0, 100.0, 1000.0, 1e7):
+        matrix, facts = statistics.solve(with_prior(prior))
+        assert not facts.fallback
+        distances.append(float(np.abs(matrix - np.eye(4, 5)).max()))
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 1e-3 < distances[0]
+    assert np.array_equal(statistics.solve(with_prior(0.0))[0], statistics.solve(CONFIG)[0])
+
+
+def with_prior(prior: float) -> FmllrConfig:
+    return CONFIG.model_copy(update={"prior_frames": prior})
+
+
 def test_composing_is_applying_one_after_the_other() -> None:
     generator = np.random.default_rng(0)
     x = generator.standard_normal((9, 4)).astype(np.float32)

@@ -280,3 +280,108 @@ def test_temperatures_that_leave_no_digits_are_refused(temperature: float) -> No
 def test_senseless_weights_are_refused(settings_: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         DistillationConfig(**settings_)
+
+
+@pytest.mark.parametrize("top_k", [3, 7])
+def test_weights_multiply_each_frames_divergence_and_gradient(top_k: int) -> None:
+    torch.manual_seed(5)
+    logits, teacher_logits = torch.randn(6, 7, requires_grad=True), torch.randn(6, 7)
+    weights = torch.tensor([0.0, 1.0, 0.5, 2.0, 1.0, 0.25])
+    of_frames = (torch.softmax(teacher_logits, -1) * (
+        teacher_logits.log_softmax(-1) - logits.log_softmax(-1))).sum(-1)
+    dense = DistillationLoss()(logits, teacher_logits, weights)
+    torch.testing.assert_close(dense, (of_frames * weights).sum() / 6)
+    sparse, targets = SparseDistillationLoss(), sparse_posteriors(teacher_logits, top_k)
+    alone = torch.stack([sparse(logits[i:i + 1], *(part[i:i + 1] for part in targets)) for i in range(6)])
+    weighted = sparse(logits, *targets, weights)
+    torch.testing.assert_close(weighted, (alone * weights).sum() / 6)
+    found, expected = (torch.autograd.grad(loss, logits)[0] for loss in (weighted, (alone * weights).sum() / 6))
+    torch.testing.assert_close(found, expected)
+    if top_k == 7:
+        torch.testing.assert_close(weighted, dense)
+    with pytest.raises(InputError, match="weights of the frames"):
+        sparse(logits, *targets, torch.ones(5))
+
+
+def of_frames(teacher: Tensor, student_logits: Tensor, temperature: float) -> Tensor:
+    """T^2 * KL(teacher || student) of each frame: teacher (frames, classes) of posteriors."""
+    student = torch.log_softmax(student_logits / temperature, -1)
+    return temperature ** 2 * (torch.special.xlogy(teacher, teacher) - teacher * student).sum(-1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_weighted_dense_loss_and_gradient_are_those_of_the_formula(temperature: float) -> None:
+    torch.manual_seed(0)
+    logits, teacher_logits = torch.randn(9, 7, requires_grad=True), torch.randn(9, 7)
+    weights = torch.tensor([0.0, 1.0, 0.3, 2.0, 0.0, 0.5, 1.0, 1.0, 0.7])
+    loss = DistillationLoss(temperature)(logits, teacher_logits, weights)
+    expected = (weights * of_frames(torch.softmax(teacher_logits / temperature, -1), logits, temperature)).sum() / 9
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, logits), torch.autograd.grad(expected, logits))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("top_k", [1, 3, 7])
+@pytest.mark.parametrize("block", [1, 30, 1 << 19])
+def test_weighted_sparse_loss_and_gradient_are_those_of_the_formula(
+    temperature: float, top_k: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr_kd.training.cross_entropy._BLOCK", block)
+    torch.manual_seed(0)
+    logits, teacher_logits = torch.randn(9, 7, requires_grad=True), torch.randn(9, 7)
+    weights = torch.tensor([0.0, 1.0, 0.3, 2.0, 0.0, 0.5, 1.0, 1.0, 0.7])
+    pdf_ids, log_probs, log_tail = sparse_posteriors(teacher_logits / temperature, top_k)
+    loss = SparseDistillationLoss(temperature)(logits, pdf_ids, log_probs, log_tail, weights)
+    # The k best pdfs are classes of their own, and all others are one class.
+    log_student = torch.log_softmax(logits / temperature, -1)
+    others = log_student.scatter(1, pdf_ids, -torch.inf)
+    classes = log_student.gather(1, pdf_ids)
+    teacher = log_probs.exp()
+    if top_k < 7:
+        classes = torch.cat([classes, others.logsumexp(-1, keepdim=True)], 1)
+        teacher = torch.cat([teacher, log_tail.exp()[:, None]], 1)
+    teacher = teacher / teacher.sum(-1, keepdim=True)
+    expected = temperature ** 2 * (weights * (teacher * (teacher.log() - classes)).sum(-1)).sum() / 9
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.autograd.grad(loss, logits), torch.autograd.grad(expected, logits),
+                               rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings_", [{}, {"temperature": 2.0}, {"cross_entropy_weight": 0.4},
+                                       {"cross_entropy_weight": 1.0, "distillation_weight": 0.0}])
+def test_an_objective_weighs_frames_of_both_its_losses(settings_: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    config = DistillationConfig(**settings_)
+    inputs, logits, pdf_ids = torch.randn(8, 4), torch.randn(8, 4, requires_grad=True), torch.randint(4, (8,))
+    weights = torch.tensor([0.0, 1.0, 0.3, 2.0, 0.0, 0.5, 1.0, 0.7])
+    temperature, teacher_logits = config.temperature, _Table()(inputs).detach()
+    task = -torch.log_softmax(logits, -1)[torch.arange(8), pdf_ids]
+    distilled = of_frames(torch.softmax(teacher_logits / temperature, -1), logits, temperature)
+    expected = (weights * (config.cross_entropy_weight * task + config.distillation_weight * distilled)).sum() / 8
+    ids, log_probs, log_tail = sparse_posteriors(teacher_logits / temperature, 4)
+    cache = {"soft_pdf_ids": ids, "soft_log_probs": log_probs, "soft_log_tail": log_tail, "frame_weights": weights}
+    for teacher, targets in ((LiveTeacher(_Table(), "digest"), {"frame_weights": weights}),
+                             (CachedTeacher("digest"), cache)):
+        loss = DistillationObjective(config, teacher)(logits, Minibatch(inputs, pdf_ids, targets))
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(torch.autograd.grad(loss, logits),
+                                   torch.autograd.grad(expected, logits, retain_graph=True))
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (8, 1), (1, 8), ()])
+def test_weights_that_are_not_one_a_frame_are_refused(shape: tuple[int, ...]) -> None:
+    logits, weights = torch.randn(8, 4), torch.ones(shape)
+    with pytest.raises(InputError, match="the weights of the frames"):
+        DistillationLoss()(logits, torch.randn(8, 4), weights)
+    with pytest.raises(InputError, match="the weights of the frames"):
+        SparseDistillationLoss()(logits, *sparse_posteriors(torch.randn(8, 4), 2), weights)
+    minibatch = Minibatch(torch.randn(8, 4), torch.zeros(8, dtype=torch.int64), {"frame_weights": weights})
+    with pytest.raises(InputError, match="the weights of the frames"):
+        DistillationObjective(DistillationConfig(), LiveTeacher(_Table(), "digest"))(logits, minibatch)
+
+
+def test_weights_are_refused_with_the_distance_of_logits() -> None:
+    objective = DistillationObjective(DistillationConfig(distance="logits"), LiveTeacher(_Table(), "digest"))
+    minibatch = Minibatch(torch.randn(8, 4), torch.zeros(8, dtype=torch.int64), {"frame_weights": torch.ones(8)})
+    with pytest.raises(InputError, match="the distance of logits knows no weights of frames"):
+        objective(torch.randn(8, 4), minibatch)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr_kd.core.errors import InputError
 from asr_kd.models.architecture import (
@@ -45,6 +45,25 @@ def test_h128l10_has_the_published_number_of_parameters(inputs: int, parameters:
 
 def test_teacher_of_the_papers_has_thirty_million_parameters() -> None:
     assert round(count_parameters(DNN(600, 2048, 6, 3927, "sigmoid")) / 1e6, 2) == 30.26
+
+
+def test_a_hook_on_a_layer_is_heard_and_changes_nothing() -> None:
+    torch.manual_seed(0)
+    model = HighwayDNN(12, 8, 4, 5).double()
+    heard: list[torch.Size] = []
+    layer, gate = model.hidden_layers[1], model.carry_gate
+    handles = [module.register_forward_hook(lambda _, __, outputs: heard.append(outputs.shape))
+               for module in (layer, gate, model.activations[2])]
+    inputs = torch.randn(7, 12, dtype=torch.float64)
+    outputs = model(inputs)
+    assert len(heard) == 1 + 3 + 1  # the gate is of three layers
+    torch.testing.assert_close(outputs, highway_by_equation_4(model, inputs), rtol=1e-12, atol=1e-12)
+    learnt = list(model.parameters())
+    found = torch.autograd.grad(outputs.square().sum(), learnt)
+    for handle in handles:
+        handle.remove()
+    torch.testing.assert_close(found, torch.autograd.grad(model(inputs).square().sum(), learnt))
+    assert len(heard) == 5
 
 
 @pytest.mark.parametrize("layers", [1, 2, 5])
@@ -227,3 +246,51 @@ def test_unknown_architectures_are_refused() -> None:
 def test_settings_build_the_network() -> None:
     config = NetworkConfig(architecture="dnn", hidden_dim=16, num_layers=2, activation="relu", dropout=0.1)
     assert describe_network(build_network(config, 12, 7))["num_pdfs"] == 7
+
+
+def test_a_hook_on_a_hidden_layer_is_heard_and_gives_the_same_outputs_and_gradients() -> None:
+    torch.manual_seed(0)
+    model, inputs = HighwayDNN(12, 8, 4, 5).double(), torch.randn(7, 12, dtype=torch.float64)
+    for name in ("input_layer", "hidden_layers.1", "transform_gate", "carry_gate", "activations.0", "activations.2"):
+        calls: list[Tensor] = []
+        handle = model.get_submodule(name).register_forward_hook(lambda *heard, calls=calls: calls.append(heard[2]))
+        torch.testing.assert_close(model(inputs), highway_by_equation_4(model, inputs), rtol=1e-12, atol=1e-12)
+        fast = torch.autograd.grad(model(inputs).square().sum(), list(model.parameters()))
+        slow = torch.autograd.grad(highway_by_equation_4(model, inputs).square().sum(), list(model.parameters()))
+        torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-12)
+        assert len(calls) == 2 * (3 if "gate" in name else 1)  # two forward passes; gates are called in each layer
+        handle.remove()
+
+
+def test_a_hook_that_changes_a_layers_outputs_changes_the_networks() -> None:
+    torch.manual_seed(0)
+    model, inputs = HighwayDNN(12, 8, 3, 5).double(), torch.randn(7, 12, dtype=torch.float64)
+    model.hidden_layers[0].register_forward_hook(lambda _, __, outputs: outputs + 1)
+    shifted = HighwayDNN(12, 8, 3, 5).double()
+    shifted.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        shifted.get_parameter("hidden_layers.0.bias").add_(1)
+    torch.testing.assert_close(model(inputs), highway_by_equation_4(shifted, inputs), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_replaced_activation_is_called_in_the_place_of_the_sigmoid(training: bool) -> None:
+    class SteepSigmoid(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return torch.sigmoid(2 * inputs)
+
+    torch.manual_seed(0)
+    model, inputs = HighwayDNN(12, 8, 3, 5).double().train(training), torch.randn(7, 12, dtype=torch.float64)
+    steep = HighwayDNN(12, 8, 3, 5).double()
+    steep.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        steep.get_parameter("hidden_layers.1.weight").mul_(2)
+        steep.get_parameter("hidden_layers.1.bias").mul_(2)
+    model.activations[2] = SteepSigmoid()
+    outputs = model(inputs)
+    torch.testing.assert_close(outputs, highway_by_equation_4(steep, inputs), rtol=1e-12, atol=1e-12)
+    names = ["input_layer.weight", "hidden_layers.0.bias", "transform_gate.weight", "carry_gate.weight"]
+    fast = torch.autograd.grad(outputs.square().sum(), [model.get_parameter(name) for name in names])
+    slow = torch.autograd.grad(highway_by_equation_4(steep, inputs).square().sum(),
+                               [steep.get_parameter(name) for name in names])
+    torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-12)

@@ -64,3 +64,50 @@ def test_a_scaled_loss_keeps_gradients_that_float16_cannot_hold_unscaled() -> No
 
 def test_a_logit_that_is_not_finite_makes_the_loss_so() -> None:
     assert not cross_entropy(torch.tensor([[0.0, float("nan")]]), torch.tensor([0])).isfinite()
+
+
+def test_weights_multiply_each_frames_loss_and_gradient() -> None:
+    torch.manual_seed(4)
+    logits = torch.randn(6, 9, dtype=torch.float64).float().requires_grad_()
+    labels, weights = torch.randint(9, (6,)), torch.tensor([0.0, 1.0, 0.5, 2.0, 1.0, 0.25])
+    loss = cross_entropy(logits, labels, weights)
+    expected = -(logits.log_softmax(-1)[torch.arange(6), labels] * weights).sum() / 6
+    torch.testing.assert_close(loss, expected)
+    found, wanted = (torch.autograd.grad(value, logits)[0] for value in (loss, expected))
+    torch.testing.assert_close(found, wanted)
+    unweighted = torch.autograd.grad(cross_entropy(logits, labels), logits)[0]
+    assert torch.equal(torch.autograd.grad(cross_entropy(logits, labels, torch.ones(6)), logits)[0], unweighted)
+    with pytest.raises(InputError, match="weights of the frames"):
+        cross_entropy(logits, labels, torch.ones(5))
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 10_000), frames=st.integers(1, 40), pdfs=st.integers(1, 30),
+       block=st.sampled_from([1, 64, 1 << 18]))
+def test_weighted_value_and_gradient_are_those_of_the_formula(seed: int, frames: int, pdfs: int, block: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = (3 * torch.randn(frames, pdfs, generator=generator)).requires_grad_()
+    pdf_ids = torch.randint(pdfs, (frames,), generator=generator)
+    weights = 2 * torch.rand(frames, generator=generator) * (torch.rand(frames, generator=generator) < 0.7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK", block)
+        loss = cross_entropy(logits, pdf_ids, weights)
+        (gradient,) = torch.autograd.grad(3 * loss, logits)
+    expected = -(weights * logits.log_softmax(-1)[torch.arange(frames), pdf_ids]).sum() / frames
+    (expected_gradient,) = torch.autograd.grad(3 * expected, logits)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_of_one_leave_loss_and_gradient_as_they_are_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    logits, pdf_ids = torch.randn(9, 5, requires_grad=True), torch.randint(5, (9,))
+    plain, weighted = cross_entropy(logits, pdf_ids), cross_entropy(logits, pdf_ids, torch.ones(9))
+    assert torch.equal(plain, weighted)
+    assert torch.equal(*(torch.autograd.grad(loss, logits)[0] for loss in (plain, weighted)))
+
+
+@pytest.mark.parametrize("shape", [(1,), (8,), (9, 1), (1, 9), (9, 5), ()])
+def test_weights_that_are_not_one_a_frame_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"the weights of the frames: .* values, expected \(9,\)"):
+        cross_entropy(torch.zeros(9, 5), torch.zeros(9, dtype=torch.int64), torch.ones(shape))

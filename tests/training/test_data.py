@@ -10,7 +10,7 @@ from asr_kd.core.errors import InputError
 from asr_kd.data.manifest import Source
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.features.splice import splice
-from asr_kd.training.data import TrainingData, choose_held_out, frames_digest, hold_out, prefetch
+from asr_kd.training.data import SPEAKERS, TrainingData, choose_held_out, frames_digest, hold_out, prefetch
 from tests.training.corpora import DIM, write_corpus
 
 
@@ -167,3 +167,20 @@ def test_frames_without_alignment_are_drawn_where_they_are_wanted_but_not_judged
     every = TrainingData(store, pdf_ids, held_out_speakers=1, unlabelled=True)
     assert len(every.train_frames) == pytest.approx(1.5 * len(labelled.train_frames), abs=3)
     assert np.array_equal(every.cv_frames, labelled.cv_frames) and every.digest != labelled.digest
+
+
+def test_minibatches_say_whose_frames_they_are_but_for_the_independent_share(tmp_path: Path) -> None:
+    store, pdf_ids = write_corpus(tmp_path / "store")
+    data = TrainingData(store, pdf_ids, left=1, right=1, held_out_speakers=["s4"], independent_share=0.5)
+    numbers = data.minibatch(np.arange(store.num_frames)).targets[SPEAKERS]
+    training = sorted(set(store.speakers.values()) - {"s4"})
+    assert data.num_speakers == len(training)
+    independent = 0
+    for name in store.ids:
+        of_utterance = set(numbers[slice(*store.bounds(name))].tolist())
+        speaker = store.speakers[name]
+        expected = -1 if speaker == "s4" else training.index(speaker)
+        independent += speaker != "s4" and of_utterance == {-1}
+        assert of_utterance in ({expected}, {-1})
+    assert 0 < independent < len([name for name in store.ids if store.speakers[name] != "s4"])
+    assert SPEAKERS not in TrainingData(store, pdf_ids, held_out_speakers=["s4"]).minibatch(np.arange(3)).targets

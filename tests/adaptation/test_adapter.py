@@ -1,0 +1,110 @@
+"""Adapters on disk: sizes, application, and what does not fit is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from asr_kd.adaptation.adapter import NUMBERS, AdaptedNetworks, Adapter, save_adapter, write_speakers
+from asr_kd.adaptation.training import movable_network
+from asr_kd.core.errors import InputError
+from asr_kd.models.bundle import ModelCard
+from asr_kd.models.highway import HighwayDNN
+from tests.adaptation.speech import DIM, saved_network
+
+
+def saved_adapter(folder: Path, network: HighwayDNN, card: ModelCard, groups: list[str], **settings: object) -> Path:
+    """An adapter whose numbers are the network's own and a half."""
+    _, moved = movable_network(network, groups)
+    save_adapter(folder, {name: value.detach() + 0.5 for name, value in moved.items()}, card, "the network", groups,
+                 **settings)  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.mark.parametrize(("groups", "most"), [(["lhuc"], 8_000), (["gates"], 140_000)])
+def test_adapters_of_h128l10_are_small(tmp_path: Path, groups: list[str], most: int) -> None:
+    network, card = saved_network(tmp_path / "model", inputs=600, hidden=128, pdfs=1700, layers=10, splice=7)
+    folder = saved_adapter(tmp_path / "adapter", network, card, groups)
+    assert (folder / NUMBERS).stat().st_size <= most
+
+
+@pytest.mark.parametrize("groups", [["lhuc"], ["gates"], ["all"], ["biases", "lhuc"]])
+def test_applied_and_taken_off_again_outputs_are_the_same_bit_for_bit(tmp_path: Path, groups: list[str]) -> None:
+    network, card = saved_network(tmp_path / "model")
+    inputs = torch.randn(20, 3 * DIM)
+    with torch.no_grad():
+        before = network(inputs)
+        adapter = Adapter.load(saved_adapter(tmp_path / "adapter", network, card, groups))
+        adapter.check(card, tmp_path)
+        adapted = adapter.apply(network)(inputs)
+        assert not torch.allclose(adapted, before)
+        assert torch.equal(network(inputs), before)
+        assert torch.equal(adapter.apply(network)(inputs), adapted)
+
+
+def test_another_network_is_refused_with_both_names(tmp_path: Path) -> None:
+    network, card = saved_network(tmp_path / "model")
+    other, other_card = saved_network(tmp_path / "other", seed=1)
+    folder = saved_adapter(tmp_path / "adapter", network, card, ["gates"])
+    with pytest.raises(InputError) as error:
+        AdaptedNetworks.open(folder, other, other_card, tmp_path / "other")
+    for named in ("the network", card.digest[:12], str(tmp_path / "other"), other_card.digest[:12]):
+        assert named in str(error.value)
+
+
+def test_truncated_and_edited_adapters_are_refused(tmp_path: Path) -> None:
+    network, card = saved_network(tmp_path / "model")
+    folder = saved_adapter(tmp_path / "adapter", network, card, ["gates"])
+    numbers, described = folder / NUMBERS, folder / "adapter.json"
+    whole, text = numbers.read_bytes(), described.read_text()
+    for content in (whole[:-4], whole[:-1] + b"\x01", b""):
+        numbers.write_bytes(content)
+        with pytest.raises(InputError, match=r"adapter\.safetensors"):
+            Adapter.load(folder)
+    numbers.write_bytes(whole)
+    described.write_text(json.dumps({**json.loads(text), "active": False}))
+    with pytest.raises(InputError, match="edited by hand"):
+        Adapter.load(folder)
+    described.write_text("{}")
+    with pytest.raises(InputError, match=r"adapter\.json: network"):
+        Adapter.load(folder)
+    numbers.unlink()
+    described.write_text(text)
+    with pytest.raises(InputError, match="no such file"):
+        Adapter.load(folder)
+
+
+def test_speakers_without_an_active_adapter_hear_the_network_as_it_is_and_are_counted(tmp_path: Path) -> None:
+    network, card = saved_network(tmp_path / "model")
+    saved_adapter(tmp_path / "all" / "1", network, card, ["gates"])
+    saved_adapter(tmp_path / "all" / "2", network, card, ["lhuc"], active=False, refusals=["too little"])
+    write_speakers(tmp_path / "all", {"anna": "1", "bert": "2"})
+    adapted = AdaptedNetworks.open(tmp_path / "all", network, card, tmp_path)
+    assert adapted.of("anna") is adapted.of("anna") is not network
+    assert adapted.of("bert") is network and adapted.of("carl") is network
+    assert adapted.used == {"adapted": 2, "unadapted": 1, "refused": 1}
+    refused_too = AdaptedNetworks.open(tmp_path / "all", network, card, tmp_path, refused_too=True)
+    assert refused_too.of("bert") is not network
+
+
+def test_a_refused_adapter_alone_is_used_only_when_asked_for(tmp_path: Path) -> None:
+    network, card = saved_network(tmp_path / "model")
+    folder = saved_adapter(tmp_path / "adapter", network, card, ["gates"], active=False, refusals=["too little"])
+    with pytest.raises(InputError, match=r"refused \(too little\)"):
+        AdaptedNetworks.open(folder, network, card, tmp_path)
+    assert AdaptedNetworks.open(folder, network, card, tmp_path, refused_too=True).of("anybody") is not network
+
+
+@pytest.mark.parametrize("name", ["../adapter", "..", "", "a/b", 3])
+def test_names_that_leave_the_folder_are_refused(tmp_path: Path, name: object) -> None:
+    network, card = saved_network(tmp_path / "model")
+    write_speakers(tmp_path, {"anna": name})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match="adapters.json"):
+        AdaptedNetworks.open(tmp_path, network, card, tmp_path)
+
+
+def test_a_folder_without_adapters_is_refused(tmp_path: Path) -> None:
+    network, card = saved_network(tmp_path / "model")
+    with pytest.raises(InputError, match="no adapter"):
+        AdaptedNetworks.open(tmp_path, network, card, tmp_path)
