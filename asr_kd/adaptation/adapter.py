@@ -200,6 +200,16 @@ class AdaptedNetworks:
     def digest(self) -> str:
         return hash_json(sorted([str(key), adapter.card.digest] for key, adapter in self.adapters.items()))
 
+    def describe_making(self, split: str) -> dict[str, Any]:
+        """How the adapters were made, as counts have it (`AdaptationCounts`); `split`: what is scored with them."""
+        cards = [adapter.card for adapter in self.adapters.values()]
+        made = [card.made_from for card in cards]
+        return {
+            "parameters": cards[0].parameters, "numbers": cards[0].numbers, "teaching": made[0]["teaching"],
+            "seconds": round(sum(one["seconds"] for one in made) / len(made), 2), "adapters": len(cards),
+            "refused": 0 if self.refused_too else sum(not card.active for card in cards),
+            "transductive": any(one.get("split") == split for one in made)}
+
     def describe(self) -> dict[str, Any]:
         """Facts for a summary: how many adapters there are, and what utterances were scored by."""
         return {"adapters": len(self.adapters), "digest": self.digest, "utterances": dict(self.used)}

@@ -8,6 +8,13 @@ from typing import Any
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, write_json
 from asr_kd.core.recipe import find_recipe
+from asr_kd.report.adaptation import (
+    ADAPTATION_DRAWING,
+    adapted_rows,
+    draw_adaptation,
+    render_adaptation,
+    seconds_curves,
+)
 from asr_kd.report.comparisons import ResultRow, judge
 from asr_kd.report.declarations import Declarations, read_declarations
 from asr_kd.report.distillation import (
@@ -74,7 +81,8 @@ def make_results(recipe: Path, from_runs: list[Path] | None = None) -> Results:
 def write_pages(folder: Path, place: str, rows: Sequence[ResultRow], declarations: Declarations) -> None:
     """Write the pages of the recipe at `place` into a folder.
 
-    They are results.json, RESULTS.md, DISTILLATION.md where there are students, and the drawings that these show.
+    They are results.json, RESULTS.md, DISTILLATION.md where there are students, ADAPTATION.md where some were adapted,
+    and the drawings that these show.
     """
     write_json(folder / "results.json", {"rows": [row.as_dict() for row in rows]})
     curves = pass_curves(rows, declarations.tuned_on)
@@ -92,6 +100,13 @@ def write_pages(folder: Path, place: str, rows: Sequence[ResultRow], declaration
             draw_grid_curves(folder / GRID_DRAWING, families)
         with atomic_file(folder / "DISTILLATION.md") as file:
             file.write(render_distillation(place, rows, declarations))
+    adapted = adapted_rows(rows)
+    if adapted:
+        curves_of_seconds = seconds_curves(rows)
+        if curves_of_seconds:
+            draw_adaptation(folder / ADAPTATION_DRAWING, curves_of_seconds)
+        with atomic_file(folder / "ADAPTATION.md") as file:
+            file.write(render_adaptation(place, rows))
     with atomic_file(folder / "RESULTS.md") as file:
         file.write(render_results(place, rows, declarations))
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -123,6 +123,21 @@ class SoftTargetsCounts:
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
+class AdaptationCounts:
+    """How a system was adapted: groups of parameters that moved, how many numbers, what taught, seconds of speech an
+    adapter (mean), adapters, and how many of them were refused and not used. transductive: the speech that is scored
+    was adapted to, without its transcripts."""
+
+    parameters: tuple[str, ...]
+    numbers: int
+    teaching: Literal["transcripts", "first-pass", "teacher"]
+    seconds: NotNegative
+    adapters: int
+    refused: int
+    transductive: bool
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
 class SystemCounts:
     """Errors per speaker of one model, seed and split, with what its row in the results says besides.
 
@@ -132,8 +147,8 @@ class SystemCounts:
     that trained the network or scored the Gaussians ("<=COMMIT" where only the commit is known that brought the counts
     in). `oov_rate` is the percentage of the reference's words that are not in the vocabulary, `closed_vocabulary` where
     that was made to hold them. `passes` tell how the system's sequence training went, `training_lattices` on what;
-    `epochs` how it was trained on frames, `soft_targets` from what. The recipe declares roles: `baseline`, `teacher`,
-    `start` and `versus` stand in files of old and are not used.
+    `epochs` how it was trained on frames, `soft_targets` from what, `adaptation` how it was adapted. The recipe
+    declares roles: `baseline`, `teacher`, `start` and `versus` stand in files of old and are not used.
     """
 
     id: Name
@@ -161,6 +176,7 @@ class SystemCounts:
     training_lattices: TrainingLatticesCounts | None = None
     epochs: tuple[TrainingEpoch, ...] | None = None
     soft_targets: SoftTargetsCounts | None = None
+    adaptation: AdaptationCounts | None = None
     revision: Revision | None = None
     bytes_with_log: bool = False
     oov_rate: Percentage | None = None
@@ -196,8 +212,8 @@ def write_counts(folder: Path, counts: SystemCounts) -> Path:
     path = Path(folder) / counts.file_name
     content = _ADAPTER.dump_python(ordered, mode="json")
     # Files older than these stay as they are.
-    later = ("epochs", "passes", "soft_targets", "start", "training_lattices", "versus", "revision", "oov_rate",
-             "closed_vocabulary")
+    later = ("epochs", "passes", "soft_targets", "adaptation", "start", "training_lattices", "versus", "revision",
+             "oov_rate", "closed_vocabulary")
     absent = [key for key in later if content[key] is None or content[key] == []]
     absent += [] if content["bytes_with_log"] else ["bytes_with_log"]
     write_json(path, {key: value for key, value in content.items() if key not in absent})

@@ -110,6 +110,7 @@ def _decode(
 ) -> dict[str, Any]:
     summaries: dict[str, Any] = {}
     real_time_factors: dict[str, float] = {}
+    adaptation: dict[str, Any] = {}
     for split in config.splits:
         store = FrameStore.open(inputs["features"] / split)
         refuse_transcripts(store.supervision, store.folder)
@@ -123,8 +124,11 @@ def _decode(
         parts = (f"{part}_real_time_factor" for part in ("score", "search", "determinization"))
         if scores is not None and scores.adapted is not None:
             summary |= {"adapted": scores.adapted.describe()}
+            adaptation[split] = scores.adapted.describe_making(split)
         real_time_factors[split] = round(sum(summary[part] for part in parts), 4)
         summaries[split] = summary
+    if adaptation:
+        facts |= {"adaptation": adaptation}
     write_json(output / SYSTEM, {**facts, "real_time_factor": real_time_factors})
     return summaries
 

@@ -15,6 +15,7 @@ from asr_kd.core.stages import StageContext
 from asr_kd.decoding.split import rescore_split
 from asr_kd.scoring.alignments import format_alignments
 from asr_kd.scoring.system_counts import (
+    AdaptationCounts,
     LatticeCounts,
     SoftTargetsCounts,
     SystemCounts,
@@ -78,6 +79,7 @@ def score_systems(
                 revision=facts.get("revision", context.revision), oov_rate=vocabulary.oov_rates.get(split),
                 closed_vocabulary=vocabulary.closed,
                 **{key: facts[key] for key in ("frame_accuracy", "params", "bytes", "train_minutes")},
+                adaptation=_adaptation(facts, split),
                 **_training(facts),
             ))
             summary[system][split] = {"wer": round(counts.total.wer, 2), "words": counts.total.words}
@@ -134,6 +136,12 @@ def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
     lattices["splits"] = tuple(LatticeCounts(**one) for one in lattices["splits"])
     return {"passes": tuple(TrainingPass(**one) for one in facts["passes"]),
             "training_lattices": TrainingLatticesCounts(**lattices)}
+
+
+def _adaptation(facts: Mapping[str, Any], split: str) -> AdaptationCounts | None:
+    """How the network was adapted with which a split was decoded, if it was."""
+    made = facts.get("adaptation", {}).get(split)
+    return None if made is None else AdaptationCounts(**{**made, "parameters": tuple(made["parameters"])})
 
 
 def _score_split(

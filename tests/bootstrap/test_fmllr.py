@@ -213,3 +213,64 @@ def test_what_does_not_belong_together_is_refused(true_model: HmmModel, sampled:
         run(posterior_gmm=random_gmms())
     with pytest.raises(InputError, match="no Gaussians"):
         run(replace(true_model, gmm=None))
+
+
+def test_a_prior_of_no_frames_changes_nothing() -> None:
+    gmms = random_gmms(dim=3)
+    statistics = statistics_of(gmms, *spoken(gmms))
+    without, facts = statistics.solve(CONFIG)
+    matrix, facts_with = statistics.solve(CONFIG.model_copy(update={"prior_frames": 0.0}))
+    np.testing.assert_array_equal(matrix, without)
+    assert facts_with == facts
+    # The least prior there is changes next to nothing.
+    nearly, _ = statistics.solve(CONFIG.model_copy(update={"prior_frames": 1e-6}))
+    np.testing.assert_allclose(nearly, without, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_transform_comes_nearer_to_the_identity_the_more_frames_the_prior_has(seed: int) -> None:
+    gmms, identity = random_gmms(seed, dim=3), np.eye(3, 4)
+    statistics = statistics_of(gmms, *spoken(gmms, seed=seed))
+    priors = (0.0, 60.0, 600.0, 6e3, 6e4, 6e5, 6e8)
+    solved = [statistics.solve(CONFIG.model_copy(update={"prior_frames": prior})) for prior in priors]
+    distances = [np.linalg.norm(matrix - identity) for matrix, _ in solved]
+    assert distances == sorted(distances, reverse=True) and len(set(distances)) == len(distances)
+    np.testing.assert_allclose(solved[-1][0], identity, atol=1e-4)
+    gains = [facts.gain for _, facts in solved]
+    assert not any(facts.fallback for _, facts in solved)
+    assert gains == sorted(gains, reverse=True) and gains[-1] >= 0
+
+
+def test_a_prior_pulls_few_frames_further_than_many() -> None:
+    gmms, config = random_gmms(dim=3), FmllrConfig(min_frames=10, num_iterations=100, prior_frames=200)
+    x, pdfs = spoken(gmms, frames=2000)
+    pulls = []
+    for frames in (100, 2000):
+        statistics = statistics_of(gmms, x[:frames], pdfs[:frames])
+        free, _ = statistics.solve(config.model_copy(update={"prior_frames": 0.0}))
+        held, _ = statistics.solve(config)
+        pulls.append(np.linalg.norm(held - free) / np.linalg.norm(free - np.eye(3, 4)))
+    assert pulls[0] > 2 * pulls[1]
+
+
+def test_the_transform_with_a_prior_is_the_optimum_of_the_frames_and_the_priors_together() -> None:
+    gmms, prior = random_gmms(dim=3), 150.0
+    statistics = statistics_of(gmms, *spoken(gmms))
+    linear, quadratic = statistics.matrices()
+    frames, identity = statistics.frames, np.eye(3, 4)
+    # By statistics of the prior in proportion to the speaker's own the identity is stationary: the gradient vanishes.
+    prior_quadratic = prior / frames * quadratic
+    prior_linear = np.stack([prior_quadratic[d] @ identity[d] - prior * identity[d] for d in range(3)])
+
+    def loss(values: np.ndarray) -> float:
+        matrix = values.reshape(3, 4)
+        _, log_det = np.linalg.slogdet(matrix[:, :3])
+        both = quadratic + prior_quadratic
+        return -float((frames + prior) * log_det + (matrix * (linear + prior_linear)).sum()
+                      - 0.5 * np.einsum("di,dij,dj->", matrix, both, matrix))
+
+    optimum = minimize(loss, identity.ravel(), method="BFGS", options={"gtol": 1e-3})
+    matrix, _ = statistics.solve(CONFIG.model_copy(update={"prior_frames": prior}))
+    np.testing.assert_allclose(matrix, optimum.x.reshape(3, 4), atol=2e-3)
+    free, _ = statistics.solve(CONFIG)
+    assert np.abs(matrix - free).max() > 0.01

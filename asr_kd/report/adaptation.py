@@ -1,0 +1,165 @@
+"""ADAPTATION.md: what adaptation to seconds of speech gains, by what moves, what teaches, and how much speech."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from asr_kd.core.files import atomic_file
+from asr_kd.report.comparisons import ResultRow
+from asr_kd.report.drawing import svg_figure
+from asr_kd.report.tables import code, markdown_table, number, p_value
+from asr_kd.scoring.bootstrap import Comparison
+from asr_kd.scoring.system_counts import AdaptationCounts
+
+ADAPTATION_DRAWING = "adaptation.svg"
+_TAUGHT_BY = {"transcripts": "transcripts", "first-pass": "its own first pass", "teacher": "the teacher"}
+
+
+@dataclass(frozen=True)
+class SpeakerChanges:
+    """Speakers whose errors fell, stayed and rose, mean over seeds, and the worst change, in % absolute."""
+
+    better: int
+    same: int
+    worse: int
+    worst: float
+
+
+def adapted_rows(rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """The rows of adapted systems."""
+    return [row for row in rows if row.counts[0].adaptation is not None]
+
+
+def speaker_changes(adapted: ResultRow, plain: ResultRow) -> SpeakerChanges:
+    """Compare each speaker's errors, pooled over the seeds that both have."""
+    seeds = {counts.seed for counts in adapted.counts} & {counts.seed for counts in plain.counts}
+    changes = []
+    for speaker in adapted.counts[0].speakers:
+        before, after = (
+            [counts.speakers[speaker] for counts in row.counts if counts.seed in seeds] for row in (plain, adapted))
+        words = sum(one.words for one in before)
+        if words:
+            changes.append(100 * (sum(one.errors for one in after) - sum(one.errors for one in before)) / words)
+    found = np.array(changes)
+    return SpeakerChanges(int((found < 0).sum()), int((found == 0).sum()), int((found > 0).sum()),
+                          float(found.max(initial=0.0)))
+
+
+def render_adaptation(place: str, rows: Sequence[ResultRow]) -> str:
+    """The text of the page of the recipe at `place`."""
+    adapted = _with_plain(rows)
+    parts = [f"# Adaptation in {code(place)}", *_advice(adapted), _introduction(place)]
+    splits = list(dict.fromkeys(row.split for row, _ in adapted))
+    for split in splits:
+        of_split = [pair for pair in adapted if pair[0].split == split]
+        transductive = any(_counts(row).transductive for row, _ in of_split)
+        parts += [f"## {split}{' (transductive)' if transductive else ''}", _table(of_split)]
+    if seconds_curves(rows):
+        parts += ["## Gain against seconds of speech",
+                  f"![Errors less, in %, by seconds of adaptation speech]({ADAPTATION_DRAWING})"]
+    return "\n\n".join(parts) + "\n"
+
+
+def seconds_curves(rows: Sequence[ResultRow]) -> dict[str, dict[str, list[tuple[float, float, float, float]]]]:
+    """Split -> name of a curve -> (seconds, relative gain in percent, its interval's low and high end), by seconds.
+
+    Sets with one amount of speech have no curve.
+    """
+    curves: dict[str, dict[str, list[tuple[float, float, float, float]]]] = {}
+    for row, plain in _with_plain(rows):
+        facts, change = _counts(row), _change(row)
+        if change is None or facts.transductive or change.low is None or change.high is None:
+            continue
+        name = f"{row.roles.plain}: {', '.join(facts.parameters)} by {_TAUGHT_BY[facts.teaching]}"
+        scale = -100 / plain.wer.value
+        curves.setdefault(row.split, {}).setdefault(name, []).append(
+            (facts.seconds, change.difference * scale, change.high * scale, change.low * scale))
+    return {split: {name: sorted(points) for name, points in of_split.items() if len(points) > 1}
+            for split, of_split in curves.items() if any(len(points) > 1 for points in of_split.values())}
+
+
+def draw_adaptation(
+    path: Path, curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float, float]]]]
+) -> None:
+    """Draw the gain against seconds with intervals, a panel for each split."""
+    with atomic_file(path, "wb") as file, svg_figure(file, 5.5 * len(curves), 5.0) as figure:
+        places = figure.subplots(1, len(curves), squeeze=False)[0]
+        for place, (split, of_split) in zip(places, curves.items(), strict=True):
+            for index, (name, points) in enumerate(of_split.items()):
+                seconds, gains, lows, highs = (np.array(values) for values in zip(*points, strict=True))
+                place.errorbar(seconds * 1.03 ** index, gains, yerr=[gains - lows, highs - gains], marker="o",
+                               markersize=4, capsize=3, color=f"C{index % 10}", label=name)
+            place.axhline(0.0, color="black", linewidth=0.8)
+            place.set_xscale("log")
+            place.set_xlabel("seconds of adaptation speech")
+            place.set_ylabel("errors less, % relative")
+            place.set_title(split, fontsize=10)
+            place.grid(alpha=0.3)
+            place.legend(fontsize=6)
+
+
+def _introduction(place: str) -> str:
+    return (
+        f"Made by {code(f'asr-kd results {place}')}; do not edit. WER before is that of the same network on the same "
+        "speech without an adapter. Differences are in % absolute, negative where fewer errors are made, with their "
+        "95 % interval by paired bootstrap over speakers and seeds; p is uncorrected. Speakers: how many make fewer "
+        "errors, as many, more, pooled over seeds; worst: the largest loss of a speaker, in % absolute. Transductive: "
+        "the network was adapted to the audio that is scored, never to its transcripts."
+    )
+
+
+def _advice(adapted: Sequence[tuple[ResultRow, ResultRow]]) -> list[str]:
+    """For each amount of speech that was tried, the way that gained most with and without transcripts."""
+    best: dict[tuple[int, bool], tuple[float, ResultRow]] = {}
+    for row, plain in adapted:
+        facts, change = _counts(row), _change(row)
+        if change is None or facts.transductive or row.split.startswith("dev"):
+            continue
+        key = round(facts.seconds), facts.teaching == "transcripts"
+        gain = -100 * change.difference / plain.wer.value
+        if key not in best or gain > best[key][0]:
+            best[key] = gain, row
+    lines = []
+    for (seconds, supervised), (gain, row) in sorted(best.items(), key=lambda item: item[0]):
+        facts = _counts(row)
+        how = f"adapt {', '.join(facts.parameters)} taught by {_TAUGHT_BY[facts.teaching]}"
+        what = "with transcripts" if supervised else "without transcripts"
+        worth = f"{gain:.1f} % fewer errors" if gain > 0 else f"leave the network as it is ({gain:+.1f} %)"
+        lines.append(f"- {seconds} s {what}: {how}: {worth} ({row.split}, {code(row.id)}).")
+    return ["\n".join(lines)] if lines else []
+
+
+def _table(adapted: Sequence[tuple[ResultRow, ResultRow]]) -> str:
+    heading = ["system", "moves", "numbers", "taught by", "s", "before", "WER", "relative", "difference", "p",
+               "speakers", "worst", "refused", "seeds"]
+    rows = []
+    for row, plain in sorted(adapted, key=lambda pair: pair[0].wer.value):
+        facts, change, speakers = _counts(row), _change(row), speaker_changes(row, plain)
+        rows.append([
+            code(row.id), ", ".join(facts.parameters), f"{facts.numbers:,}", _TAUGHT_BY[facts.teaching],
+            number(facts.seconds), number(plain.wer.value, 2), number(row.wer.value, 2),
+            number(100 * (row.wer.value / plain.wer.value - 1), 1, sign=True) + " %",
+            "" if change is None else (f"{change.difference:+.2f} ({change.low:+.2f} to {change.high:+.2f})"),
+            "" if change is None or change.p_value is None else p_value(change.p_value),
+            f"{speakers.better} / {speakers.same} / {speakers.worse}", number(speakers.worst, 1, sign=True),
+            f"{facts.refused} of {facts.adapters}", str(len(row.counts))])
+    return markdown_table(heading, rows, {0, 1, 3})
+
+
+def _with_plain(rows: Sequence[ResultRow]) -> list[tuple[ResultRow, ResultRow]]:
+    """Each adapted row with that of the same network as it was, on the same set."""
+    plain = {(row.id, row.split): row for row in rows}
+    return [(row, plain[row.roles.plain, row.split]) for row in adapted_rows(rows)
+            if row.roles.plain is not None and (row.roles.plain, row.split) in plain]
+
+
+def _counts(row: ResultRow) -> AdaptationCounts:
+    facts = row.counts[0].adaptation
+    assert facts is not None
+    return facts
+
+
+def _change(row: ResultRow) -> Comparison | None:
+    return None if row.roles.plain is None else row.comparisons.get(row.roles.plain)
