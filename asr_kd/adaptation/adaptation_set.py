@@ -108,10 +108,7 @@ def adapt_to_set(
         before = _recognised(base, {}, [speech.utterances[name] for name in taught], workers)
         held_out = Change(before, sum((recognition for recognition, _ in judged), Recognition()))
     if gate is not None and base.reserve is not None and base.recogniser is not None:
-        heard = base.reserve.recognition(base.recogniser)
-        if heard is None:
-            heard = _recognised(base, {}, base.reserve.canary, workers)
-        canary = Change(heard, _recognised(base, whole.tensors, base.reserve.canary, workers))
+        canary = _recognise_canary(base, base.reserve, base.recogniser, whole.tensors, workers)
     doubts = None
     if held_out is not None and canary is not None and not held_out.has_transcripts:
         doubts = doubt(held_out.before, canary.before)
@@ -143,6 +140,17 @@ def _recognised(
 ) -> Recognition:
     assert base.recogniser is not None
     return recognise(apply_tensors(base.network, tensors), base.card, utterances, base.recogniser, workers)
+
+
+def _recognise_canary(
+    base: AdaptationBase, reserve: Reserve, recogniser: Recogniser, tensors: Mapping[str, Tensor], workers: int | None
+) -> Change:
+    own = reserve.recogniser(recogniser)
+    before = reserve.recognition(own.graph)
+    if before is None:
+        before = recognise(base.network, base.card, reserve.canary, own, workers, "canary before")
+    adapted = apply_tensors(base.network, tensors)
+    return Change(before, recognise(adapted, base.card, reserve.canary, own, workers, "canary after"))
 
 
 def _misfit(speech: AdaptationSet, reserve: Reserve | None) -> float | None:

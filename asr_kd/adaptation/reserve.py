@@ -19,6 +19,8 @@ from asr_kd.adaptation.recognition import Recognised, Recogniser, Recognition, S
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_bytes, hash_json, read_json, write_json
+from asr_kd.decoding.graph import DecodingGraph
+from asr_kd.decoding.search import SearchConfig
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.models.bundle import ModelCard
 from asr_kd.scoring.wer import ErrorCounts
@@ -92,18 +94,18 @@ class Reserve:
         content = hash_json([card.digest, *(hash_bytes(store.frames.tobytes()) for store in stores)])
         return Reserve(card, heard, [replay[name] for name in replay.ids], content)
 
-    def recognition(self, recogniser: Recogniser) -> Recognition | None:
-        """Return the canary's recognition by the unadapted network; None where it was made with another graph, search
-        or weights."""
-        card = self.card
-        same = (card.graph == recogniser.graph.digest and card.lm_weight == recogniser.lm_weight
-                and card.insertion_penalty == recogniser.insertion_penalty
-                and card.search == recogniser.search.model_dump(mode="json"))
-        if not same:
+    def recogniser(self, recogniser: Recogniser) -> Recogniser:
+        """Return what the canary is recognised by: the given graph, with the reserve's own search and weights."""
+        search = SearchConfig.model_validate(self.card.search)
+        return Recogniser(recogniser.graph, search, self.card.lm_weight, self.card.insertion_penalty)
+
+    def recognition(self, graph: DecodingGraph) -> Recognition | None:
+        """Return the canary's recognition by the unadapted network; None where it was made with another graph."""
+        if self.card.graph != graph.digest:
             return None
         return Recognition({name: Recognised(score.words, ErrorCounts(*score.errors), score.expected_errors,
                                              score.log_likelihood, score.frames)
-                            for name, score in card.scores.items()})
+                            for name, score in self.card.scores.items()})
 
 
 def choose_utterances(

@@ -32,7 +32,7 @@ from asr_kd.hmm.model import HmmModel
 from asr_kd.models.bundle import ModelCard, load_bundle
 from asr_kd.models.log_likelihoods import one_torch_thread
 from asr_kd.stages.adaptation_sets import AdaptationSpeech, SoftTeacher, TeachingConfig, build_set
-from asr_kd.stages.adapters import RESERVE
+from asr_kd.stages.adapters import RESERVE, RecogniserConfig
 from asr_kd.stages.folder_kinds import GRAPH, HMM_MODEL, NETWORK, require_kind
 from asr_kd.stages.model_folders import beneath
 from asr_kd.stages.model_inputs import Audio, adapted_store, base_recipe
@@ -49,7 +49,7 @@ class AdaptOptions(Config):
     adaptation: AdaptationConfig = AdaptationConfig()
     teaching: TeachingConfig = TeachingConfig()
     gate: GateConfig = GateConfig()
-    search: SearchConfig = SearchConfig()
+    search: SearchConfig = RecogniserConfig().search
 
 
 class AdapterRefused(AsrKdError):

@@ -37,9 +37,9 @@ ADAPTERS = "adapters"
 
 
 class RecogniserConfig(Config):
-    """The search by which adapters are judged, and the weights of its words."""
+    """The search by which adapters are judged, narrower than that of results, and the weights of its words."""
 
-    search: SearchConfig = SearchConfig()
+    search: SearchConfig = SearchConfig(beam=10.0, max_active=1500, lattice_beam=4.0)
     lm_weight: LmWeight = 10.0
     insertion_penalty: InsertionPenalty = 1.0
 
@@ -68,7 +68,7 @@ class ReserveStageConfig(Config):
     split: Name = "train"
     canary_seconds: float = Field(180.0, gt=0, le=180)
     replay_seconds: float = Field(240.0, gt=0)
-    alignment: AlignConfig = AlignConfig(max_dropped=1.0)
+    alignment: AlignConfig = AlignConfig(max_dropped=1.0, map_unknown=True)
     recogniser: RecogniserConfig = RecogniserConfig()
 
 
@@ -132,22 +132,20 @@ def make_reserve(
 ) -> dict[str, Any]:
     """The canary and the speech to replay of a network, each at most 2 MB, in the sub-folder `reserve`.
 
-    The canary is of the speakers that were held out when the network was trained.
+    The canary is of the speakers that were held out when the network was trained; of all where none were.
     """
     hmm = HmmModel.load(inputs["hmm"])
     store = FrameStore.open(inputs["features"] / config.split)
     bundle = inputs["network"] / BUNDLE
     network, card = load_bundle(bundle, hmm_digest=hmm.digest, feature_recipe=store.recipe)
-    held_out = set(card.provenance.get("held_out_speakers") or [])
+    held_out = set(card.provenance.get("held_out_speakers") or store.speakers.values())
     transcripts = transcripts_of(inputs["manifests"], config.split, store)
     per_second = 1000 / store.recipe["frame_shift"]
     plain = [name for name in store.ids if name not in store.sources and transcripts.get(name)]
     canary = choose_utterances(store, [name for name in plain if store.speakers[name] in held_out],
                                round(config.canary_seconds * per_second))
-    replay = choose_utterances(store, [name for name in plain if store.speakers[name] not in held_out],
-                               round(config.replay_seconds * per_second))
-    if not canary:
-        raise InputError(f"{bundle}: no speakers were held out when it was trained, so there is nobody for the canary")
+    trained_on = [name for name in plain if store.speakers[name] not in held_out] or plain
+    replay = choose_utterances(store, trained_on, round(config.replay_seconds * per_second))
     recogniser = config.recogniser.with_graph(DecodingGraph.load(inputs["graph"], hmm.digest))
     heard = AdaptationSpeech(store, transcripts)
 
