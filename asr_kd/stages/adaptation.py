@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +18,11 @@ from asr_kd.adaptation.reserve import Reserve
 from asr_kd.alignment.align import AlignConfig
 from asr_kd.core.config import Config, Settings, build_config, nearest_name
 from asr_kd.core.errors import AsrKdError, InputError
-from asr_kd.core.files import atomic_folder, list_files
+from asr_kd.core.files import atomic_folder, hash_file, list_files
 from asr_kd.core.own_folders import check_replaceable
-from asr_kd.core.parallel import map_threads
 from asr_kd.core.text_tables import words_of
-from asr_kd.data.audio import AudioError, AudioOptions, read_utterance
-from asr_kd.data.audio_faults import audio_fault
-from asr_kd.data.manifest import Utterance, write_manifest
+from asr_kd.data.audio import AudioOptions
+from asr_kd.data.manifest import Utterance, read_manifest, write_manifest
 from asr_kd.decoding.graph import DecodingGraph, with_lexicon_of
 from asr_kd.decoding.search import SearchConfig
 from asr_kd.features.frame_store import FrameStore
@@ -34,6 +32,7 @@ from asr_kd.models.log_likelihoods import one_torch_thread
 from asr_kd.stages.adaptation_sets import AdaptationSpeech, SoftTeacher, TeachingConfig, build_set
 from asr_kd.stages.adapters import RESERVE, RecogniserConfig
 from asr_kd.stages.folder_kinds import GRAPH, HMM_MODEL, NETWORK, require_kind
+from asr_kd.stages.listening import listen
 from asr_kd.stages.model_folders import beneath
 from asr_kd.stages.model_inputs import Audio, adapted_store, base_recipe
 from asr_kd.stages.networks import BUNDLE
@@ -106,12 +105,15 @@ def adapt_network(
         given = read_speech(Path(speech), Path(scratch) / "given", split=split, transcripts=transcripts,
                             speaker=speaker)
         given = _chosen(given, speaker, seconds)
-        given = _without_faults(given, audio, workers)
+        given, warnings = listen(given, audio, workers)
         supervised = any(utterance.text for utterance in given.utterances)
         teaching = _choose_teaching(teach, supervised, found)
+        if teaching == "transcripts":
+            _refuse_judged_speech(given.utterances, found)
         options = options.model_copy(update={
             "teaching": options.teaching.model_copy(update={"teaching": teaching})})
         job = _Job.open(found, options, given, audio, Path(scratch), teaching == "transcripts", workers)
+        job.warnings.extend(warnings)
         if per == "set":
             return job.adapt(given.utterances, Path(speech).name, Path(output), gate, seed)
         return job.adapt_speakers(Path(output), gate, seed)
@@ -155,30 +157,6 @@ def _chosen(given: SpeechInput, speaker: str | None, seconds: float | None) -> S
     return SpeechInput(kept, given.drops)
 
 
-def _without_faults(given: SpeechInput, audio: AudioOptions, workers: int | None) -> SpeechInput:
-    """Drop utterances of silence, of clipped samples, and of audio that cannot be read; InputError where none is left.
-    """
-    def fault(utterance: Utterance) -> tuple[str, str] | None:
-        try:
-            samples, _ = read_utterance(utterance, resample=audio.resample, mix_down=audio.mix_down)
-        except AudioError as error:
-            return error.reason, error.detail
-        found = audio_fault(samples)
-        return None if found is None else (found.split(" (")[0], found)
-
-    faults = list(map_threads(fault, given.utterances, workers, "listening"))
-    kept = []
-    for utterance, found in zip(given.utterances, faults, strict=True):
-        if found is None:
-            kept.append(utterance)
-        else:
-            given.drops.drop(utterance.id, *found)
-    if not kept:
-        raise InputError("there is no speech to adapt to: all utterances are dropped ("
-                         + ", ".join(f"{count} {reason}" for reason, count in given.drops.by_reason.items()) + ")")
-    return SpeechInput(kept, given.drops)
-
-
 def _options(parameters: list[str] | None, map_unknown: bool, set_: Sequence[str] | None) -> AdaptOptions:
     settings = Settings({}, {})
     for assignment in set_ or ():
@@ -192,6 +170,31 @@ def _options(parameters: list[str] | None, map_unknown: bool, set_: Sequence[str
         options = options.model_copy(update={
             "teaching": options.teaching.model_copy(update={"alignment": alignment})})
     return options
+
+
+def _refuse_judged_speech(utterances: Sequence[Utterance], found: RunSystem) -> None:
+    """InputError for transcribed speech by which the run's systems are judged, whatever its files are called now."""
+    if found.manifests is None:
+        return
+    sizes = {utterance.audio.stat().st_size for utterance in utterances}
+    given: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        given.setdefault(hash_file(utterance.audio), []).append(utterance)
+    for split in found.judged_on:
+        for judged in read_manifest(found.manifests, split):
+            if not judged.audio.is_file() or judged.audio.stat().st_size not in sizes:
+                continue
+            for utterance in given.get(hash_file(judged.audio), []):
+                if _overlap(utterance, judged):
+                    raise InputError(f"{utterance.id}: is speech of {split} ({judged.id}), by which the run's systems "
+                                     "are judged; its transcripts may not be learnt: adapt to other speech, or let the "
+                                     "teacher or a first pass teach")
+
+
+def _overlap(first: Utterance, second: Utterance) -> bool:
+    """Return True where two stretches of one recording have some time in common."""
+    begin = max(first.start, second.start)
+    return begin < min(first.start + first.duration, second.start + second.duration)
 
 
 def _choose_teaching(teach: str, supervised: bool, found: RunSystem) -> Teaching:
@@ -218,6 +221,7 @@ class _Job:
     given: SpeechInput
     unusable: dict[str, tuple[str, str]]
     workers: int | None
+    warnings: list[str] = field(default_factory=list)
 
     @staticmethod
     def open(
@@ -266,7 +270,7 @@ class _Job:
                                seed=seed, workers=self.workers, description=name)
         report = {**describe_outcome(outcome), "name": name, "teaching": self.options.teaching.teaching,
                   "dropped": drops.as_dict(), "faulty_audio": self.given.drops.as_dict(),
-                  "unusable": self.unusable}
+                  "unusable": self.unusable, "warnings": self.warnings}
         card = self.base.card
         save_adapter(
             output, outcome.tensors, card, str(self.base.name), self.options.adaptation.parameters,

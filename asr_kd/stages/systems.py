@@ -17,7 +17,7 @@ class RunSystem:
     """A network of a run with what goes with it: folders of stages.
 
     teacher: the one it was taught by, if any; reserve: its reserve for adaptation, if a stage made one; manifests: the
-    speech of the run.
+    speech of the run; judged_on: its splits by which systems are judged.
     """
 
     id: str
@@ -27,6 +27,7 @@ class RunSystem:
     manifests: Path | None
     teacher: Path | None
     reserve: Path | None
+    judged_on: tuple[str, ...] = ()
 
 
 def find_system(run: Path, system: str) -> RunSystem:
@@ -59,7 +60,8 @@ def find_system(run: Path, system: str) -> RunSystem:
                 and record["inputs"].get("network") == records[network]["build"]]
     return RunSystem(
         system, network, inputs["hmm"], inputs["graph"], _folders(records[score], folder_of)["manifests"],
-        _folders(records[network], folder_of).get("teacher"), reserves[0] if reserves else None)
+        _folders(records[network], folder_of).get("teacher"), reserves[0] if reserves else None,
+        tuple(records[score].get("settings", {}).get("splits", ())))
 
 
 def _folders(record: Mapping[str, Any], folder_of: Mapping[str, Path]) -> dict[str, Path]:

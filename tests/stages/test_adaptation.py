@@ -1,0 +1,148 @@
+"""`asr-kd adapt` on the small demo: adapters, their gate, and what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr_kd.adaptation.adapter import Adapter, read_speakers
+from asr_kd.cli.main import main
+from asr_kd.core.errors import InputError
+from asr_kd.data.audio import read_utterance
+from asr_kd.data.manifest import Utterance, read_manifest, write_manifest
+from asr_kd.stages.adaptation import adapt_network
+from asr_kd.stages.transcription import decode_manifest
+
+SYSTEM = "hdnn128-kd"
+
+
+def speech(run: Path) -> list[Utterance]:
+    return read_manifest(run / "prepare", "adaptation")
+
+
+def adapted(run: Path, output: Path, **settings: Any) -> dict[str, Any]:
+    arguments = {"speech": run / "prepare", "split": "adaptation", "run": run, "system": SYSTEM, "gate": False}
+    return adapt_network(output=output, **{**arguments, **settings})
+
+
+@pytest.fixture(scope="module")
+def voice(finished_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter to the demo's adaptation speaker, not judged."""
+    folder = tmp_path_factory.mktemp("adapters") / "voice"
+    adapted(finished_demo, folder)
+    return folder
+
+
+def decoded(run: Path, output: Path, adapter: Path | None, **settings: Any) -> dict[str, Any]:
+    return decode_manifest(run / "prepare", "adaptation", run / "sat", run / "graph", output,
+                           network=run / "student-kd-seed1", adapter=adapter, **settings)
+
+
+def test_decode_uses_an_adapter_and_counts_what_it_scored(finished_demo: Path, voice: Path, tmp_path: Path) -> None:
+    plain = decoded(finished_demo, tmp_path / "plain", None)
+    with_voice = decoded(finished_demo, tmp_path / "adapted", voice)
+    count = len(speech(finished_demo))
+    assert with_voice["adapted"]["utterances"] == {"adapted": count, "unadapted": 0, "refused": 0}
+    assert "adapted" not in plain
+    assert (tmp_path / "plain" / "lattices.bin").read_bytes() != (tmp_path / "adapted" / "lattices.bin").read_bytes()
+
+
+def test_an_adapter_of_another_network_is_refused_with_both_names(
+        finished_demo: Path, voice: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="student-kd-seed1.*student-ce-seed1"):
+        decode_manifest(finished_demo / "prepare", "adaptation", finished_demo / "sat", finished_demo / "graph",
+                        tmp_path / "out", network=finished_demo / "student-ce-seed1", adapter=voice)
+
+
+def test_shuffled_transcripts_are_refused_with_exit_code_3_and_the_adapter_is_kept(
+        finished_demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    utterances = speech(finished_demo)
+    texts = [utterance.text for utterance in utterances]
+    wrong = "".join(f"{one.id} {text}\n" for one, text in zip(utterances, texts[1:] + texts[:1], strict=True))
+    (tmp_path / "text").write_text(wrong)
+    code = main(["adapt", "--run", str(finished_demo), "--system", SYSTEM, "--speech", str(finished_demo / "prepare"),
+                 "--split", "adaptation", "--transcripts", str(tmp_path / "text"), "--output", str(tmp_path / "voice")])
+    printed = capsys.readouterr()
+    assert code == 3
+    assert "refused" in printed.err and "before" in printed.out and "canary" in printed.out
+    adapter = Adapter.load(tmp_path / "voice")
+    assert not adapter.card.active and adapter.card.refusals
+    report = json.loads((tmp_path / "voice" / "report.json").read_text())
+    assert report["refusals"] == adapter.card.refusals and not report["active"]
+    assert "**refused**" in (tmp_path / "voice" / "report.md").read_text()
+    with pytest.raises(InputError, match="was refused"):
+        decoded(finished_demo, tmp_path / "out", tmp_path / "voice")
+
+
+def test_each_speaker_has_an_adapter_and_others_hear_the_network_as_it_is(
+        finished_demo: Path, tmp_path: Path) -> None:
+    utterances = speech(finished_demo)
+    two = [replace(one, speaker="anna" if number % 2 else "bert") for number, one in enumerate(utterances)]
+    write_manifest(tmp_path / "manifests", "adaptation", two)
+    adapted(finished_demo, tmp_path / "voices", speech=tmp_path / "manifests", per="speaker", parameters=["lhuc"])
+    assert sorted(read_speakers(tmp_path / "voices")) == ["anna", "bert"]
+    listed = tmp_path / "voices" / "adapters.json"
+    listed.write_text(json.dumps({"format": 1, "speakers": {"anna": "0001"}}))
+    found = decode_manifest(tmp_path / "manifests", "adaptation", finished_demo / "sat", finished_demo / "graph",
+                            tmp_path / "out", network=finished_demo / "student-kd-seed1", adapter=tmp_path / "voices")
+    assert found["adapted"]["utterances"] == {
+        "adapted": len(two) // 2, "unadapted": len(two) - len(two) // 2, "refused": 0}
+
+
+def test_silence_and_clipped_audio_are_dropped_and_counted(finished_demo: Path, tmp_path: Path) -> None:
+    utterances = speech(finished_demo)
+    lines = []
+    for number, utterance in enumerate(utterances):
+        samples, rate = read_utterance(utterance)
+        if number == 0:
+            samples = np.zeros_like(samples)
+        if number == 1:
+            samples = np.clip(samples, -np.percentile(np.abs(samples), 90), np.percentile(np.abs(samples), 90))
+        soundfile.write(tmp_path / f"{utterance.id}.wav", samples / 32768, rate, subtype="PCM_16")
+        lines.append(json.dumps({"audio": f"{utterance.id}.wav", "text": utterance.text}))
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    report = adapted(finished_demo, tmp_path / "voice", speech=tmp_path / "list.jsonl", split=None)
+    assert report["faulty_audio"]["dropped"] == {"clipped": 1, "silence": 1}
+    assert report["utterances"] == len(utterances) - 2
+    (tmp_path / "list.jsonl").write_text(lines[0])
+    with pytest.raises(InputError, match="no speech to adapt to"):
+        adapted(finished_demo, tmp_path / "none", speech=tmp_path / "list.jsonl", split=None)
+
+
+def test_words_without_pronunciation_are_listed_or_mapped(finished_demo: Path, tmp_path: Path) -> None:
+    utterances = speech(finished_demo)
+    (tmp_path / "text").write_text("".join(f"{one.id} {one.text} XYZZY\n" for one in utterances))
+    with pytest.raises(InputError, match="1 words of the transcripts have no pronunciation: 'XYZZY'"):
+        adapted(finished_demo, tmp_path / "voice", transcripts=tmp_path / "text")
+    assert not (tmp_path / "voice").exists()
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"system": "hdnn128-kg"}, "no system 'hdnn128-kg'.*hdnn128-kd"),
+    ({"system": "gmm-sat"}, "has no network"),
+    ({"system": None}, "name it by --system"),
+    ({"run": None}, "--network, --model, --graph are missing"),
+    ({"split": "test"}, "is speech of test"),
+    ({"parameters": ["gate"]}, "group 'gate'"),
+    ({"set_": ["adaptation.kl_wait=1"]}, "kl_weight"),
+    ({"speaker": "nobody"}, "no speech of speaker 'nobody'"),
+    ({"set_": ["adaptation.replay_share=0.5"], "reserve": Path("none")}, "none"),
+])
+def test_what_does_not_belong_together_is_refused_and_nothing_is_written(
+        finished_demo: Path, tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        adapted(finished_demo, tmp_path / "voice", **settings)
+    assert not (tmp_path / "voice").exists()
+
+
+def test_the_teacher_and_the_first_pass_teach_without_transcripts(finished_demo: Path, tmp_path: Path) -> None:
+    found = {}
+    for teach in ("teacher", "first-pass"):
+        report = adapted(finished_demo, tmp_path / teach, teach=teach)
+        assert report["teaching"] == teach and report["utterances"] == len(speech(finished_demo))
+        found[teach] = Adapter.load(tmp_path / teach).tensors["carry_gate.weight"]
+    assert not np.array_equal(found["teacher"].numpy(), found["first-pass"].numpy())
