@@ -9,7 +9,7 @@ from asr_kd.features.two_speakers import compare_one_with_two_speakers
 def utterances(speaker: int, count: int, frames: int = 150) -> list[np.ndarray]:
     """Frames of a speaker's own mean and spread; each utterance has a mean a little off, as its words have it."""
     generator = np.random.default_rng(speaker)
-    mean, spread = generator.normal(0, 6, 13), generator.uniform(4, 8, 13)
+    mean, spread = generator.normal(0, 15, 13), generator.uniform(4, 8, 13)
     return [mean + generator.normal(0, 1.5, 13) + spread * generator.normal(size=(frames, 13)) for _ in range(count)]
 
 
