@@ -196,6 +196,13 @@ class AdaptedNetworks:
                 self._networks[key] = adapter.apply(self.network)
             return self._networks[key]
 
+    def only_network(self) -> nn.Module:
+        """Return the network that everybody is to hear. InputError: a folder of adapters, one a speaker."""
+        if set(self.adapters) != {None}:
+            raise InputError("a folder of adapters, one a speaker, is given where the network must be one for all; "
+                             "give one adapter")
+        return self.of("")
+
     @property
     def digest(self) -> str:
         return hash_json(sorted([str(key), adapter.card.digest] for key, adapter in self.adapters.items()))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 
+from asr_kd.adaptation.adapter import AdaptedNetworks
 from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
@@ -167,13 +168,19 @@ def _curve(result: TrainingResult) -> list[dict[str, Any]]:
 def cache_soft_targets(
     inputs: Mapping[str, Path], config: SoftTargetsStageConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
-    """The soft targets of one teacher, or of several as one, for every frame of a split."""
+    """The soft targets of one teacher, with an adapter if there is one, or of several as one, for every frame of a
+    split."""
     store = FrameStore.open(inputs["features"] / config.split)
     hmm = HmmModel.load(inputs["hmm"])
     teachers = [load_bundle(inputs[name] / BUNDLE, hmm_digest=hmm.digest, feature_recipe=store.recipe)
                 for name in sorted(inputs) if name.startswith("teacher")]
     network, card = teachers[0]
     digest, left, right = card.digest, card.splice_left, card.splice_right
+    if "adapters" in inputs:
+        if len(teachers) > 1:
+            raise InputError("an adapter is of one teacher, and there are several; leave it out, or take one teacher")
+        adapted = AdaptedNetworks.open(inputs["adapters"], network, card, inputs["teacher"])
+        network, digest = adapted.only_network(), hash_json([digest, adapted.digest])
     if len(teachers) > 1:
         if config.hidden:
             raise InputError("several teachers have no last hidden layer in common; leave hidden out")

@@ -56,7 +56,7 @@ STAGE_KINDS: dict[str, StageKind] = {
                   seeded=True, version=4),
         StageKind("soft-targets", networks.SoftTargetsStageConfig, networks.cache_soft_targets,
                   reads=("features", "hmm", "teacher"),
-                  may_read=tuple(f"teacher_{number}" for number in range(2, 10)), version=5),
+                  may_read=("adapters", *(f"teacher_{number}" for number in range(2, 10))), version=5),
         StageKind("language-model", language_model.LanguageModelStageConfig, language_model.train,
                   reads=("manifests",), check=checks.check_language_model),
         StageKind("graph", GraphConfig, decoding.build, reads=("manifests", "hmm"),

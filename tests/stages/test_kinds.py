@@ -88,7 +88,7 @@ def test_the_list_names_each_kind_with_its_inputs(capsys: pytest.CaptureFixture[
     assert main(["stages"]) == 0
     text = capsys.readouterr().out
     assert "network             features, hmm, alignments, [teacher], [teacher_features], [soft_targets]" in text
-    assert "soft-targets        features, hmm, teacher, [teacher_2 to teacher_9]" in text
+    assert "soft-targets        features, hmm, teacher, [adapters], [teacher_2 to teacher_9]" in text
     assert all(f"\n{name} " in f"\n{text}" for name in STAGE_KINDS)
 
 
