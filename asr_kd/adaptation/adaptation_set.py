@@ -11,6 +11,7 @@ from asr_kd.adaptation.adapter import apply_tensors
 from asr_kd.adaptation.config import AdaptationConfig
 from asr_kd.adaptation.data import TaughtUtterance
 from asr_kd.adaptation.gate import Change, Evidence, GateConfig, doubt, refusals
+from asr_kd.adaptation.lattice_data import TaughtLattices
 from asr_kd.adaptation.posteriors import FramePosteriors
 from asr_kd.adaptation.recognition import Recogniser, Recognition, SpokenUtterance, recognise
 from asr_kd.adaptation.reserve import Reserve
@@ -37,14 +38,15 @@ class AdaptationBase:
 class AdaptationSet:
     """Speech to adapt to: utterances, and the posteriors to be learnt of those that can teach.
 
-    misfits: what the forced alignment of each transcript lacks of the best path's log-likelihood, a frame. faults: what
-    is wrong with the set, each a reason to refuse.
+    misfits: what the forced alignment of each transcript lacks of the best path's log-likelihood, a frame. lattices:
+    for a criterion over lattices. faults: what is wrong with the set, each a reason to refuse.
     """
 
     utterances: Mapping[str, SpokenUtterance]
     posteriors: Mapping[str, FramePosteriors]
     frame_shift: float  # seconds
     misfits: Mapping[str, float] | None = None
+    lattices: TaughtLattices | None = None
     faults: Sequence[str] = ()
 
     @property
@@ -88,7 +90,8 @@ def adapt_to_set(
     def adapt(names: Sequence[str], held_out: Sequence[str], part: str) -> AdaptedParameters:
         return adapt_parameters(
             base.network, base.card, [taught[name] for name in names], config, seed=seed, reserve=replay,
-            held_out=[taught[name] for name in held_out], work=None if work is None else work / part,
+            lattices=speech.lattices, held_out=[taught[name] for name in held_out],
+            work=None if work is None else work / part,
             description=f"{description} ({part})")
 
     if gate is not None and base.recogniser is None:

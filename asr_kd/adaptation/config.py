@@ -6,6 +6,7 @@ from pydantic import Field
 
 from asr_kd.core.config import Config
 from asr_kd.distillation.config import DistillationConfig
+from asr_kd.sequence.config import CriterionConfig
 from asr_kd.training.config import Precision, TrainingConfig
 
 Teaching = Literal["transcripts", "first-pass", "teacher"]
@@ -28,14 +29,16 @@ class AdaptationTrainingConfig(TrainingConfig):
 
 
 class AdaptationConfig(Config):
-    """What of a network moves, and what holds it back.
+    """What of a network moves, by which loss, and what holds it back.
 
+    criterion: with transcripts, sMBR or MPE over lattices in the place of the frame objective, which smooths it then.
     parameters: groups of `asr_kd.models.parameter_groups`, `lhuc`, or patterns over parameter names. distillation: the
     frame objective; transcripts, first pass and teacher alike give it posteriors to learn from.
     """
 
     parameters: list[str] = Field(["gates"], min_length=1)
     distillation: DistillationConfig = DistillationConfig()
+    criterion: CriterionConfig | None = None
     kl_weight: float = Field(0.0, ge=0, lt=1, description="ρ: targets are (1 - ρ) of what teaches and ρ of the "
                              "unadapted network's posteriors (Yu et al., ICASSP 2013)")
     l2_weight: float = Field(0.0, ge=0, description="of half the squared distance from the unadapted parameters")

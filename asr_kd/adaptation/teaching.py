@@ -1,6 +1,6 @@
 """Where the posteriors come from that an adapted network learns: transcripts, its own first pass, a teacher."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -11,13 +11,10 @@ from torch import nn
 
 from asr_kd.adaptation.posteriors import FramePosteriors
 from asr_kd.adaptation.recognition import Recognition
-from asr_kd.alignment.align import AlignConfig, align_log_likelihoods
 from asr_kd.core.config import Config
-from asr_kd.core.drops import Drops
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.search import SearchConfig, decode
 from asr_kd.distillation.soft_targets import sparse_posteriors
-from asr_kd.hmm.model import HmmModel
 from asr_kd.lattices.posteriors import frame_posteriors
 from asr_kd.models.bundle import ModelCard
 from asr_kd.models.log_likelihoods import forward_logits
@@ -39,19 +36,6 @@ class FirstPassTeaching(Config):
     confidence: float = Field(1.0, ge=0)
     least_confidence: float = Field(0.0, ge=0, lt=1)
     search: SearchConfig = SearchConfig()
-
-
-def transcript_posteriors(
-    hmm: HmmModel, scores: Scores, transcripts: Mapping[str, Sequence[str]], config: AlignConfig,
-    workers: int | None = None,
-) -> tuple[dict[str, FramePosteriors], Drops]:
-    """Forced alignments of the transcripts by these scores; what did not align is in the drops.
-
-    Errors as of `align_log_likelihoods`.
-    """
-    alignments, drops = align_log_likelihoods(hmm, scores, transcripts, config, workers)
-    pdf_ids = hmm.transitions.pdf_ids
-    return {name: FramePosteriors.of_alignment(pdf_ids[ids]) for name, ids in alignments.items()}, drops
 
 
 def first_pass_posteriors(

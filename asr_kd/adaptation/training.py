@@ -12,14 +12,19 @@ from torch import Tensor, nn
 
 from asr_kd.adaptation.config import AdaptationConfig
 from asr_kd.adaptation.data import AdaptationData, TaughtUtterance
+from asr_kd.adaptation.lattice_data import LatticeAdaptationData, TaughtLattices
 from asr_kd.adaptation.objective import AnchoredObjective
+from asr_kd.core.errors import InputError
 from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.teachers import CachedTeacher
 from asr_kd.models.architecture import hidden_dim
 from asr_kd.models.bundle import ModelCard
 from asr_kd.models.lhuc import add_lhuc
 from asr_kd.models.parameter_groups import parameters_of, train_only
+from asr_kd.sequence.objective import SequenceObjective
+from asr_kd.training.data import TrainingExamples
 from asr_kd.training.engine import TrainingResult, train
+from asr_kd.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -44,24 +49,31 @@ def movable_network(network: nn.Module, groups: Sequence[str]) -> tuple[nn.Modul
 
 def adapt_parameters(
     network: nn.Module, card: ModelCard, utterances: Sequence[TaughtUtterance], config: AdaptationConfig, *,
-    held_out: Sequence[TaughtUtterance] = (), reserve: Sequence[NDArray[np.float32]] = (), seed: int = 0,
-    work: Path | None = None, description: str = "adaptation",
+    held_out: Sequence[TaughtUtterance] = (), reserve: Sequence[NDArray[np.float32]] = (),
+    lattices: TaughtLattices | None = None, seed: int = 0, work: Path | None = None, description: str = "adaptation",
 ) -> AdaptedParameters:
     """Adapt the parameters that the settings name on `utterances`; the network itself is left as it is.
 
     held_out: utterances by which each epoch is judged. reserve: features (frames, dim) of training speech for replay.
-    work: where checkpoints go, from which an interrupted adaptation goes on; a temporary folder where there is none.
-    Errors as of `asr_kd.training.engine.train`.
+    lattices: of all utterances, where the settings have a criterion over lattices. work: where checkpoints go, from
+    which an interrupted adaptation goes on; a temporary folder where there is none. Errors as of
+    `asr_kd.training.engine.train`.
     """
     model, moved = movable_network(network, config.parameters)
-    data = AdaptationData(
+    if config.criterion is not None and lattices is None:
+        raise InputError(f"{description}: a criterion over lattices needs transcripts and a decoding graph")
+    data: TrainingExamples
+    frames = data = AdaptationData(
         utterances, held_out, left=card.splice_left, right=card.splice_right, kl_weight=config.kl_weight,
         reserve=reserve, replay_share=config.replay_share)
-    teacher = CachedTeacher(data.targets_digest, temperature=1.0)
-    distillation = DistillationObjective(
+    teacher = CachedTeacher(frames.targets_digest, temperature=1.0)
+    learns: Objective = DistillationObjective(
         config.distillation, teacher, student_dim=hidden_dim(model),
         parameters=parameters_of(model, config.distillation.weight_schedule.parameters))
-    objective = AnchoredObjective(distillation, network, card.digest, moved, config.l2_weight)
+    if config.criterion is not None and lattices is not None:
+        data = LatticeAdaptationData(frames, utterances, held_out, lattices, config.criterion)
+        learns = SequenceObjective(config.criterion, card.log_priors(), learns)
+    objective = AnchoredObjective(learns, network, card.digest, moved, config.l2_weight)
     with tempfile.TemporaryDirectory() as scratch:
         result = train(model, data, objective, config.training, work or Path(scratch), seed=seed,
                        description=description)

@@ -265,7 +265,7 @@ class _Job:
             reasons = sorted({reason for reason, _ in self.unusable.values()})
             raise InputError(f"{name}: no utterance has features ({', '.join(reasons)})")
         speech, drops = build_set(self.base, self.hmm, self.speech, names, self.options.teaching, self.teacher,
-                                  self.workers)
+                                  self.options.adaptation.criterion, self.workers)
         outcome = adapt_to_set(self.base, speech, self.options.adaptation, self.options.gate if gate else None,
                                seed=seed, workers=self.workers, description=name)
         report = {**describe_outcome(outcome), "name": name, "teaching": self.options.teaching.teaching,

@@ -10,24 +10,30 @@ from torch import nn
 
 from asr_kd.adaptation.adaptation_set import AdaptationBase, AdaptationSet
 from asr_kd.adaptation.config import Teaching
+from asr_kd.adaptation.lattice_data import TaughtLattice, TaughtLattices
 from asr_kd.adaptation.posteriors import FramePosteriors
-from asr_kd.adaptation.recognition import SpokenUtterance, recognise
+from asr_kd.adaptation.recognition import Recogniser, SpokenUtterance, recognise
 from asr_kd.adaptation.teaching import (
     FirstPassTeaching,
+    Scores,
     first_pass_posteriors,
     teacher_posteriors,
     transcript_misfits,
-    transcript_posteriors,
 )
-from asr_kd.alignment.align import AlignConfig
+from asr_kd.alignment.align import AlignConfig, align_log_likelihoods
 from asr_kd.core.config import Config
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import InputError
-from asr_kd.decoding.search import SearchError
+from asr_kd.core.parallel import map_threads
+from asr_kd.decoding.search import SearchError, decode
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.bundle import ModelCard
 from asr_kd.models.log_likelihoods import log_likelihoods
+from asr_kd.sequence.config import CriterionConfig
+from asr_kd.stages.sequence import transition_table
+
+LATTICE_BEAM = 7.0  # of lattices that a criterion is taken over
 
 
 class TeachingConfig(Config):
@@ -62,9 +68,10 @@ class AdaptationSpeech:
 
 def build_set(
     base: AdaptationBase, hmm: HmmModel, speech: AdaptationSpeech, names: Sequence[str], config: TeachingConfig,
-    teacher: SoftTeacher | None = None, workers: int | None = None, faults: Sequence[str] = (),
+    teacher: SoftTeacher | None = None, criterion: CriterionConfig | None = None, workers: int | None = None,
+    faults: Sequence[str] = (),
 ) -> tuple[AdaptationSet, Drops]:
-    """Make posteriors of these utterances, and count what cannot teach.
+    """Make posteriors of these utterances, for a `criterion` their lattices too, and count what cannot teach.
 
     Transcripts are used by the teaching `transcripts` alone: otherwise the gate must do without them. InputError: no
     teacher, no graph or no transcripts where the teaching needs them, words without pronunciation.
@@ -76,7 +83,7 @@ def build_set(
     def scores(name: str) -> NDArray[np.float32]:
         return log_likelihoods(base.network, base.card, utterances[name].features)
 
-    misfits = None
+    misfits = lattices = None
     if supervised:
         known = {name: list(words) for name, words in speech.transcripts.items() if name in utterances and words}
         for name in names:
@@ -84,7 +91,8 @@ def build_set(
                 drops.drop(name, "no transcript")
         if not known:
             raise InputError("no utterance has a transcript; give transcripts, or let a first pass or a teacher teach")
-        posteriors, alignment = transcript_posteriors(hmm, scores, known, config.alignment, workers)
+        alignments, alignment = align_log_likelihoods(hmm, scores, known, config.alignment, workers)
+        posteriors = alignment_posteriors(hmm, alignments)
         for reason, items in alignment.reasons.items():
             for name, detail in items:
                 drops.drop(name, reason, detail)
@@ -92,6 +100,8 @@ def build_set(
             heard = recognise(base.network, base.card, [utterances[name] for name in posteriors], base.recogniser,
                               workers)
             misfits = transcript_misfits(scores, posteriors, heard)
+        if criterion is not None and base.recogniser is not None:
+            lattices = _lattices(base.recogniser, hmm, scores, alignments, criterion, workers)
     else:
         posteriors = {}
         for name in names:
@@ -100,7 +110,28 @@ def build_set(
             except SearchError as error:
                 drops.drop(name, error.reason, str(error))
     shift = float(speech.store.recipe["frame_shift"]) / 1000
-    return AdaptationSet(utterances, posteriors, shift, misfits, faults), drops
+    return AdaptationSet(utterances, posteriors, shift, misfits, lattices, faults), drops
+
+
+def alignment_posteriors(hmm: HmmModel, alignments: Mapping[str, np.ndarray]) -> dict[str, FramePosteriors]:
+    """The posteriors of forced alignments, transition-ids (frames,) by utterance."""
+    pdf_ids = hmm.transitions.pdf_ids
+    return {name: FramePosteriors.of_alignment(pdf_ids[ids]) for name, ids in alignments.items()}
+
+
+def _lattices(
+    recogniser: Recogniser, hmm: HmmModel, scores: Scores, alignments: Mapping[str, np.ndarray],
+    criterion: CriterionConfig, workers: int | None,
+) -> TaughtLattices:
+    """Lattices of the aligned utterances, searched at the criterion's acoustic scale."""
+    search = recogniser.search.model_copy(update={
+        "acoustic_scale": criterion.acoustic_scale, "lattice_beam": LATTICE_BEAM})
+
+    def search_one(name: str) -> TaughtLattice:
+        return TaughtLattice(decode(recogniser.graph, scores(name), search).lattice, alignments[name])
+
+    found = map_threads(search_one, alignments, workers, "lattices")
+    return TaughtLattices(dict(zip(alignments, found, strict=True)), transition_table(hmm))
 
 
 def _untranscribed(

@@ -14,8 +14,8 @@ from asr_kd.adaptation.gate import GateConfig
 from asr_kd.adaptation.recognition import Recogniser, recognise
 from asr_kd.adaptation.report import describe_outcome, render_report
 from asr_kd.adaptation.reserve import Reserve, choose_utterances, write_reserve
-from asr_kd.adaptation.teaching import transcript_misfits, transcript_posteriors
-from asr_kd.alignment.align import AlignConfig
+from asr_kd.adaptation.teaching import transcript_misfits
+from asr_kd.alignment.align import AlignConfig, align_log_likelihoods
 from asr_kd.core.bounds import InsertionPenalty, LmWeight
 from asr_kd.core.config import Config, Name
 from asr_kd.core.errors import InputError
@@ -28,7 +28,13 @@ from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.bundle import load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
-from asr_kd.stages.adaptation_sets import AdaptationSpeech, SoftTeacher, TeachingConfig, build_set
+from asr_kd.stages.adaptation_sets import (
+    AdaptationSpeech,
+    SoftTeacher,
+    TeachingConfig,
+    alignment_posteriors,
+    build_set,
+)
 from asr_kd.stages.hmm import transcripts_of
 from asr_kd.stages.networks import BUNDLE, heard_by_teacher
 
@@ -104,7 +110,8 @@ def make_adapters(
         folder = context.work / ADAPTERS / names[name]
         if folder.is_dir():
             return {}
-        chosen, drops = build_set(base, hmm, speech[split], utterances, config.teaching, teachers[split], workers=1)
+        chosen, drops = build_set(base, hmm, speech[split], utterances, config.teaching, teachers[split],
+                                  config.adaptation.criterion, workers=1)
         outcome = adapt_to_set(base, chosen, config.adaptation, config.gate, seed=context.seed, workers=1,
                                description=f"{context.name} {name}")
         report = {**describe_outcome(outcome), "dropped": drops.as_dict()}
@@ -153,7 +160,8 @@ def make_reserve(
         return log_likelihoods(network, card, store[name])
 
     with one_torch_thread():
-        aligned, _ = transcript_posteriors(hmm, scores, {name: transcripts[name] for name in canary}, config.alignment)
+        known = {name: transcripts[name] for name in canary}
+        aligned = alignment_posteriors(hmm, align_log_likelihoods(hmm, scores, known, config.alignment)[0])
         canary = [name for name in canary if name in aligned]
         recognised = recognise(network, card, [heard.utterance(name, True) for name in canary], recogniser)
         misfits = transcript_misfits(scores, aligned, recognised)
@@ -164,6 +172,8 @@ def make_reserve(
 def _check_inputs(config: AdaptersStageConfig, inputs: Mapping[str, Any]) -> None:
     source = {"transcripts": "manifests", "first-pass": "graph", "teacher": "teacher"}[config.teaching.teaching]
     needed = {source: f"teaching by {config.teaching.teaching}"}
+    if config.adaptation.criterion is not None:
+        needed["graph"] = "a criterion over lattices"
     if config.gate is not None:
         needed["graph"] = "the gate"
     if config.adaptation.replay_share:
