@@ -27,7 +27,7 @@ def test_an_alignment_has_all_mass_on_its_pdf() -> None:
 
 
 def test_entries_of_one_pdf_in_a_frame_are_added_up() -> None:
-    expected = [[0, 0.5, 0, 0.5, 0], [0, 0, 1, 0, 0], [0.8, 0, 0, 0, 0.2]]
+    expected = np.array([[0, 0.5, 0, 0.5, 0], [0, 0, 1, 0, 0], [0.8, 0, 0, 0, 0.2]])
     np.testing.assert_allclose(as_distribution(example(), 5), expected, atol=1e-6)
     np.testing.assert_array_equal(example().weights, 1)
 

@@ -24,8 +24,8 @@ def speech(run: Path) -> list[Utterance]:
     return read_manifest(run / "prepare", "adaptation")
 
 
-def adapted(run: Path, output: Path, **settings: Any) -> dict[str, Any]:
-    arguments = {"speech": run / "prepare", "split": "adaptation", "run": run, "system": SYSTEM, "gate": False}
+def adapted(demo: Path, output: Path, **settings: Any) -> dict[str, Any]:
+    arguments = {"speech": demo / "prepare", "split": "adaptation", "run": demo, "system": SYSTEM, "gate": False}
     return adapt_network(output=output, **{**arguments, **settings})
 
 
