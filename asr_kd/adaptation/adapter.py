@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import pydantic
 from pydantic import Field
 from torch import Tensor, nn
 
 from asr_kd.core.arrays import read_torch_tensors, write_tensors
-from asr_kd.core.config import Config
+from asr_kd.core.cards import SealedCard, read_card, write_card
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, hash_file, hash_json, read_json, write_json
 from asr_kd.core.own_folders import FolderKind
@@ -30,8 +29,8 @@ ADAPTER = FolderKind("adapter", (CARD, NUMBERS), closed=False, keys=("network", 
 ADAPTERS = FolderKind("folder of adapters", (SPEAKERS,), closed=False, keys=("speakers",))
 
 
-class AdapterCard(Config):
-    """The content of `adapter.json`; `digest` is of all the rest, so that an edited card is noticed."""
+class AdapterCard(SealedCard):
+    """The content of `adapter.json`."""
 
     format: Literal[1] = 1
     network: str = Field(description="digest of the network that it belongs to")
@@ -42,11 +41,6 @@ class AdapterCard(Config):
     refusals: list[str] = Field([], description="why it was refused")
     made_from: dict[str, Any] = Field({}, description="speech, teaching and settings")
     tensors_sha256: str
-    digest: str = ""
-
-    def expected_digest(self) -> str:
-        """Return the digest that an unedited card has."""
-        return hash_json(self.model_dump(exclude={"digest"}))
 
 
 @dataclass(frozen=True)
@@ -61,13 +55,7 @@ class Adapter:
     def load(folder: Path) -> "Adapter":
         """Read an adapter. InputError: a file is missing, truncated, damaged or edited."""
         folder = Path(folder)
-        try:
-            card = AdapterCard.model_validate(read_json(folder / CARD))
-        except pydantic.ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            raise InputError(f"{folder / CARD}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
-        if card.digest != card.expected_digest():
-            raise InputError(f"{folder / CARD}: content and digest differ (edited by hand?); adapt again")
+        card = read_card(folder / CARD, AdapterCard, "adapt again")
         numbers = folder / NUMBERS
         file_size(numbers)
         if hash_file(numbers) != card.tensors_sha256:
@@ -113,9 +101,8 @@ def save_adapter(
         card = AdapterCard(
             network=network.digest, network_name=network_name, parameters=parameters,
             numbers=sum(value.numel() for value in tensors.values()), active=active, refusals=refusals or [],
-            made_from=made_from or {}, tensors_sha256=hash_file(temporary / NUMBERS))
-        card = card.model_copy(update={"digest": card.expected_digest()})
-        write_json(temporary / CARD, card.model_dump())
+            made_from=made_from or {}, tensors_sha256=hash_file(temporary / NUMBERS)).sealed()
+        write_card(temporary / CARD, card)
         if report is not None:
             write_json(temporary / "report.json", report)
         if page is not None:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 
 from asr_kd.adaptation.recognition import Recognised, Recogniser, Recognition, SpokenUtterance
+from asr_kd.core.cards import SealedCard, read_card, write_card
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import hash_bytes, hash_json, read_json, write_json
+from asr_kd.core.files import hash_bytes, hash_json
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.search import SearchConfig
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
@@ -40,7 +40,7 @@ class CanaryScore(Config):
     misfit: float = Field(description="what a forced alignment of its transcript lacks of its best path, a frame")
 
 
-class ReserveCard(Config):
+class ReserveCard(SealedCard):
     """The content of `reserve.json`; the score is that with this graph, these weights and this search."""
 
     format: Literal[1] = 1
@@ -51,11 +51,6 @@ class ReserveCard(Config):
     search: dict[str, Any]
     transcripts: dict[str, str] = Field(description="of the canary's utterances")
     scores: dict[str, CanaryScore]
-    digest: str = ""
-
-    def expected_digest(self) -> str:
-        """Return the digest that an unedited card has."""
-        return hash_json(self.model_dump(exclude={"digest"}))
 
 
 @dataclass(frozen=True)
@@ -72,13 +67,7 @@ class Reserve:
         """Read a reserve. InputError: missing or damaged files, another network than `network` (in the folder `name`).
         """
         folder = Path(folder)
-        try:
-            card = ReserveCard.model_validate(read_json(folder / CARD))
-        except pydantic.ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            raise InputError(f"{folder / CARD}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
-        if card.digest != card.expected_digest():
-            raise InputError(f"{folder / CARD}: content and digest differ (edited by hand?); make the reserve again")
+        card = read_card(folder / CARD, ReserveCard, "make the reserve again")
         if card.network != network.digest:
             raise InputError(f"{folder}: the reserve of the network {card.network[:12]}, not of {name} "
                              f"({network.digest[:12]}); give that of this network")
@@ -157,7 +146,6 @@ def write_reserve(
     card = ReserveCard(
         network=network.digest, graph=recogniser.graph.digest, lm_weight=recogniser.lm_weight,
         insertion_penalty=recogniser.insertion_penalty, search=recogniser.search.model_dump(mode="json"),
-        transcripts={name: " ".join(transcripts[name]) for name in canary}, scores=scores)
-    card = card.model_copy(update={"digest": card.expected_digest()})
-    write_json(Path(folder) / CARD, card.model_dump())
+        transcripts={name: " ".join(transcripts[name]) for name in canary}, scores=scores).sealed()
+    write_card(Path(folder) / CARD, card)
     return card

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 
 from asr_kd.core.arrays import read_torch_tensors, write_tensors
+from asr_kd.core.cards import read_card
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, hash_file, hash_json, read_json, write_json
@@ -115,11 +115,7 @@ def load_bundle(
     missing, damaged or mixed-up files, raise InputError. Nothing is unpickled.
     """
     folder = Path(folder)
-    try:
-        card = ModelCard.model_validate(read_json(folder / _CARD))
-    except pydantic.ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        raise InputError(f"{folder / _CARD}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+    card = read_card(folder / _CARD, ModelCard, "take a network's own folder, or train it again")
     _check_card(card, folder)
     _check_use(folder, "tree (HMM model)", card.hmm_digest, hmm_digest)
     _check_use(folder, "lexicon", card.lexicon_digest, lexicon_digest)

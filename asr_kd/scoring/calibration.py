@@ -8,9 +8,10 @@ import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 
+from asr_kd.core.cards import read_card
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
-from asr_kd.core.files import read_json, write_json
+from asr_kd.core.files import write_json
 from asr_kd.scoring.confidence import WordConfidences
 
 Kind = Literal["identity", "platt", "isotonic"]
@@ -90,13 +91,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 
 def read_calibration(path: Path) -> Calibration:
     """Read a map; InputError names the file and the key that is missing, unknown or wrong."""
-    try:
-        return Calibration.model_validate(read_json(path))
-    except pydantic.ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        reason = fault["msg"].removeprefix("Value error, ")
-        raise InputError(f"{path}: {key + ': ' if key else ''}{reason}; not a calibration of confidences") from None
+    return read_card(path, Calibration, "not a calibration of confidences")
 
 
 def _held_out_loss(kind: Kind, words: WordConfidences) -> float:

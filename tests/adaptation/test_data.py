@@ -1,6 +1,7 @@
 """Minibatches for adaptation: which frames, what they teach, and how they are weighed."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def test_every_frame_comes_once_an_epoch_in_another_order_and_the_same_for_a_see
     data = AdaptationData(taught_utterances(2, frames=30), left=1, right=1)
     epochs = [np.concatenate(data.batches(16, seed=4, epoch=epoch)) for epoch in range(2)]
     assert all(sorted(epoch) == list(range(60)) for epoch in epochs)
-    assert not np.array_equal(*epochs)
+    assert not np.array_equal(epochs[0], epochs[1])
     assert np.array_equal(np.concatenate(data.batches(16, seed=4, epoch=0)), epochs[0])
     assert not np.array_equal(np.concatenate(data.batches(16, seed=5, epoch=0)), epochs[0])
 
@@ -97,6 +98,14 @@ def test_the_digest_is_of_all_that_training_depends_on() -> None:
     assert AdaptationData(**plain).digest == AdaptationData(**{**plain, "utterances": taught_utterances(2)}).digest
 
 
+@pytest.mark.xfail(strict=True, reason="fault: the digest does not say where utterances end, which splicing hears")
+def test_the_digest_is_of_where_utterances_end() -> None:
+    together, apart = [numbered(6)], [numbered(3), numbered(3, first=3, name="u1")]
+    first, second = (AdaptationData(utterances, left=1, right=1) for utterances in (together, apart))
+    assert not torch.equal(first.minibatch(np.arange(6)).inputs, second.minibatch(np.arange(6)).inputs)
+    assert first.digest != second.digest
+
+
 def test_a_reserve_without_a_share_is_left_alone() -> None:
     utterances = taught_utterances(2)
     data = AdaptationData(utterances, left=1, right=1, reserve=[np.ones((9, DIM + 1), np.float32)])
@@ -117,7 +126,7 @@ def test_what_cannot_be_adapted_on_is_refused() -> None:
 
 
 @pytest.mark.xfail(strict=True, reason="fault: replayed frames take the posteriors of frame 0, here without mass: nan")
-def test_replay_stays_finite_where_the_first_frame_of_the_set_has_no_posteriors(tmp_path: Any) -> None:
+def test_replay_stays_finite_where_the_first_frame_of_the_set_has_no_posteriors(tmp_path: Path) -> None:
     network, card = saved_network(tmp_path / "model")
     (utterance,) = taught_utterances(1)
     frames = np.arange(1, 40)
