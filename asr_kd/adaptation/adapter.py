@@ -6,7 +6,7 @@ one a speaker, has `adapters.json`, which names each speaker's folder.
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +14,10 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from asr_kd.adaptation.config import Teaching
 from asr_kd.core.arrays import read_torch_tensors, write_tensors
 from asr_kd.core.cards import SealedCard, read_card, write_card
+from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, hash_file, hash_json, read_json, write_json
 from asr_kd.core.own_folders import FolderKind
@@ -29,6 +31,18 @@ ADAPTER = FolderKind("adapter", (CARD, NUMBERS), closed=False, keys=("network", 
 ADAPTERS = FolderKind("folder of adapters", (SPEAKERS,), closed=False, keys=("speakers",))
 
 
+class AdapterOrigin(Config):
+    """The speech that an adapter was made from: a speaker or another set, utterances and seconds; and how."""
+
+    name: str
+    split: str | None = None
+    seed: int = 0
+    teaching: Teaching = "transcripts"
+    seconds: float = Field(0.0, ge=0)
+    utterances: list[str] = []
+    settings: dict[str, Any] = {}
+
+
 class AdapterCard(SealedCard):
     """The content of `adapter.json`."""
 
@@ -39,7 +53,7 @@ class AdapterCard(SealedCard):
     numbers: int = Field(gt=0, description="how many numbers moved")
     active: bool = Field(description="false: made, but refused; it is not used unless that is asked for")
     refusals: list[str] = Field([], description="why it was refused")
-    made_from: dict[str, Any] = Field({}, description="speech, teaching and settings")
+    made_from: AdapterOrigin
     tensors_sha256: str
 
 
@@ -61,7 +75,10 @@ class Adapter:
         if hash_file(numbers) != card.tensors_sha256:
             raise InputError(f"{numbers}: is not the file that {CARD} beside it describes (SHA-256 differs): it is "
                              "truncated, damaged or of another adapter; adapt again")
-        return Adapter(card, read_torch_tensors(numbers, "adapter", "adapt again"), folder)
+        tensors = read_torch_tensors(numbers, "adapter", "adapt again")
+        if not all(bool(value.isfinite().all()) for value in tensors.values()):
+            raise InputError(f"{numbers}: holds values that are not finite; adapt again")
+        return Adapter(card, tensors, folder)
 
     def check(self, network: ModelCard, name: Path) -> None:
         """InputError where it belongs to another network than `network`, which is in the folder `name`."""
@@ -71,7 +88,7 @@ class Adapter:
                              "or decode with its own")
 
     def apply(self, network: nn.Module) -> nn.Module:
-        """Return the adapted network in evaluation mode; `network` is left as it is, and shares all other numbers.
+        """Return the adapted network, in the mode of `network`, which is left as it is and shares all other numbers.
 
         InputError: parameters that the network does not have, or of another shape.
         """
@@ -85,23 +102,24 @@ class Adapter:
 
 
 def apply_tensors(network: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """Return a network with adapted parameters, LHUC's among them, in evaluation mode; `network` is left as it is."""
+    """Return a network with adapted parameters, LHUC's among them, in the mode of `network`, which is left as it is."""
     adapted = add_lhuc(network) if any(map(is_amplitude, tensors)) else network
-    return replace_parameters(adapted, tensors).eval()
+    return replace_parameters(adapted, tensors)
 
 
 def save_adapter(
-    folder: Path, tensors: Mapping[str, Tensor], network: ModelCard, network_name: str, parameters: list[str], *,
-    active: bool = True, refusals: list[str] | None = None, made_from: dict[str, Any] | None = None,
-    report: dict[str, Any] | None = None, page: str | None = None,
+    folder: Path, tensors: Mapping[str, Tensor], network: ModelCard, network_name: str, parameters: list[str],
+    origin: AdapterOrigin, *, refusals: Sequence[str] = (), report: dict[str, Any] | None = None,
+    page: str | None = None,
 ) -> AdapterCard:
-    """Write an adapter, whole or not at all; `report` and `page` become report.json and report.md."""
+    """Write an adapter, whole or not at all; with `refusals` it is not active. report.json and report.md get `report`
+    and `page`."""
     with atomic_folder(Path(folder), ADAPTER) as temporary:
         write_tensors(temporary / NUMBERS, {name: value.detach().contiguous() for name, value in tensors.items()})
         card = AdapterCard(
             network=network.digest, network_name=network_name, parameters=parameters,
-            numbers=sum(value.numel() for value in tensors.values()), active=active, refusals=refusals or [],
-            made_from=made_from or {}, tensors_sha256=hash_file(temporary / NUMBERS)).sealed()
+            numbers=sum(value.numel() for value in tensors.values()), active=not refusals, refusals=list(refusals),
+            made_from=origin, tensors_sha256=hash_file(temporary / NUMBERS)).sealed()
         write_card(temporary / CARD, card)
         if report is not None:
             write_json(temporary / "report.json", report)
@@ -120,7 +138,7 @@ def read_speakers(folder: Path) -> dict[str, Path]:
     path = Path(folder) / SPEAKERS
     value = read_json(path)
     speakers = value.get("speakers") if isinstance(value, dict) else None
-    if not isinstance(speakers, dict) or value.get("format") != 1 or not all(
+    if not isinstance(speakers, dict) or not speakers or value.get("format") != 1 or not all(
             isinstance(name, str) and name and "/" not in name and name not in (".", "..")
             for name in speakers.values()):
         raise InputError(f"{path}: expected the folder of each speaker's adapter; adapt again")
@@ -192,17 +210,17 @@ class AdaptedNetworks:
 
     @property
     def digest(self) -> str:
-        return hash_json(sorted([str(key), adapter.card.digest] for key, adapter in self.adapters.items()))
+        return hash_json([self.refused_too, *sorted([str(key), adapter.card.digest]
+                                                    for key, adapter in self.adapters.items())])
 
     def describe_making(self, split: str) -> dict[str, Any]:
         """How the adapters were made, as counts have it (`AdaptationCounts`); `split`: what is scored with them."""
         cards = [adapter.card for adapter in self.adapters.values()]
-        made = [card.made_from for card in cards]
         return {
-            "parameters": cards[0].parameters, "numbers": cards[0].numbers, "teaching": made[0]["teaching"],
-            "seconds": round(sum(one["seconds"] for one in made) / len(made), 2), "adapters": len(cards),
+            "parameters": cards[0].parameters, "numbers": cards[0].numbers, "teaching": cards[0].made_from.teaching,
+            "seconds": round(sum(card.made_from.seconds for card in cards) / len(cards), 2), "adapters": len(cards),
             "refused": 0 if self.refused_too else sum(not card.active for card in cards),
-            "transductive": any(one.get("split") == split for one in made)}
+            "transductive": any(card.made_from.split == split for card in cards)}
 
     def describe(self) -> dict[str, Any]:
         """Facts for a summary: how many adapters there are, and what utterances were scored by."""

@@ -49,6 +49,10 @@ class AdaptationData:
             raise InputError("there are no frames to adapt on")
         if replay_share and not replayed:
             raise InputError("replay_share is set, but there is no reserve of training speech")
+        for one in (*utterances, *held_out):
+            if len(one.posteriors) != len(one.features):
+                raise InputError(f"utterance {one.id}: {len(one.features)} frames, posteriors of "
+                                 f"{len(one.posteriors)}")
         if len({matrix.shape[1] for matrix in matrices}) > 1:
             raise InputError(f"features of {sorted({matrix.shape[1] for matrix in matrices})} dimensions: set and "
                              "reserve must be those that the network hears")
@@ -70,17 +74,18 @@ class AdaptationData:
         if not self.cv_frames.size:
             self.cv_frames = self.train_frames[:: max(1, len(self.train_frames) // 256)]
         self.targets_digest: str | None = self._posteriors.digest
-        self.digest = hash_json([hash_bytes(frames.tobytes()), self._posteriors.digest, adapted, left, right, kl_weight,
-                                 replay_share])
+        self.digest = hash_json([hash_bytes(frames.tobytes()), ends.tolist(), self._posteriors.digest, adapted, left,
+                                 right, kl_weight, replay_share])
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
         """All frames of the set in a random order, parted evenly, and as many replayed ones as the share wants."""
         generator = np.random.default_rng([seed, epoch])
-        own = max(1, round(batch_size * (1 - self._replay_share)))
-        count = max(1, round(len(self.train_frames) / own))
-        parts = np.array_split(generator.permutation(self.train_frames), count)
-        replayed = batch_size - own if self._replay_share else 0
-        return [np.concatenate([part, generator.choice(self._reserve_frames, replayed)]) if replayed else part
+        most = max(1, round(batch_size * (1 - self._replay_share)))
+        parts = np.array_split(generator.permutation(self.train_frames), -(-len(self.train_frames) // most))
+        if not self._replay_share:
+            return parts
+        per_frame = self._replay_share / (1 - self._replay_share)
+        return [np.concatenate([part, generator.choice(self._reserve_frames, max(1, round(len(part) * per_frame)))])
                 for part in parts]
 
     def cv_batches(self, batch_size: int) -> list[NDArray[np.int64]]:
@@ -90,7 +95,7 @@ class AdaptationData:
     def minibatch(self, indices: NDArray[np.int64]) -> Minibatch:
         """Return the frames with their posteriors; replayed ones have weight 0 and all the weight of the anchor."""
         is_replayed = indices >= self._set_frames
-        rows = np.where(is_replayed, 0, indices)
+        rows = np.where(is_replayed, self.train_frames[0], indices)  # any row: its weight is 0
         posteriors = self._posteriors
         weights = np.where(is_replayed, 0.0, (1 - self._kl_weight) * posteriors.weights[rows])
         targets = {

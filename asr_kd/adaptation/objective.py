@@ -1,5 +1,6 @@
 """The loss of adaptation: what teaches, and what keeps the network near the unadapted one."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,9 +28,10 @@ class AnchoredObjective(Objective):
         self.targets_digest = objective.targets_digest
         self.reads_hidden, self.reads_pdf_ids = objective.reads_hidden, objective.reads_pdf_ids
         self.collective, self.takes_gradients = objective.collective, objective.takes_gradients
-        self._unadapted, self._divergence = LiveTeacher(unadapted, digest), DistillationLoss()
+        self._unadapted, self._divergence = LiveTeacher(copy.deepcopy(unadapted), digest), DistillationLoss()
         self._moved = list(moved.values()) if l2_weight else []
-        self._starts = [parameter.detach().clone() for parameter in self._moved]
+        for number, parameter in enumerate(self._moved):
+            self.register_buffer(f"start_{number}", parameter.detach().clone(), persistent=False)
 
     def forward(self, logits: Tensor, minibatch: Minibatch, hidden: Tensor | None = None) -> Tensor:
         """logits (batch, pdfs) -> scalar."""
@@ -40,7 +42,8 @@ class AnchoredObjective(Objective):
             heard_before = self._unadapted(minibatch).logits
             assert heard_before is not None
             loss = loss + self._divergence(logits, heard_before, minibatch.targets[ANCHOR_WEIGHTS])
-        for parameter, start in zip(self._moved, self._starts, strict=True):
+        for number, parameter in enumerate(self._moved):
+            start = self.get_buffer(f"start_{number}")
             loss = loss + self.l2_weight / 2 * (parameter - start).square().sum()
         return loss
 

@@ -55,8 +55,10 @@ class FramePosteriors:
         total = kept.sum(1, keepdims=True)
         with np.errstate(divide="ignore"):
             log_probs = np.log(kept / np.maximum(total, 1e-30))
+        has_entries = total[:, 0] > 0
+        # A frame without entries has all its mass in the tail: no mass at all would make its loss infinite.
         return FramePosteriors(best.astype(np.int64), log_probs.astype(np.float32),
-                               np.full(num_frames, _NONE, np.float32), (total[:, 0] > 0).astype(np.float32))
+                               np.where(has_entries, _NONE, 0.0).astype(np.float32), has_entries.astype(np.float32))
 
     def weighted(self, weights: NDArray[np.floating]) -> "FramePosteriors":
         """The same, each frame's weight multiplied by that of `weights` (frames,)."""

@@ -9,7 +9,7 @@ MOST_CLIPPED = 0.001  # share of samples
 def audio_fault(samples: np.ndarray) -> str | None:
     """Say what makes samples (n,), on the scale of 16 bits, useless as speech; None where nothing does.
 
-    Clipped samples lie in runs of three or more at the largest absolute value; whole speech has next to none.
+    Clipped samples have neighbours at the largest absolute value, too; whole speech has next to none of them.
     """
     if not len(samples) or float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) < SILENT_BELOW:
         return "silence"
@@ -18,7 +18,7 @@ def audio_fault(samples: np.ndarray) -> str | None:
 
 
 def clipped_share(samples: np.ndarray) -> float:
-    """The share of samples in runs of at least three near the largest absolute value."""
+    """The share of samples near the largest absolute value whose neighbours on both sides are there too."""
     largest = float(np.abs(samples).max(initial=0.0))
     at_top = np.abs(samples) >= 0.999 * largest - 0.5
     in_run = at_top[1:-1] & at_top[:-2] & at_top[2:]

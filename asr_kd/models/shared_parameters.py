@@ -53,6 +53,8 @@ class _Copies:
 
 
 def _shallow_copy(module: nn.Module) -> nn.Module:
+    """A copy with tables of its own: of parameters, buffers, modules and hooks, all of which it shares."""
     clone = copy.copy(module)
-    clone._parameters, clone._modules = dict(module._parameters), dict(module._modules)
+    clone.__dict__ = {name: copy.copy(value) if isinstance(value, dict) else value
+                      for name, value in vars(module).items()}
     return clone

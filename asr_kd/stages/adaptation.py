@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from asr_kd.adaptation.adaptation_set import AdaptationBase, adapt_to_set
-from asr_kd.adaptation.adapter import ADAPTER, ADAPTERS, save_adapter, write_speakers
+from asr_kd.adaptation.adapter import ADAPTER, ADAPTERS, AdapterOrigin, save_adapter, write_speakers
 from asr_kd.adaptation.config import AdaptationConfig, Teaching
 from asr_kd.adaptation.gate import GateConfig
 from asr_kd.adaptation.recognition import Recogniser
@@ -272,11 +272,11 @@ class _Job:
                   "dropped": drops.as_dict(), "faulty_audio": self.given.drops.as_dict(),
                   "unusable": self.unusable, "warnings": self.warnings}
         card = self.base.card
-        save_adapter(
-            output, outcome.tensors, card, str(self.base.name), self.options.adaptation.parameters,
-            active=not outcome.refusals, refusals=outcome.refusals, report=report, page=render_report(name, report),
-            made_from={"set": name, "seed": seed, "seconds": round(speech.seconds, 2),
-                       "settings": self.options.model_dump(mode="json"), "utterances": sorted(speech.posteriors)})
+        origin = AdapterOrigin(
+            name=name, seed=seed, teaching=self.options.teaching.teaching, seconds=round(speech.seconds, 2),
+            utterances=sorted(speech.posteriors), settings=self.options.model_dump(mode="json"))
+        save_adapter(output, outcome.tensors, card, str(self.base.name), self.options.adaptation.parameters, origin,
+                     refusals=outcome.refusals, report=report, page=render_report(name, report))
         return report
 
     def adapt_speakers(self, output: Path, gate: bool, seed: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from asr_kd.adaptation.adaptation_set import AdaptationBase, adapt_to_set
-from asr_kd.adaptation.adapter import save_adapter, write_speakers
+from asr_kd.adaptation.adapter import AdapterOrigin, save_adapter, write_speakers
 from asr_kd.adaptation.config import AdaptationConfig
 from asr_kd.adaptation.gate import GateConfig
 from asr_kd.adaptation.recognition import Recogniser, recognise
@@ -115,11 +115,11 @@ def make_adapters(
         outcome = adapt_to_set(base, chosen, config.adaptation, config.gate, seed=context.seed, workers=1,
                                description=f"{context.name} {name}")
         report = {**describe_outcome(outcome), "dropped": drops.as_dict()}
-        save_adapter(
-            folder, outcome.tensors, card, context.name, config.adaptation.parameters, active=not outcome.refusals,
-            refusals=outcome.refusals, report=report, page=render_report(name, report),
-            made_from={"set": name, "split": split, "seed": context.seed, "seconds": round(chosen.seconds, 2),
-                       "teaching": config.teaching.teaching, "utterances": sorted(chosen.posteriors)})
+        origin = AdapterOrigin(
+            name=name, split=split, seed=context.seed, teaching=config.teaching.teaching,
+            seconds=round(chosen.seconds, 2), utterances=sorted(chosen.posteriors))
+        save_adapter(folder, outcome.tensors, card, context.name, config.adaptation.parameters, origin,
+                     refusals=outcome.refusals, report=report, page=render_report(name, report))
         return {}
 
     with one_torch_thread():

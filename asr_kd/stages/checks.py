@@ -15,6 +15,7 @@ from asr_kd.stages.features import FeaturesConfig
 from asr_kd.stages.hmm import AlignStageConfig, MonophoneStageConfig
 from asr_kd.stages.kaldi_corpus import PrepareKaldiConfig, read_split, unpronounced_words
 from asr_kd.stages.language_model import LanguageModelStageConfig
+from asr_kd.stages.librispeech import PrepareLibriSpeechConfig
 from asr_kd.stages.networks import NetworkStageConfig
 from asr_kd.stages.perturbation import SpeedStageConfig
 from asr_kd.stages.prepare import DEMO_TEXT
@@ -251,6 +252,8 @@ def _splits_of(stage: Stage) -> list[str] | None:
         return list(DEMO_SPLITS)
     if isinstance(config, UtteranceSetsConfig):
         return list(config.sets)
+    if isinstance(config, PrepareLibriSpeechConfig):
+        return list(config.splits)
     if isinstance(config, SetFeaturesConfig):
         return _splits_of(stage.inputs["manifests"])
     if stage.kind.name == "features":

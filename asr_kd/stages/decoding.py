@@ -34,6 +34,7 @@ from asr_kd.stages.language_model import find_language_model
 from asr_kd.stages.model_folders import load_hmm
 from asr_kd.stages.model_inputs import refuse_transcripts
 from asr_kd.stages.networks import BUNDLE, PASSES, in_percent
+from asr_kd.stages.prepare import LEXICON
 
 SYSTEM = "system.json"
 _GRAPH_FOLDER = FolderKind("decoding graph", ("graph.json", "HCLG.fst", "words.txt"), closed=False)
@@ -51,18 +52,25 @@ class DecodeConfig(Config):
     max_dropped: float = Field(0.05, ge=0, le=1)
 
 
-def build(inputs: Mapping[str, Path], config: GraphConfig, output: Path, context: StageContext) -> dict[str, Any]:
+class GraphStageConfig(GraphConfig):
+    """A decoding graph; own_words: of the words of the manifests' `lexicon.txt`, in the model's phones, in place of the
+    model's own words."""
+
+    own_words: bool = False
+
+
+def build(inputs: Mapping[str, Path], config: GraphStageConfig, output: Path, context: StageContext) -> dict[str, Any]:
     """HCLG of the model, its lexicon and the language model.
 
     With `alignments` of training speech, pronunciations and silence get the probabilities that those speak of.
     """
-    hmm = HmmModel.load(inputs["hmm"])
+    hmm = load_hmm(inputs["hmm"], inputs["manifests"] / LEXICON if config.own_words else None)
     if "alignments" in inputs:
         alignments = AlignmentStore.open(inputs["alignments"], hmm)
         transcripts = {u.id: words_of(u.text) for split in list_splits(inputs["manifests"])
                        for u in read_manifest(inputs["manifests"], split)}
         hmm = hmm.with_lexicon(estimate_pronunciation_probabilities(hmm, alignments, transcripts, map_unknown=True)[0])
-    return _build(hmm, find_language_model(inputs), output, config)
+    return _build(hmm, find_language_model(inputs), output, GraphConfig(**config.model_dump(exclude={"own_words"})))
 
 
 def build_decoding_graph(

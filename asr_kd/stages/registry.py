@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from asr_kd.core.stages import StageKind
-from asr_kd.graph.hclg import GraphConfig
 from asr_kd.stages import (
     adapters,
     checks,
@@ -12,6 +11,7 @@ from asr_kd.stages import (
     hmm,
     kaldi_corpus,
     language_model,
+    librispeech,
     networks,
     perturbation,
     prepare,
@@ -29,6 +29,8 @@ STAGE_KINDS: dict[str, StageKind] = {
         StageKind("prepare-kaldi", kaldi_corpus.PrepareKaldiConfig, prepare.prepare_kaldi_stage,
                   outside=kaldi_corpus.kaldi_files, check=kaldi_corpus.check_kaldi,
                   check_outside=kaldi_corpus.check_kaldi_corpus, version=3),
+        StageKind("prepare-librispeech", librispeech.PrepareLibriSpeechConfig, librispeech.prepare_librispeech_stage,
+                  outside=librispeech.librispeech_files, check=librispeech.check_librispeech),
         StageKind("prepare-demo", DemoConfig, prepare.prepare_demo_stage,
                   check_outside=prepare.check_demo, version=3),
         StageKind("speed-perturbation", perturbation.SpeedStageConfig, perturbation.add_speeds, reads=("manifests",)),
@@ -59,7 +61,7 @@ STAGE_KINDS: dict[str, StageKind] = {
                   may_read=("adapters", *(f"teacher_{number}" for number in range(2, 10))), version=5),
         StageKind("language-model", language_model.LanguageModelStageConfig, language_model.train,
                   reads=("manifests",), check=checks.check_language_model),
-        StageKind("graph", GraphConfig, decoding.build, reads=("manifests", "hmm"),
+        StageKind("graph", decoding.GraphStageConfig, decoding.build, reads=("manifests", "hmm"),
                   may_read=("language_model", "alignments"), check=checks.check_graph),
         StageKind("first-pass", speaker_adaptation.FirstPassConfig, speaker_adaptation.first_pass,
                   reads=("graph", "features", "hmm")),

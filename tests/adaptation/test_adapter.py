@@ -1,12 +1,20 @@
 """Adapters on disk: sizes, application, and what does not fit is refused."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from asr_kd.adaptation.adapter import NUMBERS, AdaptedNetworks, Adapter, save_adapter, write_speakers
+from asr_kd.adaptation.adapter import (
+    NUMBERS,
+    AdaptedNetworks,
+    Adapter,
+    AdapterOrigin,
+    save_adapter,
+    write_speakers,
+)
 from asr_kd.adaptation.training import movable_network
 from asr_kd.core.errors import InputError
 from asr_kd.models.bundle import ModelCard
@@ -14,11 +22,12 @@ from asr_kd.models.highway import HighwayDNN
 from tests.adaptation.speech import DIM, saved_network
 
 
-def saved_adapter(folder: Path, network: HighwayDNN, card: ModelCard, groups: list[str], **settings: object) -> Path:
+def saved_adapter(folder: Path, network: HighwayDNN, card: ModelCard, groups: list[str],
+                  refusals: Sequence[str] = ()) -> Path:
     """An adapter whose numbers are the network's own and a half."""
     _, moved = movable_network(network, groups)
     save_adapter(folder, {name: value.detach() + 0.5 for name, value in moved.items()}, card, "the network", groups,
-                 **settings)  # type: ignore[arg-type]
+                 AdapterOrigin(name="anna"), refusals=refusals)
     return folder
 
 
@@ -78,7 +87,7 @@ def test_truncated_and_edited_adapters_are_refused(tmp_path: Path) -> None:
 def test_speakers_without_an_active_adapter_hear_the_network_as_it_is_and_are_counted(tmp_path: Path) -> None:
     network, card = saved_network(tmp_path / "model")
     saved_adapter(tmp_path / "all" / "1", network, card, ["gates"])
-    saved_adapter(tmp_path / "all" / "2", network, card, ["lhuc"], active=False, refusals=["too little"])
+    saved_adapter(tmp_path / "all" / "2", network, card, ["lhuc"], refusals=["too little"])
     write_speakers(tmp_path / "all", {"anna": "1", "bert": "2"})
     adapted = AdaptedNetworks.open(tmp_path / "all", network, card, tmp_path)
     assert adapted.of("anna") is adapted.of("anna") is not network
@@ -90,7 +99,7 @@ def test_speakers_without_an_active_adapter_hear_the_network_as_it_is_and_are_co
 
 def test_a_refused_adapter_alone_is_used_only_when_asked_for(tmp_path: Path) -> None:
     network, card = saved_network(tmp_path / "model")
-    folder = saved_adapter(tmp_path / "adapter", network, card, ["gates"], active=False, refusals=["too little"])
+    folder = saved_adapter(tmp_path / "adapter", network, card, ["gates"], refusals=["too little"])
     with pytest.raises(InputError, match=r"refused \(too little\)"):
         AdaptedNetworks.open(folder, network, card, tmp_path)
     assert AdaptedNetworks.open(folder, network, card, tmp_path, refused_too=True).of("anybody") is not network

@@ -129,7 +129,6 @@ def test_what_is_told_of_an_objective_differs_where_the_loss_does() -> None:
     assert all(told[i] != told[j] for i in range(3) for j in range(i))
 
 
-@pytest.mark.xfail(strict=True, reason="fault: LiveTeacher freezes the caller's network and sets it to evaluation mode")
 def test_the_network_that_anchors_stays_trainable_and_in_its_mode() -> None:
     unadapted, _ = networks()
     unadapted.train()
