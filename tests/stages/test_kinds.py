@@ -87,8 +87,8 @@ def test_the_defaults_that_are_told_are_those_that_hold() -> None:
 def test_the_list_names_each_kind_with_its_inputs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stages"]) == 0
     text = capsys.readouterr().out
-    assert "network             features, hmm, alignments, [teacher], [teacher_features], [soft_targets]" in text
-    assert "soft-targets        features, hmm, teacher, [adapters], [teacher_2 to teacher_9]" in text
+    assert "network              features, hmm, alignments, [teacher], [teacher_features], [soft_targets]" in text
+    assert "soft-targets         features, hmm, teacher, [adapters], [teacher_2 to teacher_9]" in text
     assert all(f"\n{name} " in f"\n{text}" for name in STAGE_KINDS)
 
 
