@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 from numba import njit
 from pydantic import Field
 
 from asr_kd.bootstrap.outer_products import symmetric, upper_products, upper_size
-from asr_kd.core.config import Config
+from asr_kd.core.config import AddedLater, Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.log import get_logger
 from asr_kd.core.parallel import map_threads, one_blas_thread
@@ -37,7 +38,7 @@ class FmllrConfig(Config):
     silence_weight: float = Field(default=0.01, ge=0)
     min_frames: float = Field(default=500.0, ge=0)
     num_iterations: int = Field(default=40, gt=0)
-    prior_frames: float = Field(default=0.0, ge=0)
+    prior_frames: Annotated[float, AddedLater()] = Field(default=0.0, ge=0)
 
 
 def estimate_fmllr(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import pydantic
+from pydantic.fields import FieldInfo
 
 from asr_kd.core.errors import InputError
 from asr_kd.core.plain_yaml import MAX_CHARACTERS, MAX_DEPTH, Key, dotted, parse_yaml
@@ -25,6 +26,13 @@ class ExecutionOnly:
     """Marks a field that says how work is done, never what comes out: `threads: Annotated[int, ExecutionOnly()] = 0`.
 
     Changing such a setting rebuilds nothing.
+    """
+
+
+class AddedLater:
+    """Marks a field that settings got after results had been made without it, and whose default makes the same results.
+
+    At its default it is no part of what a result depends on: those made before stay valid.
     """
 
 
@@ -48,7 +56,8 @@ class Config(pydantic.BaseModel):
         return values | groups
 
     def result_settings(self) -> dict[str, Any]:
-        """Return as JSON values all settings but the `ExecutionOnly` ones, which the result does not depend on."""
+        """Return as JSON values all settings but those that the result does not depend on: the `ExecutionOnly` ones,
+        and the `AddedLater` ones that are at their defaults."""
         return _without_execution_only(self, self.model_dump(mode="json"))
 
     def without_execution_only(self, settings: Any) -> dict[str, Any] | None:
@@ -188,12 +197,10 @@ def nearest_name(name: str, known: Sequence[str]) -> str:
 
 
 def _without_execution_only(value: Any, dumped: Any) -> Any:
-    """Remove from `dumped`, the JSON form of `value`, the fields that are marked as `ExecutionOnly`."""
+    """Remove from `dumped`, the JSON form of `value`, the fields marked as `ExecutionOnly`, and those marked as
+    `AddedLater` that are at their defaults."""
     if isinstance(value, Config):
-        marked = {
-            name for name, field in type(value).model_fields.items()
-            if any(isinstance(mark, ExecutionOnly) for mark in field.metadata)
-        }
+        marked = {name for name, field in type(value).model_fields.items() if _is_left_out(value, name, field)}
         return {
             name: _without_execution_only(getattr(value, name, None), item)
             for name, item in dumped.items() if name not in marked
@@ -206,6 +213,13 @@ def _without_execution_only(value: Any, dumped: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_execution_only(item, json_item) for item, json_item in zip(value, dumped, strict=True)]
     return dumped
+
+
+def _is_left_out(value: Config, name: str, field: FieldInfo) -> bool:
+    if any(isinstance(mark, ExecutionOnly) for mark in field.metadata):
+        return True
+    is_later = any(isinstance(mark, AddedLater) for mark in field.metadata)
+    return is_later and getattr(value, name) == field.get_default(call_default_factory=True, validated_data={})
 
 
 def _merge(base: Any, overlay: Any) -> Any:

@@ -8,6 +8,7 @@ from asr_kd.core.config import Config, nearest_name
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import Stage
 from asr_kd.core.text_tables import words_of
+from asr_kd.features.config import FeatureConfig
 from asr_kd.scoring.transcripts import read_utt2spk
 from asr_kd.stages.adapters import AdaptersStageConfig
 from asr_kd.stages.decoding import DecodeConfig
@@ -62,6 +63,14 @@ def check_splits(config: Config, inputs: Mapping[str, Stage]) -> None:
                     f"{setting}: {split!r} is no split of the input {name}, stage "
                     f"{stage.name!r}; {nearest_name(split, known)}"
                 )
+
+
+def check_features(config: FeaturesConfig, inputs: Mapping[str, Stage]) -> None:
+    """InputError for settings of features that are made like others."""
+    if "like" in inputs and config.features != FeatureConfig():
+        raise InputError(
+            f"features are set, and to be like those of stage {inputs['like'].name!r}; leave one of them out"
+        )
 
 
 def check_language_model(config: LanguageModelStageConfig, inputs: Mapping[str, Stage]) -> None:

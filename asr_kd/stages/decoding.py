@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -10,7 +10,7 @@ from pydantic import Field
 from asr_kd.adaptation.network_scores import NetworkScores
 from asr_kd.alignment.alignment_store import AlignmentStore
 from asr_kd.bootstrap.pronunciation_probabilities import estimate_pronunciation_probabilities
-from asr_kd.core.config import Config, Name, Settings, build_config
+from asr_kd.core.config import AddedLater, Config, Name, Settings, build_config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, list_files, write_json
 from asr_kd.core.own_folders import FolderKind, check_replaceable
@@ -47,7 +47,8 @@ class DecodeConfig(Config):
 
     splits: list[Name] = Field(["dev", "test"], min_length=1)
     each_pass: bool = False
-    refused_too: bool = Field(False, description="with the input `adapters`: use those that their gate refused, too")
+    refused_too: Annotated[bool, AddedLater()] = Field(
+        False, description="with the input `adapters`: use those that their gate refused, too")
     search: SearchConfig = SearchConfig()
     max_dropped: float = Field(0.05, ge=0, le=1)
 
@@ -56,7 +57,7 @@ class GraphStageConfig(GraphConfig):
     """A decoding graph; own_words: of the words of the manifests' `lexicon.txt`, in the model's phones, in place of the
     model's own words."""
 
-    own_words: bool = False
+    own_words: Annotated[bool, AddedLater()] = False
 
 
 def build(inputs: Mapping[str, Path], config: GraphStageConfig, output: Path, context: StageContext) -> dict[str, Any]:

@@ -38,9 +38,12 @@ class FeaturesConfig(Config):
 def extract(
     inputs: Mapping[str, Path], config: FeaturesConfig, output: Path, context: StageContext
 ) -> dict[str, Any]:
-    """A frame store for each split, in a folder of the split's name."""
+    """A frame store for each split, in a folder of the split's name.
+
+    With `like`, another stage's features, they are made by its recipe, what that computed of its own speech included.
+    """
     summary = {}
-    features = _feature_config(inputs["manifests"], config)
+    features = _recipe_of(inputs["like"]) if "like" in inputs else _feature_config(inputs["manifests"], config)
     for split in config.splits or list_splits(inputs["manifests"]):
         drops = extract_features(
             read_manifest(inputs["manifests"], split), features, output / split,
@@ -57,6 +60,20 @@ def _feature_config(manifests: Path, config: FeaturesConfig) -> FeatureConfig:
     return with_running_prior(utterances, config.features, mix_down=config.mix_down, resample=config.resample)
 
 
+def _recipe_of(folder: Path) -> FeatureConfig:
+    """The recipe of the features of a stage, and how it stores them. InputError: features of no audio alone."""
+    store = FrameStore.open(next(path for path in sorted(folder.iterdir()) if path.is_dir()))
+    return _config_of(store.recipe, store.dtype)
+
+
+def _config_of(recipe: Mapping[str, Any], store_dtype: str) -> FeatureConfig:
+    try:
+        return FeatureConfig(**{**recipe, "store_dtype": store_dtype})
+    except pydantic.ValidationError as error:
+        raise InputError(f"features of kind {recipe.get('kind')!r} cannot be made from audio alone; "
+                         "give the features themselves") from error
+
+
 def features_by_recipe(
     manifests: Path, split: str, recipe: Mapping[str, Any] | None, folder: Path, max_dropped: float = 0.05,
     workers: int | None = None, audio: AudioOptions | None = None,
@@ -68,11 +85,7 @@ def features_by_recipe(
     """
     if recipe is None:
         raise InputError("the model does not say what features it was trained on; give the features themselves")
-    try:
-        config = FeatureConfig(**{**recipe, "store_dtype": "float32"})
-    except pydantic.ValidationError as error:
-        raise InputError(f"features of kind {recipe.get('kind')!r} cannot be made from audio alone; "
-                         "give the features themselves") from error
+    config = _config_of(recipe, "float32")
     audio = audio or AudioOptions()
     drops = extract_features(read_manifest(manifests, split), config, folder, workers=workers, max_dropped=max_dropped,
                              resample=audio.resample, mix_down=audio.mix_down)

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 
 from asr_kd.adaptation.adapter import AdaptedNetworks
 from asr_kd.alignment.alignment_store import AlignmentStore
-from asr_kd.core.config import Config, Name
+from asr_kd.core.config import AddedLater, Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import hash_json, link_or_copy
 from asr_kd.core.log import get_logger
@@ -61,7 +61,7 @@ class NetworkStageConfig(Config):
     distillation: DistillationConfig | None = None
     splice_left: int = Field(7, ge=0)
     splice_right: int = Field(7, ge=0)
-    speaker_adaptive: SpeakerAdaptiveConfig | None = None
+    speaker_adaptive: Annotated[SpeakerAdaptiveConfig | None, AddedLater()] = None
     unlabelled: bool = Field(False, description="learn from the soft targets of frames without alignment too; "
                              "cross_entropy_weight is 0 then")
 

@@ -42,12 +42,13 @@ class UtteranceSetsConfig(Config):
 
 
 class UtteranceDrawsConfig(UtteranceSetsConfig):
-    """Sets of utterances, of which each speaker's are drawn: as many as come nearest to so many seconds, one at least.
+    """Sets of utterances, of which some are drawn: as many as come nearest to so many seconds, one at least.
 
-    The seed decides which.
+    of: so many seconds of each speaker, or of all together. The seed decides which.
     """
 
     seconds: float = Field(gt=0)
+    of: Literal["speaker", "set"] = "speaker"
 
 
 def make_sets(
@@ -62,9 +63,12 @@ def make_sets(
         chosen: list[str] = []
         for speaker in sorted(set(speakers.values()))[::wanted.every_speaker]:
             of_speaker = sorted(identifier for identifier in texts if speakers[identifier] == speaker)
-            part = _part(of_speaker, wanted)
-            chosen += _draw(part, config.seconds, present, generator) if isinstance(
-                config, UtteranceDrawsConfig) else part
+            part = list(_part(of_speaker, wanted))
+            if isinstance(config, UtteranceDrawsConfig) and config.of == "speaker":
+                part = _draw(part, config.seconds, present, generator)
+            chosen += part
+        if isinstance(config, UtteranceDrawsConfig) and config.of == "set":
+            chosen = _draw(chosen, config.seconds, present, generator)
         kept = [present[identifier] for identifier in chosen if identifier in present]
         if not kept:
             raise InputError(f"set {name}: no utterance of {wanted.split} is left for it")
@@ -87,7 +91,7 @@ def _part(of_speaker: Sequence[str], wanted: UtteranceSet) -> Sequence[str]:
 def _draw(
     names: Sequence[str], seconds: float, present: Mapping[str, Utterance], generator: np.random.Generator
 ) -> list[str]:
-    """Draw some of a speaker's utterances; those without audio count for no seconds."""
+    """Draw some utterances; those without audio count for no seconds."""
     chosen: list[str] = []
     total = 0.0
     for number in generator.permutation(len(names)):

@@ -6,7 +6,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field, model_validator
 
-from asr_kd.core.config import Config, ExecutionOnly, Settings, build_config, read_settings
+from asr_kd.core.config import AddedLater, Config, ExecutionOnly, Settings, build_config, read_settings
 from asr_kd.core.errors import InputError
 
 
@@ -164,3 +164,16 @@ def test_a_group_of_settings_is_laid_over_the_default_of_its_field(tmp_path: Pat
     (tmp_path / "recipe.yaml").write_text("search:\n  beam: 8.0\n")
     lattices = build_config(Lattices, read_settings(tmp_path / "recipe.yaml"))
     assert lattices.search == Search(beam=8.0, acoustic_scale=0.1)
+
+
+def test_a_setting_that_came_later_counts_only_where_it_is_set() -> None:
+    class Inner(Config):
+        width: int = 3
+        depth: Annotated[int, AddedLater()] = 1
+
+    class Outer(Config):
+        inner: Inner = Inner()
+        name: str = "a"
+
+    assert Outer().result_settings() == {"inner": {"width": 3}, "name": "a"}
+    assert Outer(inner=Inner(depth=2)).result_settings() == {"inner": {"width": 3, "depth": 2}, "name": "a"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from asr_kd.core.files import hash_json
 from asr_kd.core.recipe import Recipe, read_recipe
 from asr_kd.core.stages import Stage
 from asr_kd.stages.registry import STAGE_KINDS
@@ -52,6 +53,16 @@ def test_each_option_alone_adds_the_stages_that_it_added(name: str, options: str
     digests = unchanged(name, stage_digests(recipe))
     assert order_digest(recipe) == RECORDED[name]["orders"][options]
     assert digests == {folder: RECORDED[name]["stages"][folder] for folder in digests}
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_settings_that_were_added_later_leave_results_made_before_valid(name: str) -> None:
+    """Defaults included: a new setting whose default makes the same results is marked as `AddedLater`."""
+    recorded = json.loads((Path(__file__).parent / "result_settings.json").read_text())[name]
+    options = [option for option in recorded_options(name) if option != "adaptation"]
+    found = {stage.folder: hash_json([stage.kind.name, stage.kind.version, stage.config.result_settings()])[:10]
+             for stage in recorded_stages(read(name, options))}
+    assert found == recorded
 
 
 def test_filterbanks_of_speechocean762_take_their_prior_from_train() -> None:
