@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,11 +16,14 @@ from asr_kd.adaptation.adapter import (
     save_adapter,
     write_speakers,
 )
+from asr_kd.adaptation.network_scores import NetworkScores
 from asr_kd.adaptation.training import movable_network
 from asr_kd.core.errors import InputError
+from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.models.bundle import ModelCard
 from asr_kd.models.highway import HighwayDNN
-from tests.adaptation.speech import DIM, saved_network
+from asr_kd.models.log_likelihoods import log_likelihoods
+from tests.adaptation.speech import DIM, PDFS, saved_network
 
 
 def saved_adapter(folder: Path, network: HighwayDNN, card: ModelCard, groups: list[str],
@@ -105,7 +109,7 @@ def test_a_refused_adapter_alone_is_used_only_when_asked_for(tmp_path: Path) -> 
     assert AdaptedNetworks.open(folder, network, card, tmp_path, refused_too=True).of("anybody") is not network
 
 
-@pytest.mark.parametrize("name", ["../adapter", "..", "", "a/b", 3])
+@pytest.mark.parametrize("name", ["../adapter", "..", ".", "/adapter", "", "a/b", 3])
 def test_names_that_leave_the_folder_are_refused(tmp_path: Path, name: object) -> None:
     network, card = saved_network(tmp_path / "model")
     write_speakers(tmp_path, {"anna": name})  # type: ignore[dict-item]
@@ -117,3 +121,73 @@ def test_a_folder_without_adapters_is_refused(tmp_path: Path) -> None:
     network, card = saved_network(tmp_path / "model")
     with pytest.raises(InputError, match="no adapter"):
         AdaptedNetworks.open(tmp_path, network, card, tmp_path)
+
+
+@pytest.mark.parametrize("content", [
+    "{", "[]", '{"format": 1, "speakers": {}}', '{"format": 2, "speakers": {"anna": "1"}}'])
+def test_a_damaged_list_of_speakers_is_refused(tmp_path: Path, content: str) -> None:
+    network, card = saved_network(tmp_path / "model")
+    saved_adapter(tmp_path / "all" / "1", network, card, ["gates"])
+    (tmp_path / "all" / "adapters.json").write_text(content)
+    with pytest.raises(InputError, match=r"adapters\.json"):
+        AdaptedNetworks.open(tmp_path / "all", network, card, tmp_path)
+
+
+def test_an_adapter_of_another_network_in_a_folder_of_many_is_refused(tmp_path: Path) -> None:
+    network, card = saved_network(tmp_path / "model")
+    other, other_card = saved_network(tmp_path / "other", seed=1)
+    saved_adapter(tmp_path / "all" / "1", network, card, ["gates"])
+    saved_adapter(tmp_path / "all" / "2", other, other_card, ["gates"])
+    write_speakers(tmp_path / "all", {"anna": "1", "bert": "2"})
+    with pytest.raises(InputError, match=f"2: this adapter belongs to .*{other_card.digest[:12]}.*{card.digest[:12]}"):
+        AdaptedNetworks.open(tmp_path / "all", network, card, tmp_path)
+
+
+@pytest.mark.parametrize(("groups", "message"), [
+    (["gates"], r"_gate\.weight \(8, 8\) does not fit the network, which has \(9, 9\)"),
+    (["lhuc"], r"amplitudes \(8,\) does not fit the network, which has \(9,\)"),
+    (["hidden_layers.1.*"], r"hidden_layers\.1\.\w+ .* which has no such parameter")])
+def test_numbers_that_do_not_fit_the_network_are_refused(tmp_path: Path, groups: list[str], message: str) -> None:
+    network, card = saved_network(tmp_path / "model")
+    adapter = Adapter.load(saved_adapter(tmp_path / "adapter", network, card, groups))
+    with pytest.raises(InputError, match=message):
+        adapter.apply(HighwayDNN(3 * DIM, 9, 2, PDFS))
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    _, card = saved_network(tmp_path / "model")
+    save_adapter(tmp_path / "adapter", {"carry_gate.weight": torch.full((8, 8), torch.nan)}, card, "the network",
+                 ["gates"], AdapterOrigin(name="anna"))
+    with pytest.raises(InputError, match=r"adapter\.safetensors: holds values that are not finite"):
+        Adapter.load(tmp_path / "adapter")
+
+
+def test_each_utterance_is_scored_by_its_speakers_network_and_counted(tmp_path: Path) -> None:
+    network, card = saved_network(tmp_path / "model")
+    adapter = Adapter.load(saved_adapter(tmp_path / "all" / "1", network, card, ["lhuc"]))
+    saved_adapter(tmp_path / "all" / "2", network, card, ["gates"], refusals=["too little"])
+    write_speakers(tmp_path / "all", {"anna": "1", "bert": "2"})
+    with FrameStoreWriter(tmp_path / "frames", DIM, "float32", {"kind": "fbank"}) as writer:
+        for number, speaker in enumerate(["anna", "bert", "carl", "anna"]):
+            frames = np.random.default_rng(number).normal(size=(5, DIM)).astype(np.float32)
+            writer.add(f"u{number}", speaker, frames)
+    store = FrameStore.open(tmp_path / "frames")
+    scores = NetworkScores.open(tmp_path / "model", adapters=tmp_path / "all")
+    expected = {"u0": adapter.apply(network), "u1": network, "u2": network, "u3": adapter.apply(network)}
+    for utterance, scoring in expected.items():
+        assert np.array_equal(scores.of(store)(utterance), log_likelihoods(scoring, card, store[utterance]))
+    assert not np.array_equal(scores.of(store)("u0"), log_likelihoods(network, card, store["u0"]))
+    described = scores.describe()
+    assert described["network"] == card.digest
+    assert described["adapted"]["utterances"] == {"adapted": 3, "unadapted": 1, "refused": 1}
+    assert "adapted" not in NetworkScores.open(tmp_path / "model").describe()
+
+
+def test_one_network_for_everybody_is_that_of_a_single_adapter_alone(tmp_path: Path) -> None:
+    network, card = saved_network(tmp_path / "model")
+    folder = saved_adapter(tmp_path / "all" / "1", network, card, ["gates"])
+    write_speakers(tmp_path / "all", {"anna": "1"})
+    single = AdaptedNetworks.open(folder, network, card, tmp_path)
+    assert single.only_network() is single.of("anna") is single.of("bert") is not network
+    with pytest.raises(InputError, match="a folder of adapters"):
+        AdaptedNetworks.open(tmp_path / "all", network, card, tmp_path).only_network()

@@ -385,3 +385,16 @@ def test_weights_are_refused_with_the_distance_of_logits() -> None:
     minibatch = Minibatch(torch.randn(8, 4), torch.zeros(8, dtype=torch.int64), {"frame_weights": torch.ones(8)})
     with pytest.raises(InputError, match="the distance of logits knows no weights of frames"):
         objective(torch.randn(8, 4), minibatch)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_weights_of_one_leave_the_gradients_as_they_are_bit_for_bit(temperature: float) -> None:
+    torch.manual_seed(0)
+    logits, teacher_logits = (3 * torch.randn(9, 7)).requires_grad_(), 3 * torch.randn(9, 7)
+    dense, sparse = DistillationLoss(temperature), SparseDistillationLoss(temperature)
+    targets = sparse_posteriors(teacher_logits / temperature, 3)
+    for plain, weighted in ((dense(logits, teacher_logits), dense(logits, teacher_logits, torch.ones(9))),
+                            (sparse(logits, *targets), sparse(logits, *targets, torch.ones(9)))):
+        torch.testing.assert_close(plain, weighted)
+        gradient, expected = (torch.autograd.grad(loss, logits)[0] for loss in (weighted, plain))
+        assert gradient.any() and torch.equal(gradient, expected)

@@ -168,6 +168,76 @@ def test_nothing_that_is_scored_teaches(
     )
 
 
+ADAPTED = RECIPE.replace("system: decode}", "system: decode-adapted}").replace("  score:\n", """\
+  adapters:
+    run: adapters
+    reads: {manifests: prepare, features: mfcc, hmm: mono, network: network, graph: graph, teacher: network}
+    settings: {splits: [dev], teaching: {teaching: teacher}}
+  decode-adapted:
+    run: decode
+    reads: {graph: graph, features: mfcc, hmm: mono, network: network, adapters: adapters}
+  score:
+""")
+TAUGHT_BY_TRANSCRIPTS = ADAPTED.replace(", teacher: network", "").replace("teaching: teacher", "teaching: transcripts")
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_adapters_do_not_learn_transcripts_of_what_is_scored(
+    corpus: Path, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    (corpus.parent / "recipe/recipe.yaml").write_text(TAUGHT_BY_TRANSCRIPTS)
+    message = refused(corpus, capsys, f"adapters.splits=[{split}]")
+    assert (
+        f"system 'system' is scored on {split}, and its stage 'adapters' adapts to transcripts of {split}; adapt to "
+        "other utterances" in message
+    )
+
+
+def test_adapters_do_not_learn_transcripts_of_the_split_that_chooses_weights(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (corpus.parent / "recipe/recipe.yaml").write_text(TAUGHT_BY_TRANSCRIPTS)
+    message = refused(corpus, capsys, "score.splits=[test]", "score.choose_on=dev")
+    assert "adapts to transcripts of dev" in message
+
+
+@pytest.mark.parametrize("teaching", ["teacher", "first-pass"])
+def test_adapters_may_hear_what_is_scored_where_transcripts_do_not_teach(corpus: Path, teaching: str) -> None:
+    recipe = ADAPTED.replace("teaching: teacher", f"teaching: {teaching}")
+    if teaching == "first-pass":
+        recipe = recipe.replace(", teacher: network", "")
+    (corpus.parent / "recipe/recipe.yaml").write_text(recipe)
+    assert run(corpus) == 0
+
+
+def test_adapters_may_learn_transcripts_of_what_is_not_scored(corpus: Path) -> None:
+    (corpus.parent / "recipe/recipe.yaml").write_text(TAUGHT_BY_TRANSCRIPTS)
+    assert run(corpus, "adapters.splits=[train]") == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (", teacher: network", "", "teaching by teacher needs the input 'teacher'"),
+        ("teaching: teacher", "teaching: transcripts", "a teacher is among the inputs, but the settings say that"),
+        ("splits: [dev]", "splits: [dev, test], per: set", "per: set makes one adapter, but there are 2 splits"),
+        ("splits: [dev]", "splits: [dev], adaptation: {replay_share: 0.5}", "replay_share needs the input 'reserve'"),
+        (
+            "graph: graph, teacher: network}\n    settings: {",
+            "teacher: network}\n    settings: {gate: {}, ",
+            "the gate needs the input 'graph'",
+        ),
+        ("splits: [dev]", "splits: [dve]", "'dve' is no split of the input manifests, stage 'prepare'"),
+    ],
+)
+def test_adapters_whose_inputs_and_settings_do_not_fit(
+    corpus: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, message: str
+) -> None:
+    assert old in ADAPTED
+    (corpus.parent / "recipe/recipe.yaml").write_text(ADAPTED.replace(old, new))
+    assert message in refused(corpus, capsys)
+
+
 def test_no_stream_begins_with_the_mean_of_a_split_that_judges(
     corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,3 +115,37 @@ def test_a_kaldi_directory_is_read(tmp_path: Path) -> None:
     (tmp_path / "k" / "text").write_text("u1 HELLO\n")
     (tmp_path / "k" / "utt2spk").write_text("u1 anna\n")
     assert described(read_speech(tmp_path / "k", tmp_path / "scratch")) == {"u1": ("anna", "HELLO", 0.5)}
+
+
+def test_an_unknown_split_names_those_that_there_are(tmp_path: Path) -> None:
+    audio = write_audio(tmp_path / "a.wav")
+    write_manifest(tmp_path / "m", "dev", [Utterance("a", "anna", "HELLO", audio, 0.0, 0.5, RATE)])
+    with pytest.raises(InputError, match="no split tset; there are dev"):
+        read_speech(tmp_path / "m", tmp_path / "scratch", split="tset")
+
+
+def test_the_only_split_of_manifests_need_not_be_named_and_given_transcripts_replace_its_own(tmp_path: Path) -> None:
+    audio = write_audio(tmp_path / "a.wav")
+    write_manifest(tmp_path / "m", "dev", [
+        Utterance(name, "anna", "HELLO", audio, 0.0, 0.5, RATE) for name in ("u1", "u2")])
+    assert {text for _, text, _ in described(read_speech(tmp_path / "m", tmp_path / "scratch")).values()} == {"HELLO"}
+    (tmp_path / "text").write_text("u1 GOOD BYE\n")
+    found = described(read_speech(tmp_path / "m", tmp_path / "scratch", transcripts=tmp_path / "text"))
+    assert {name: text for name, (_, text, _) in found.items()} == {"u1": "GOOD BYE", "u2": ""}
+
+
+def test_faulty_audio_of_a_kaldi_directory_is_counted(tmp_path: Path) -> None:
+    write_audio(tmp_path / "k" / "a.wav")
+    (tmp_path / "k" / "wav.scp").write_text("u1 a.wav\nu2 gone.wav\n")
+    (tmp_path / "k" / "text").write_text("u1 HELLO\nu2 THERE\n")
+    (tmp_path / "k" / "utt2spk").write_text("u1 anna\nu2 anna\n")
+    given = read_speech(tmp_path / "k", tmp_path / "scratch")
+    assert list(described(given)) == ["u1"]
+    assert given.drops.total == 2 and given.drops.by_reason == {"missing file": 1}
+
+
+def test_what_is_no_form_of_speech_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a.wav: is audio, expected text"):
+        read_speech(write_audio(tmp_path / "a.wav"), tmp_path / "scratch")
+    with pytest.raises(InputError, match="text: no such file"):
+        read_speech(tmp_path, tmp_path / "scratch", transcripts=tmp_path / "text")
