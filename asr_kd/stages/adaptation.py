@@ -52,7 +52,7 @@ class AdaptOptions(Config):
 
 
 class AdapterRefused(AsrKdError):
-    """Done, but the adapter was refused: it is kept, and not active (exit code 3)."""
+    """Raised by the command when all is done: the adapter was refused, it is kept and not active (exit code 3)."""
 
     exit_code = 3
 
@@ -92,7 +92,7 @@ def adapt_network(
     first pass over this very speech. `per` speaker makes an adapter for each, in a folder that `adapters.json` lists.
 
     With `gate` (the reserve, where there is one, gives it its canary) an adapter that does not prove itself is written,
-    but is not active, and AdapterRefused is raised after that. `set_`: `KEY=VALUE` for the other settings
+    but is not active, and its report says why. `set_`: `KEY=VALUE` for the other settings
     (`AdaptOptions`). An adapter in `output` is replaced, any other folder refused. InputError for what does not belong
     together, for words without pronunciation unless `map_unknown`, and for speech of the run's own dev and test with
     transcripts.
@@ -115,7 +115,7 @@ def adapt_network(
         job = _Job.open(found, options, given, audio, Path(scratch), teaching == "transcripts", workers)
         job.warnings.extend(warnings)
         if per == "set":
-            return job.adapt(given.utterances, Path(speech).name, Path(output), gate, seed)
+            return job.adapt(given.utterances, speaker or split or Path(speech).name, Path(output), gate, seed)
         return job.adapt_speakers(Path(output), gate, seed)
 
 
