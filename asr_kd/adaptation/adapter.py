@@ -6,7 +6,7 @@ one a speaker, has `adapters.json`, which names each speaker's folder.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -213,8 +213,18 @@ class AdaptedNetworks:
         return hash_json([self.refused_too, *sorted([str(key), adapter.card.digest]
                                                     for key, adapter in self.adapters.items())])
 
+    def refuse_learnt(self, utterances: Iterable[str]) -> None:
+        """InputError where one of these utterances, which are to be scored, was adapted to with its transcript."""
+        scored = set(utterances)
+        for adapter in self.adapters.values():
+            origin = adapter.card.made_from
+            learnt = sorted(scored & set(origin.utterances)) if origin.teaching == "transcripts" else []
+            if learnt:
+                raise InputError(f"{adapter.folder}: was adapted to the transcript of {learnt[0]}, which is to be "
+                                 "scored; score other utterances")
+
     def describe_making(self, split: str) -> dict[str, Any]:
-        """How the adapters were made, as counts have it (`AdaptationCounts`); `split`: what is scored with them."""
+        """Describe the making of the adapters for counts (`AdaptationCounts`); `split`: what is scored with them."""
         cards = [adapter.card for adapter in self.adapters.values()]
         return {
             "parameters": cards[0].parameters, "numbers": cards[0].numbers, "teaching": cards[0].made_from.teaching,

@@ -29,7 +29,7 @@ class AdaptationTrainingConfig(TrainingConfig):
 
 
 class AdaptationConfig(Config):
-    """What of a network moves, by which loss, and what holds it back.
+    """Settings of what moves in a network, by which loss, and of what holds it back.
 
     criterion: with transcripts, sMBR or MPE over lattices in the place of the frame objective, which smooths it then.
     parameters: groups of `asr_kd.models.parameter_groups`, `lhuc`, or patterns over parameter names. distillation: the

@@ -1,4 +1,4 @@
-"""What a network recognises of a few utterances: words, errors, and what tells of errors without transcripts."""
+"""Recognise a few utterances: words, errors, and expected errors where there are no transcripts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,7 +51,7 @@ class Recognised:
 
 @dataclass(frozen=True)
 class Recognition:
-    """What was recognised, by utterance."""
+    """Recognised utterances by id."""
 
     utterances: Mapping[str, Recognised] = field(default_factory=dict)
 

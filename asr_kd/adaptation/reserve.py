@@ -30,7 +30,7 @@ MAX_BYTES = 2_000_000  # of each of the two
 
 
 class CanaryScore(Config):
-    """How the unadapted network recognised one utterance of the canary."""
+    """Recognition of one utterance of the canary by the unadapted network."""
 
     words: list[str]
     errors: list[int] = Field(min_length=4, max_length=4, description="words, substitutions, deletions, insertions")

@@ -38,7 +38,7 @@ from asr_kd.stages.model_inputs import Audio, adapted_store, base_recipe
 from asr_kd.stages.networks import BUNDLE
 from asr_kd.stages.speaker_adaptation import FirstPassConfig, first_pass_transforms
 from asr_kd.stages.speech_input import SPLIT, SpeechInput, read_speech
-from asr_kd.stages.systems import RunSystem, find_system
+from asr_kd.stages.systems import RunSystem, find_judged_speech, find_system
 from asr_kd.stages.tuned_weights import find_tuned_weights
 
 
@@ -139,7 +139,10 @@ def _found_system(
         raise InputError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; give --run and "
                          "--system, or a network with its model and its graph")
     assert network is not None and model is not None and graph is not None
-    return RunSystem(Path(network).name, Path(network), Path(model), Path(graph), None, teacher, reserve)
+    tuned = find_tuned_weights(Path(model), Path(graph), Path(network))
+    manifests, judged_on = (None, ()) if tuned is None else find_judged_speech(tuned.score)
+    return RunSystem(Path(network).name, Path(network), Path(model), Path(graph), manifests, teacher, reserve,
+                     judged_on)
 
 
 def _chosen(given: SpeechInput, speaker: str | None, seconds: float | None) -> SpeechInput:
@@ -160,6 +163,8 @@ def _chosen(given: SpeechInput, speaker: str | None, seconds: float | None) -> S
 def _options(parameters: list[str] | None, map_unknown: bool, set_: Sequence[str] | None) -> AdaptOptions:
     settings = Settings({}, {})
     for assignment in set_ or ():
+        if assignment.partition("=")[0] == "teaching.teaching":
+            raise InputError(f"--set {assignment}: what teaches is said by --teach")
         settings = settings.with_override(assignment)
     options = build_config(AdaptOptions, settings)
     if parameters:
@@ -259,7 +264,7 @@ class _Job:
                     AdaptationSpeech(store, transcripts), teacher, given, source.unusable, workers)
 
     def adapt(self, utterances: Sequence[Utterance], name: str, output: Path, gate: bool, seed: int) -> dict[str, Any]:
-        """Adapt to these utterances, write the adapter and return its report; AdapterRefused where it was refused."""
+        """Adapt to these utterances, write the adapter and return its report."""
         names = [utterance.id for utterance in utterances if utterance.id in self.speech.store]
         if not names:
             reasons = sorted({reason for reason, _ in self.unusable.values()})

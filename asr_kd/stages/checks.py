@@ -165,14 +165,22 @@ def check_score(config: ScoreConfig, inputs: Mapping[str, Stage]) -> None:
 
 
 def _refuse_scored_transcripts(system: str, stage: Stage, evaluated: set[str]) -> None:
-    """InputError where a network was adapted to transcripts of what is scored; audio alone may be used."""
+    """InputError where a network was adapted to transcripts of a split that is scored, or of a set of it; audio alone
+    may be used.
+
+    Of two sets of one split the decoding knows whether they have utterances in common, and refuses those.
+    """
     config = stage.config
     if isinstance(config, AdaptersStageConfig) and config.teaching.teaching == "transcripts":
-        for split in sorted(evaluated & set(config.splits)):
-            raise InputError(
-                f"system {system!r} is scored on {split}, and its stage {stage.name!r} adapts to transcripts of "
-                f"{split}; adapt to other utterances (utterance-sets), or let a teacher or a first pass teach"
-            )
+        sources = {name: one.split for above in _above(stage) if isinstance(above.config, UtteranceSetsConfig)
+                   for name, one in above.config.sets.items()}
+        for split in config.splits:
+            if evaluated & {split, sources.get(split, split)}:
+                raise InputError(
+                    f"system {system!r} is scored on {sources.get(split, split)}, and its stage {stage.name!r} adapts "
+                    f"to transcripts of {split}; adapt to other utterances than are scored (utterance-sets), or let a "
+                    "teacher or a first pass teach"
+                )
 
 
 def _learns_from(config: Config) -> str | None:

@@ -124,6 +124,8 @@ def _decode(
         store = FrameStore.open(inputs["features"] / split)
         refuse_transcripts(store.supervision, store.folder)
         scorer, facts, scores = _scorer(inputs, hmm, store, split, bundle, config.refused_too)
+        if scores is not None and scores.adapted is not None:
+            scores.adapted.refuse_learnt(store.ids)
         frame_shift = store.recipe["frame_shift"] / 1000
         with one_torch_thread():
             summary = decode_split(

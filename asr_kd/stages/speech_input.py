@@ -1,6 +1,8 @@
 """A small set of speech in whatever form people have it: manifests, a Kaldi directory, a list, a folder of audio."""
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,12 +92,18 @@ def _listed(path: Path, speaker: str) -> Iterator[tuple[Utterance, float | None]
             raise InputError(f"{where}: utterance {name} occurs twice; give each an id of its own")
         ids.add(name)
         start, duration = row.get("start", row.get("offset", 0.0)), row.get("duration")
-        if not isinstance(start, int | float) or not isinstance(duration, int | float | None):
+        if not _is_time(start) or not (duration is None or _is_time(duration)):
             raise InputError(f"{where}: start and duration are seconds, found {start!r} and {duration!r}")
         text = _first(row, _TEXT_KEYS) or ""
+        if not isinstance(text, str):
+            raise InputError(f"{where}: text is words, found {text!r}")
         yield Utterance(
-            name, str(row.get("speaker") or speaker), " ".join(str(text).split()), path.parent / audio, float(start),
+            name, str(row.get("speaker") or speaker), " ".join(text.split()), path.parent / audio, float(start),
             0.0, 1), None if duration is None else float(duration)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _first(row: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
@@ -106,11 +114,13 @@ def _of_audio(folder: Path, speaker: str) -> Iterator[tuple[Utterance, float | N
     paths = [path for path in list_files(folder) if path.suffix.lower() in AUDIO_SUFFIXES]
     if not paths:
         raise InputError(f"{folder}: no audio file in it, no manifest and no wav.scp")
-    stems = [path.stem for path in paths]
-    for path in paths:
-        name = path.stem
-        if stems.count(name) > 1:
-            name = "-".join(path.relative_to(folder).with_suffix("").parts)
+    stems = Counter(path.stem for path in paths)
+    names = [path.stem if stems[path.stem] == 1 else "-".join(path.relative_to(folder).with_suffix("").parts)
+             for path in paths]
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        raise InputError(f"{folder}: two audio files would be the utterance {repeated}; rename one of them")
+    for path, name in zip(paths, names, strict=True):
         text = path.with_suffix(".txt")
         lines = [line for _, line in read_lines(text)] if text.is_file() else []
         words = " ".join(" ".join(lines).split())

@@ -50,18 +50,40 @@ def find_system(run: Path, system: str) -> RunSystem:
     if system not in scored:
         raise InputError(f"{run}: no system {system!r} was scored in this run; "
                          f"{nearest_name(system, sorted(scored)) if scored else 'none was'}")
-    score, decoding = scored[system][0]
-    inputs = _folders(records[decoding], folder_of)
-    if "network" not in inputs:
+    score, decoding = min(scored[system], key=lambda pair: (_seed_of(pair[1]), pair[1].name))
+    if "network" not in records[decoding]["inputs"]:
         raise InputError(f"{run}: the system {system} has no network, its Gaussians score; expected one with a "
                          "network")
+    inputs = _folders(records[decoding], folder_of) | _folders(records[score], folder_of)
+    for name in ("network", "hmm", "graph", "manifests"):
+        if name not in inputs:
+            raise InputError(f"{run}: the stage that {decoding.name} read as {name} is gone, or was built again; run "
+                             "the recipe again")
     network = inputs["network"]
     reserves = [path for path, record in records.items() if record.get("kind") == RESERVE_KIND
                 and record["inputs"].get("network") == records[network]["build"]]
     return RunSystem(
-        system, network, inputs["hmm"], inputs["graph"], _folders(records[score], folder_of)["manifests"],
+        system, network, inputs["hmm"], inputs["graph"], inputs["manifests"],
         _folders(records[network], folder_of).get("teacher"), reserves[0] if reserves else None,
         tuple(records[score].get("settings", {}).get("splits", ())))
+
+
+def find_judged_speech(score: Path) -> tuple[Path | None, tuple[str, ...]]:
+    """The manifests by which a score stage judged its systems, if they are still there, and their splits."""
+    record = read_record(score)
+    if record is None:
+        return None, ()
+    for path in sorted(score.parent.iterdir()):
+        found = read_record(path) if path.is_dir() else None
+        if found is not None and found["build"] == record["inputs"].get("manifests"):
+            return path, tuple(record.get("settings", {}).get("splits", ()))
+    return None, ()
+
+
+def _seed_of(stage: Path) -> int:
+    """The seed in the name of a stage's folder; 0 where there is none."""
+    _, found, seed = stage.name.rpartition("-seed")
+    return int(seed) if found and seed.isdecimal() else 0
 
 
 def _folders(record: Mapping[str, Any], folder_of: Mapping[str, Path]) -> dict[str, Path]:

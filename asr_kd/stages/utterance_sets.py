@@ -91,12 +91,14 @@ def _part(of_speaker: Sequence[str], wanted: UtteranceSet) -> Sequence[str]:
 def _draw(
     names: Sequence[str], seconds: float, present: Mapping[str, Utterance], generator: np.random.Generator
 ) -> list[str]:
-    """Draw some utterances; those without audio count for no seconds."""
+    """Draw some of the utterances that have audio."""
     chosen: list[str] = []
     total = 0.0
     for number in generator.permutation(len(names)):
         name = names[number]
-        duration = present[name].duration if name in present else 0.0
+        if name not in present:
+            continue
+        duration = present[name].duration
         if chosen and abs(total + duration - seconds) >= abs(total - seconds):
             break
         chosen.append(name)

@@ -16,6 +16,7 @@ from asr_kd.adaptation.adapter import (
     save_adapter,
     write_speakers,
 )
+from asr_kd.adaptation.config import Teaching
 from asr_kd.adaptation.network_scores import NetworkScores
 from asr_kd.adaptation.training import movable_network
 from asr_kd.core.errors import InputError
@@ -191,3 +192,19 @@ def test_one_network_for_everybody_is_that_of_a_single_adapter_alone(tmp_path: P
     assert single.only_network() is single.of("anna") is single.of("bert") is not network
     with pytest.raises(InputError, match="a folder of adapters"):
         AdaptedNetworks.open(tmp_path / "all", network, card, tmp_path).only_network()
+
+
+@pytest.mark.parametrize(("teaching", "refused"), [("transcripts", True), ("teacher", False)])
+def test_utterances_whose_transcripts_were_learnt_are_not_scored(
+        tmp_path: Path, teaching: Teaching, refused: bool) -> None:
+    network, card = saved_network(tmp_path / "model")
+    _, moved = movable_network(network, ["gates"])
+    save_adapter(tmp_path / "adapter", dict(moved), card, "the network", ["gates"],
+                 AdapterOrigin(name="anna", teaching=teaching, utterances=["u1", "u2"]))
+    adapted = AdaptedNetworks.open(tmp_path / "adapter", network, card, tmp_path)
+    adapted.refuse_learnt(["u3", "u4"])
+    if refused:
+        with pytest.raises(InputError, match="transcript of u2, which is to be scored"):
+            adapted.refuse_learnt(["u2", "u3"])
+    else:
+        adapted.refuse_learnt(["u2", "u3"])

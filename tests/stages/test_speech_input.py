@@ -63,6 +63,8 @@ def test_json_lines_name_audio_text_speaker_and_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("line", "message"), [
     ("{", "list.jsonl:2"), ("[]", "list.jsonl:2: no audio"), ('{"text": "A"}', "list.jsonl:2: no audio"),
     ('{"audio": "b.wav", "start": "x"}', "list.jsonl:2: start and duration are seconds"),
+    ('{"audio": "b.wav", "start": NaN}', "list.jsonl:2"), ('{"audio": "b.wav", "start": true}', "list.jsonl:2: start"),
+    ('{"audio": "b.wav", "text": ["A"]}', "list.jsonl:2: text is words"),
     ('{"audio": "a.wav"}', "list.jsonl:2: utterance a occurs twice")])
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     write_audio(tmp_path / "a.wav")
@@ -149,3 +151,10 @@ def test_what_is_no_form_of_speech_is_refused(tmp_path: Path) -> None:
         read_speech(write_audio(tmp_path / "a.wav"), tmp_path / "scratch")
     with pytest.raises(InputError, match="text: no such file"):
         read_speech(tmp_path, tmp_path / "scratch", transcripts=tmp_path / "text")
+
+
+def test_two_files_of_one_name_in_one_folder_are_refused(tmp_path: Path) -> None:
+    for name in ("a.wav", "a.flac"):
+        write_audio(tmp_path / "x" / name)
+    with pytest.raises(InputError, match="two audio files would be the utterance a"):
+        read_speech(tmp_path / "x", tmp_path / "scratch")
