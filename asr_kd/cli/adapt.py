@@ -89,6 +89,8 @@ def adapt(
             print_text(align_columns(["", "before", "after", "change"], outcome_rows(one), {0}))
             for reason in one["refusals"]:
                 print_text(f"refused: {reason}")
+        for name, reason in report.get("failures", {}).items():
+            print_text(f"{name}: not adapted to: {reason}")
         print_text(f"adapter: {output} ({adapter_bytes(output) / 1000:.1f} kB)")
     refused = [str(name) for name, one in reports.items() if not one["active"]]
     if refused:

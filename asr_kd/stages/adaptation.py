@@ -17,8 +17,10 @@ from asr_kd.adaptation.report import describe_outcome, render_report
 from asr_kd.adaptation.reserve import Reserve
 from asr_kd.alignment.align import AlignConfig
 from asr_kd.core.config import Config, Settings, build_config, nearest_name
-from asr_kd.core.errors import AsrKdError, InputError
+from asr_kd.core.drops import Drops
+from asr_kd.core.errors import AsrKdError, InputError, WorkError
 from asr_kd.core.files import atomic_folder, hash_file, list_files
+from asr_kd.core.log import get_logger
 from asr_kd.core.own_folders import check_replaceable
 from asr_kd.core.text_tables import words_of
 from asr_kd.data.audio import AudioOptions
@@ -40,6 +42,8 @@ from asr_kd.stages.speaker_adaptation import FirstPassConfig, first_pass_transfo
 from asr_kd.stages.speech_input import SPLIT, SpeechInput, read_speech
 from asr_kd.stages.systems import RunSystem, find_judged_speech, find_system
 from asr_kd.stages.tuned_weights import find_tuned_weights
+
+logger = get_logger(__name__)
 
 
 class AdaptOptions(Config):
@@ -157,7 +161,7 @@ def _chosen(given: SpeechInput, speaker: str | None, seconds: float | None) -> S
     if seconds is not None:
         before = np.cumsum([0.0, *(utterance.duration for utterance in kept)])
         kept = [utterance for utterance, begun in zip(kept, before, strict=False) if begun < seconds]
-    return SpeechInput(kept, given.drops)
+    return given if len(kept) == len(given.utterances) else SpeechInput(kept, Drops(len(kept), cap=1.0))
 
 
 def _options(parameters: list[str] | None, map_unknown: bool, set_: Sequence[str] | None) -> AdaptOptions:
@@ -274,8 +278,10 @@ class _Job:
         outcome = adapt_to_set(self.base, speech, self.options.adaptation, self.options.gate if gate else None,
                                seed=seed, workers=self.workers, description=name)
         report = {**describe_outcome(outcome), "name": name, "teaching": self.options.teaching.teaching,
-                  "dropped": drops.as_dict(), "faulty_audio": self.given.drops.as_dict(),
-                  "unusable": self.unusable, "warnings": self.warnings}
+                  "dropped": drops.as_dict(),
+                  "unusable": {one.id: self.unusable[one.id] for one in utterances if one.id in self.unusable}}
+        if len(utterances) == len(self.given.utterances):
+            report |= self._facts_of_all()
         card = self.base.card
         origin = AdapterOrigin(
             name=name, seed=seed, teaching=self.options.teaching.teaching, seconds=round(speech.seconds, 2),
@@ -285,17 +291,32 @@ class _Job:
         return report
 
     def adapt_speakers(self, output: Path, gate: bool, seed: int) -> dict[str, Any]:
-        """Adapt to each speaker by itself; the reports by speaker."""
+        """Adapt to each speaker by itself; the reports by speaker, and the speakers that failed, each with its reason.
+
+        WorkError where all failed.
+        """
         of_speaker: dict[str, list[Utterance]] = {}
         for utterance in self.given.utterances:
             of_speaker.setdefault(utterance.speaker, []).append(utterance)
         folders = {speaker: f"{number:04d}" for number, speaker in enumerate(sorted(of_speaker), 1)}
-        reports = {}
+        reports: dict[str, dict[str, Any]] = {}
+        failures: dict[str, str] = {}
         with atomic_folder(output, ADAPTERS) as temporary:
             for speaker, utterances in sorted(of_speaker.items()):
-                reports[speaker] = self.adapt(utterances, speaker, temporary / folders[speaker], gate, seed)
-            write_speakers(temporary, folders)
-        return {"speakers": reports}
+                try:
+                    reports[speaker] = self.adapt(utterances, speaker, temporary / folders[speaker], gate, seed)
+                except AsrKdError as error:
+                    failures[speaker] = str(error)
+                    logger.warning("speaker %s: not adapted to: %s", speaker, error)
+            if not reports:
+                raise WorkError(f"none of {len(failures)} speakers can be adapted to; the first: "
+                                f"{next(iter(failures.values()))}")
+            write_speakers(temporary, {speaker: folders[speaker] for speaker in reports})
+        return {"speakers": reports, "failures": failures, **self._facts_of_all()}
+
+    def _facts_of_all(self) -> dict[str, Any]:
+        """Facts of the whole speech, whoever speaks."""
+        return {"faulty_audio": self.given.drops.as_dict(), "warnings": self.warnings}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """`asr-kd adapt` on the small demo: adapters, their gate, and what is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from scipy.signal import resample_poly
 
 from asr_kd.adaptation.adapter import Adapter, read_speakers
 from asr_kd.cli.main import main
-from asr_kd.core.errors import InputError
+from asr_kd.core.errors import AsrKdError, InputError
 from asr_kd.data.audio import read_utterance
 from asr_kd.data.manifest import Utterance, read_manifest, write_manifest
 from asr_kd.stages.adaptation import adapt_network
+from asr_kd.stages.alignment import align_manifest
 from asr_kd.stages.transcription import decode_manifest
 
 SYSTEM = "hdnn128-kd"
+ONE_EPOCH = ["adaptation.training.epochs=1"]
 
 
 def speech(run: Path) -> list[Utterance]:
@@ -51,6 +55,40 @@ def test_decode_uses_an_adapter_and_counts_what_it_scored(finished_demo: Path, v
     assert (tmp_path / "plain" / "lattices.bin").read_bytes() != (tmp_path / "adapted" / "lattices.bin").read_bytes()
 
 
+def test_an_adapter_has_a_report_and_says_what_it_was_made_from(finished_demo: Path, voice: Path) -> None:
+    utterances = speech(finished_demo)
+    card = Adapter.load(voice).card
+    assert card.active and card.parameters == ["gates"] and card.made_from.teaching == "transcripts"
+    assert card.made_from.utterances == sorted(one.id for one in utterances)
+    spoken = sum(one.duration for one in utterances)
+    assert spoken - 0.05 * len(utterances) < card.made_from.seconds <= spoken
+    report = json.loads((voice / "report.json").read_text())
+    assert report["active"] and report["seconds"] == card.made_from.seconds and report["target"] is None
+    assert report["utterances"] == len(utterances) and report["faulty_audio"]["dropped"] == {}
+    page = (voice / "report.md").read_text()
+    assert "**active**" in page and f"in {len(utterances)} utterances, 5 epochs" in page and "not judged" in page
+
+
+def test_align_uses_an_adapter_and_counts_what_it_scored(finished_demo: Path, voice: Path, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {
+        "manifests": finished_demo / "prepare", "split": "adaptation", "model": finished_demo / "sat",
+        "network": finished_demo / "student-kd-seed1", "formats": ["ids"], "adapt": True}
+    plain = align_manifest(**arguments, output=tmp_path / "plain")
+    with_voice = align_manifest(**arguments, output=tmp_path / "adapted", adapter=voice)
+    count = len(speech(finished_demo))
+    assert with_voice["adapted"]["utterances"] == {"adapted": count, "unadapted": 0, "refused": 0}
+    # It learnt these very alignments, or ones near to them.
+    assert with_voice["log_likelihood_per_frame"] > plain["log_likelihood_per_frame"]
+
+
+def test_an_adapter_without_its_network_is_refused(finished_demo: Path, voice: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give its network too"):
+        decode_manifest(finished_demo / "prepare", "adaptation", finished_demo / "sat", finished_demo / "graph",
+                        tmp_path / "out", adapter=voice)
+    with pytest.raises(InputError, match="no adapter .* and no folder of adapters"):
+        decoded(finished_demo, tmp_path / "out", finished_demo / "sat")
+
+
 def test_an_adapter_of_another_network_is_refused_with_both_names(
         finished_demo: Path, voice: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="student-kd-seed1.*student-ce-seed1"):
@@ -76,6 +114,8 @@ def test_shuffled_transcripts_are_refused_with_exit_code_3_and_the_adapter_is_ke
     assert "**refused**" in (tmp_path / "voice" / "report.md").read_text()
     with pytest.raises(InputError, match="was refused"):
         decoded(finished_demo, tmp_path / "out", tmp_path / "voice")
+    used = decoded(finished_demo, tmp_path / "out", tmp_path / "voice", refused_too=True)["adapted"]["utterances"]
+    assert used == {"adapted": len(utterances), "unadapted": 0, "refused": 0}
 
 
 def test_each_speaker_has_an_adapter_and_others_hear_the_network_as_it_is(
@@ -119,6 +159,8 @@ def test_words_without_pronunciation_are_listed_or_mapped(finished_demo: Path, t
     with pytest.raises(InputError, match="1 words of the transcripts have no pronunciation: 'XYZZY'"):
         adapted(finished_demo, tmp_path / "voice", transcripts=tmp_path / "text")
     assert not (tmp_path / "voice").exists()
+    report = adapted(finished_demo, tmp_path / "voice", transcripts=tmp_path / "text", map_unknown=True, set_=ONE_EPOCH)
+    assert report["teaching"] == "transcripts" and report["utterances"] == len(utterances)
 
 
 @pytest.mark.parametrize(("settings", "message"), [
@@ -142,7 +184,72 @@ def test_what_does_not_belong_together_is_refused_and_nothing_is_written(
 def test_the_teacher_and_the_first_pass_teach_without_transcripts(finished_demo: Path, tmp_path: Path) -> None:
     found = {}
     for teach in ("teacher", "first-pass"):
-        report = adapted(finished_demo, tmp_path / teach, teach=teach)
+        report = adapted(finished_demo, tmp_path / teach, teach=teach, set_=ONE_EPOCH)
         assert report["teaching"] == teach and report["utterances"] == len(speech(finished_demo))
         found[teach] = Adapter.load(tmp_path / teach).tensors["carry_gate.weight"]
     assert not np.array_equal(found["teacher"].numpy(), found["first-pass"].numpy())
+
+
+def test_another_sampling_rate_is_refused_and_converted_when_asked(finished_demo: Path, tmp_path: Path) -> None:
+    utterances = speech(finished_demo)[:2]
+    rows = []
+    for utterance in utterances:
+        samples, rate = read_utterance(utterance)
+        stereo = np.stack([resample_poly(samples, 2, 1)] * 2, axis=1)
+        soundfile.write(tmp_path / f"{utterance.id}.wav", stereo / 32768, 2 * rate, subtype="PCM_16")
+        rows.append(json.dumps({"audio": f"{utterance.id}.wav", "text": utterance.text}))
+    (tmp_path / "list.jsonl").write_text("\n".join(rows))
+    given: dict[str, Any] = {"speech": tmp_path / "list.jsonl", "split": None, "set_": ONE_EPOCH}
+    with pytest.raises(AsrKdError, match="channels"):
+        adapted(finished_demo, tmp_path / "voice", **given)
+    with pytest.raises(AsrKdError, match="sampling rate"):
+        adapted(finished_demo, tmp_path / "voice", **given, mix_down=True)
+    assert not (tmp_path / "voice").exists()
+    report = adapted(finished_demo, tmp_path / "voice", **given, mix_down=True, resample=True)
+    assert report["utterances"] == 2
+
+
+def test_the_speech_of_one_speaker_is_taken_up_to_the_seconds(finished_demo: Path, tmp_path: Path) -> None:
+    utterances = speech(finished_demo)
+    two = [replace(one, speaker="anna" if number else "bert") for number, one in enumerate(utterances)]
+    write_manifest(tmp_path / "manifests", "adaptation", two)
+    # The second is the one in which the seconds end: it is taken whole.
+    seconds = two[1].duration + 0.01
+    report = adapted(finished_demo, tmp_path / "voice", speech=tmp_path / "manifests", speaker="anna", seconds=seconds,
+                     set_=ONE_EPOCH)
+    assert Adapter.load(tmp_path / "voice").card.made_from.utterances == [one.id for one in two[1:3]]
+    assert report["utterances"] == 2
+
+
+def test_an_adapter_is_replaced_and_any_other_folder_is_not(finished_demo: Path, voice: Path, tmp_path: Path) -> None:
+    shutil.copytree(voice, tmp_path / "voice")
+    adapted(finished_demo, tmp_path / "voice", set_=ONE_EPOCH, parameters=["biases"])
+    assert Adapter.load(tmp_path / "voice").card.parameters == ["biases"]
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
+    for folder in ("thesis", "voice"):
+        with pytest.raises(InputError, match="is no"):
+            adapted(finished_demo, tmp_path / folder, per="set" if folder == "thesis" else "speaker")
+    assert (tmp_path / "thesis" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_speaker_who_cannot_be_adapted_to_does_not_cost_the_others(finished_demo: Path, tmp_path: Path) -> None:
+    utterances = speech(finished_demo)
+    two = [replace(one, speaker="anna") if number % 2 else replace(one, speaker="bert", text="")
+           for number, one in enumerate(utterances)]
+    write_manifest(tmp_path / "manifests", "adaptation", two)
+    report = adapted(finished_demo, tmp_path / "voices", speech=tmp_path / "manifests", per="speaker", set_=ONE_EPOCH)
+    assert sorted(report["speakers"]) == ["anna"] == sorted(read_speakers(tmp_path / "voices"))
+    assert "no utterance has a transcript" in report["failures"]["bert"]
+    write_manifest(tmp_path / "none", "adaptation", [replace(one, text="") for one in two])
+    with pytest.raises(InputError, match="no utterance has a transcript"):
+        adapted(finished_demo, tmp_path / "nothing", speech=tmp_path / "none", per="speaker", teach="transcripts")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_speech_of_the_runs_test_is_refused_without_naming_the_run(finished_demo: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is speech of test"):
+        adapted(finished_demo, tmp_path / "voice", run=None, system=None, split="test",
+                network=finished_demo / "student-kd-seed1", model=finished_demo / "sat", graph=finished_demo / "graph")
+    with pytest.raises(InputError, match="said by --teach"):
+        adapted(finished_demo, tmp_path / "voice", set_=["teaching.teaching=first-pass"])
