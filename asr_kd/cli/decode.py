@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from asr_kd.cli.adapter_options import Adapter, RefusedToo
 from asr_kd.cli.audio_options import MixDown, Resample
 from asr_kd.core.terminal import print_json, print_text
 
@@ -35,12 +36,8 @@ def decode(
         Path | None, typer.Option(help="Frame store, or a features stage (default: computed from the audio).")
     ] = None,
     network: Annotated[Path | None, typer.Option(help="Bundle of a network whose scores replace the GMMs'.")] = None,
-    adapter: Annotated[
-        Path | None, typer.Option(help="Adapter of that network, or a folder of one a speaker (asr-kd adapt).")
-    ] = None,
-    refused_too: Annotated[
-        bool, typer.Option("--refused-too", help="Use adapters that were refused as well.")
-    ] = False,
+    adapter: Adapter = None,
+    refused_too: RefusedToo = False,
     transforms: Annotated[Path | None, typer.Option(help="Speaker transforms (default: by a first pass).")] = None,
     adapt: Annotated[bool, typer.Option(help="Where the model is for adapted speech, adapt by a first pass.")] = True,
     beam: Annotated[float, typer.Option(help="Beam of the search.")] = 11.0,

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -11,26 +12,18 @@ def replace_parameters(network: nn.Module, tensors: Mapping[str, Tensor]) -> nn.
 
     tensors: by parameter name, of the parameters' shapes. KeyError: no such parameter.
     """
-    result = _Copies(network)
+    copies = _Copies(network)
     for name, value in tensors.items():
-        owner, _, own_name = name.rpartition(".")
-        parameters = result.module(owner)._parameters
-        if own_name not in parameters:
-            raise KeyError(name)
-        parameters[own_name] = nn.Parameter(value, requires_grad=False)
-    return result.root
+        copies.replace(name, "_parameters", nn.Parameter(value, requires_grad=False))
+    return copies.root
 
 
 def replace_modules(network: nn.Module, modules: Mapping[str, nn.Module]) -> nn.Module:
     """Return a network with these modules, by name, in the place of its own. KeyError: no such module."""
-    result = _Copies(network)
+    copies = _Copies(network)
     for name, module in modules.items():
-        owner, _, own_name = name.rpartition(".")
-        others = result.module(owner)._modules
-        if own_name not in others:
-            raise KeyError(name)
-        others[own_name] = module
-    return result.root
+        copies.replace(name, "_modules", module)
+    return copies.root
 
 
 class _Copies:
@@ -39,6 +32,14 @@ class _Copies:
     def __init__(self, network: nn.Module) -> None:
         self.root = _shallow_copy(network)
         self._copies = {"": self.root}
+
+    def replace(self, name: str, table: Literal["_parameters", "_modules"], value: nn.Parameter | nn.Module) -> None:
+        """Put a parameter or module in the place of that of this name; KeyError where there is none."""
+        owner, _, own_name = name.rpartition(".")
+        others = getattr(self.module(owner), table)
+        if own_name not in others:
+            raise KeyError(name)
+        others[own_name] = value
 
     def module(self, name: str) -> nn.Module:
         """The copy of the module of this name; KeyError where there is none."""

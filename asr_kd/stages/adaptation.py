@@ -15,7 +15,6 @@ from asr_kd.adaptation.gate import GateConfig
 from asr_kd.adaptation.recognition import Recogniser
 from asr_kd.adaptation.report import describe_outcome, render_report
 from asr_kd.adaptation.reserve import Reserve
-from asr_kd.alignment.align import AlignConfig
 from asr_kd.core.config import Config, Settings, build_config, nearest_name
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import AsrKdError, InputError, WorkError
@@ -165,20 +164,15 @@ def _chosen(given: SpeechInput, speaker: str | None, seconds: float | None) -> S
 
 
 def _options(parameters: list[str] | None, map_unknown: bool, set_: Sequence[str] | None) -> AdaptOptions:
-    settings = Settings({}, {})
+    values: dict[str, Any] = {"adaptation": {"parameters": parameters}} if parameters else {}
+    if map_unknown:
+        values["teaching"] = {"alignment": {"map_unknown": True}}
+    settings = Settings(values, {})
     for assignment in set_ or ():
         if assignment.partition("=")[0] == "teaching.teaching":
             raise InputError(f"--set {assignment}: what teaches is said by --teach")
         settings = settings.with_override(assignment)
-    options = build_config(AdaptOptions, settings)
-    if parameters:
-        options = options.model_copy(update={
-            "adaptation": options.adaptation.model_copy(update={"parameters": parameters})})
-    if map_unknown:
-        alignment: AlignConfig = options.teaching.alignment.model_copy(update={"map_unknown": True})
-        options = options.model_copy(update={
-            "teaching": options.teaching.model_copy(update={"alignment": alignment})})
-    return options
+    return build_config(AdaptOptions, settings)
 
 
 def _refuse_judged_speech(utterances: Sequence[Utterance], found: RunSystem) -> None:

@@ -47,25 +47,6 @@ def test_teacher_of_the_papers_has_thirty_million_parameters() -> None:
     assert round(count_parameters(DNN(600, 2048, 6, 3927, "sigmoid")) / 1e6, 2) == 30.26
 
 
-def test_a_hook_on_a_layer_is_heard_and_changes_nothing() -> None:
-    torch.manual_seed(0)
-    model = HighwayDNN(12, 8, 4, 5).double()
-    heard: list[torch.Size] = []
-    layer, gate = model.hidden_layers[1], model.carry_gate
-    handles = [module.register_forward_hook(lambda _, __, outputs: heard.append(outputs.shape))
-               for module in (layer, gate, model.activations[2])]
-    inputs = torch.randn(7, 12, dtype=torch.float64)
-    outputs = model(inputs)
-    assert len(heard) == 1 + 3 + 1  # the gate is of three layers
-    torch.testing.assert_close(outputs, highway_by_equation_4(model, inputs), rtol=1e-12, atol=1e-12)
-    learnt = list(model.parameters())
-    found = torch.autograd.grad(outputs.square().sum(), learnt)
-    for handle in handles:
-        handle.remove()
-    torch.testing.assert_close(found, torch.autograd.grad(model(inputs).square().sum(), learnt))
-    assert len(heard) == 5
-
-
 @pytest.mark.parametrize("layers", [1, 2, 5])
 def test_packed_forward_and_gradients_equal_equation_4(layers: int) -> None:
     torch.manual_seed(layers)
