@@ -8,9 +8,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from asr_kd.adaptation.adapter import apply_tensors
+from asr_kd.adaptation.change import Change, doubt
 from asr_kd.adaptation.config import AdaptationConfig
 from asr_kd.adaptation.data import TaughtUtterance
-from asr_kd.adaptation.gate import Change, Evidence, GateConfig, doubt, refusals
+from asr_kd.adaptation.gate import Evidence, GateConfig, refusals
 from asr_kd.adaptation.lattice_data import TaughtLattices
 from asr_kd.adaptation.posteriors import FramePosteriors
 from asr_kd.adaptation.recognition import Recogniser, Recognition, SpokenUtterance, recognise
@@ -114,9 +115,11 @@ def adapt_to_set(
         canary = _recognise_canary(base, base.reserve, base.recogniser, whole.tensors, workers)
     doubts = None
     if held_out is not None and canary is not None and not held_out.has_transcripts:
-        doubts = doubt(held_out.before, canary.before)
-    evidence = Evidence(speech.seconds, len(taught), held_out, canary, _misfit(speech, base.reserve), doubts,
-                        speech.faults)
+        doubts = round(doubt(held_out.before, canary.before), 3)
+    evidence = Evidence(
+        seconds=round(speech.seconds, 2), utterances=len(taught),
+        held_out=None if held_out is None else held_out.figures(), canary=None if canary is None else canary.figures(),
+        misfit=_misfit(speech, base.reserve), doubt=doubts, faults=list(speech.faults))
     return AdaptationOutcome(
         whole.tensors, config.training.epochs, evidence, [] if gate is None else refusals(evidence, gate),
         np.mean([losses for _, losses in judged], axis=0).tolist() if judged else [])
@@ -161,4 +164,5 @@ def _misfit(speech: AdaptationSet, reserve: Reserve | None) -> float | None:
     if speech.misfits is None or reserve is None or not speech.misfits:
         return None
     known = np.array([score.misfit for score in reserve.card.scores.values()])
-    return float((np.mean(list(speech.misfits.values())) - known.mean()) / max(known.std(), 1e-3))
+    worse = (np.mean(list(speech.misfits.values())) - known.mean()) / max(known.std(), 1e-3)
+    return round(float(worse), 3)

@@ -5,6 +5,7 @@ made from and whether they are active; `report.json` and `report.md` tell what w
 one a speaker, has `adapters.json`, which names each speaker's folder.
 """
 
+import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,19 +21,22 @@ from asr_kd.core.cards import SealedCard, read_card, write_card
 from asr_kd.core.config import Config
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, hash_file, hash_json, read_json, write_json
-from asr_kd.core.own_folders import FolderKind
+from asr_kd.core.own_folders import FolderKind, check_replaceable, mark_folder, marked_kind
 from asr_kd.core.reading import file_size
 from asr_kd.models.bundle import ModelCard
 from asr_kd.models.lhuc import add_lhuc, is_amplitude
 from asr_kd.models.shared_parameters import replace_parameters
 
-CARD, NUMBERS, SPEAKERS = "adapter.json", "adapter.safetensors", "adapters.json"
+CARD, NUMBERS, REPORT, SPEAKERS = "adapter.json", "adapter.safetensors", "report.json", "adapters.json"
 ADAPTER = FolderKind("adapter", (CARD, NUMBERS), closed=False, keys=("network", "tensors_sha256"))
 ADAPTERS = FolderKind("folder of adapters", (SPEAKERS,), closed=False, keys=("speakers",))
 
 
 class AdapterOrigin(Config):
-    """The speech that an adapter was made from: a speaker or another set, utterances and seconds; and how."""
+    """The speech that an adapter was made from: a speaker or another set, utterances and seconds; and how.
+
+    key: a digest of all that it was made from, by which an interrupted command knows what it has already made.
+    """
 
     name: str
     split: str | None = None
@@ -41,6 +45,7 @@ class AdapterOrigin(Config):
     seconds: float = Field(0.0, ge=0)
     utterances: list[str] = []
     settings: dict[str, Any] = {}
+    key: str = ""
 
 
 class AdapterCard(SealedCard):
@@ -122,7 +127,7 @@ def save_adapter(
             made_from=origin, tensors_sha256=hash_file(temporary / NUMBERS)).sealed()
         write_card(temporary / CARD, card)
         if report is not None:
-            write_json(temporary / "report.json", report)
+            write_json(temporary / REPORT, report)
         if page is not None:
             (temporary / "report.md").write_text(page, encoding="utf-8")
     return card
@@ -131,6 +136,37 @@ def save_adapter(
 def write_speakers(folder: Path, folders: Mapping[str, str]) -> None:
     """Write `adapters.json`: speaker -> name of the folder of the speaker's adapter, beside it."""
     write_json(Path(folder) / SPEAKERS, {"format": 1, "speakers": dict(sorted(folders.items()))})
+
+
+def finished_key(folder: Path) -> str | None:
+    """Return the key of the adapter in `folder`; None where there is none that is whole and has a report."""
+    try:
+        card = Adapter.load(folder).card
+    except InputError:
+        return None
+    return card.made_from.key if (Path(folder) / REPORT).is_file() else None
+
+
+def begin_speakers(folder: Path) -> None:
+    """Begin a folder of adapters, one a speaker, that are written one by one; `end_speakers` ends it.
+
+    Until then it has no `adapters.json`, and passes for no folder of adapters. What an interrupted filling left there
+    stays. InputError: something else is there.
+    """
+    folder = Path(folder)
+    check_replaceable(folder, ADAPTERS)
+    folder.mkdir(parents=True, exist_ok=True)
+    if marked_kind(folder) is None:
+        mark_folder(folder, ADAPTERS.name)
+    (folder / SPEAKERS).unlink(missing_ok=True)
+
+
+def end_speakers(folder: Path, folders: Mapping[str, str]) -> None:
+    """Write `adapters.json` (see `write_speakers`) and remove the folders that it does not name."""
+    for entry in list(Path(folder).iterdir()):
+        if entry.is_dir() and entry.name not in folders.values():
+            shutil.rmtree(entry)
+    write_speakers(folder, folders)
 
 
 def read_speakers(folder: Path) -> dict[str, Path]:

@@ -46,7 +46,12 @@ def adapt(
     split: Annotated[str | None, typer.Option(help="Of manifests with several splits: the one to adapt to.")] = None,
     transcripts: Annotated[Path | None, typer.Option(help="One file of transcripts, ID WORDS a line.")] = None,
     speaker: Annotated[str | None, typer.Option(help="Adapt to this speaker; whose audio files these are.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0, help="Take only so much speech, from the first on.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Take only so much speech, from the first on (per speaker: of each).")
+    ] = None,
+    rest: Annotated[
+        Path | None, typer.Option(help="Folder for manifests of what --seconds leaves over, split 'rest'.")
+    ] = None,
     teach: Annotated[Teach, typer.Option(help="What teaches; auto: transcripts, else the teacher.")] = Teach.auto,
     per: Annotated[Per, typer.Option(help="One adapter for all speech, or one for each speaker.")] = Per.set,
     parameters: Annotated[
@@ -76,9 +81,9 @@ def adapt(
 
     report = adapt_network(
         speech, output, run=run, system=system, network=network, model=model, graph=graph, teacher=teacher,
-        reserve=reserve, split=split, transcripts=transcripts, speaker=speaker, seconds=seconds, teach=teach.value,
-        per=per.value, parameters=parameters, gate=gate, map_unknown=map_unknown, resample=resample, mix_down=mix_down,
-        seed=seed, set_=set_, workers=workers,
+        reserve=reserve, split=split, transcripts=transcripts, speaker=speaker, seconds=seconds, rest=rest,
+        teach=teach.value, per=per.value, parameters=parameters, gate=gate, map_unknown=map_unknown, resample=resample,
+        mix_down=mix_down, seed=seed, set_=set_, workers=workers,
     )
     reports = report.get("speakers", {report.get("name"): report})
     if json:

@@ -1,8 +1,11 @@
 """The gate: each reason to refuse, and none for a clear gain."""
 
+from typing import Any
+
 import pytest
 
-from asr_kd.adaptation.gate import Change, Evidence, GateConfig, refusals
+from asr_kd.adaptation.change import Change, ChangeFigures
+from asr_kd.adaptation.gate import Evidence, GateConfig, refusals
 from asr_kd.adaptation.recognition import Recognised, Recognition
 from asr_kd.scoring.wer import ErrorCounts
 
@@ -15,27 +18,36 @@ def recognition(substitutions: int, deletions: int, utterances: int = 20, known:
                         for number in range(utterances)})
 
 
-GAIN = Change(recognition(5, 0), recognition(4, 0))
-SAME = Change(recognition(1, 0), recognition(1, 0))
+def change(before: Recognition, after: Recognition) -> ChangeFigures:
+    return Change(before, after).figures()
+
+
+def evidence(held_out: ChangeFigures | None, canary: ChangeFigures | None, seconds: float = 60.0, utterances: int = 20,
+             **others: Any) -> Evidence:
+    return Evidence(seconds=seconds, utterances=utterances, held_out=held_out, canary=canary, **others)
+
+
+GAIN = change(recognition(5, 0), recognition(4, 0))
+SAME = change(recognition(1, 0), recognition(1, 0))
 
 
 def test_a_clear_gain_is_active() -> None:
-    assert refusals(Evidence(60.0, 20, GAIN, SAME, 0.5), GateConfig()) == []
+    assert refusals(evidence(GAIN, SAME, misfit=0.5), GateConfig()) == []
 
 
-@pytest.mark.parametrize(("evidence", "reason"), [
-    (Evidence(2.0, 20, GAIN, SAME), "too little to tell"),
-    (Evidence(60.0, 1, None, SAME), "too little to tell"),
-    (Evidence(60.0, 20, GAIN, SAME, misfit=50.0), "transcripts do not fit"),
-    (Evidence(60.0, 20, GAIN, SAME, doubt=50.0), "too doubtful"),
-    (Evidence(60.0, 20, SAME, SAME), "target does not improve"),
-    (Evidence(60.0, 20, Change(recognition(3, 1), recognition(0, 3)), SAME), "words get lost"),
-    (Evidence(60.0, 20, GAIN, Change(recognition(1, 0), recognition(5, 0))), "canary loses: its errors"),
-    (Evidence(60.0, 20, GAIN, Change(recognition(3, 0), recognition(0, 3))), "canary loses words"),
-    (Evidence(60.0, 20, GAIN, SAME, faults=["no speech"]), "no speech"),
+@pytest.mark.parametrize(("found", "reason"), [
+    (evidence(GAIN, SAME, seconds=2.0), "too little to tell"),
+    (evidence(None, SAME, utterances=1), "too little to tell"),
+    (evidence(GAIN, SAME, misfit=50.0), "transcripts do not fit"),
+    (evidence(GAIN, SAME, doubt=50.0), "too doubtful"),
+    (evidence(SAME, SAME), "target does not improve"),
+    (evidence(change(recognition(3, 1), recognition(0, 3)), SAME), "words get lost"),
+    (evidence(GAIN, change(recognition(1, 0), recognition(5, 0))), "canary loses: its errors"),
+    (evidence(GAIN, change(recognition(3, 0), recognition(0, 3))), "canary loses words"),
+    (evidence(GAIN, SAME, faults=["no speech"]), "no speech"),
 ])
-def test_each_reason_refuses(evidence: Evidence, reason: str) -> None:
-    assert any(reason in one for one in refusals(evidence, GateConfig()))
+def test_each_reason_refuses(found: Evidence, reason: str) -> None:
+    assert any(reason in one for one in refusals(found, GateConfig()))
 
 
 def test_a_gain_of_few_utterances_may_be_chance() -> None:
@@ -43,16 +55,22 @@ def test_a_gain_of_few_utterances_may_be_chance() -> None:
                           for n, e in enumerate([5, 5, 9])})
     after = Recognition({f"u{n}": Recognised([], ErrorCounts(10, e, 0, 0), 0.0, 0.0, 300)
                          for n, e in enumerate([6, 6, 6])})
-    change = Change(before, after)
-    assert 0.5 < change.probability_of_gain() < 0.8
-    assert GAIN.probability_of_gain() == 1.0 and SAME.probability_of_gain() == 0.5
+    figures = change(before, after)
+    assert 0.5 < figures.probability_of_gain < 0.8
+    assert GAIN.probability_of_gain == 1.0 and SAME.probability_of_gain == 0.5
     strict = GateConfig(least_probability=0.9)
-    assert any("not sure" in one for one in refusals(Evidence(60.0, 3, change, None), strict))
+    assert any("not sure" in one for one in refusals(evidence(figures, None, utterances=3), strict))
 
 
 def test_without_transcripts_expected_errors_decide() -> None:
-    change = Change(recognition(0, 0, known=False, expected=2.0), recognition(0, 0, known=False, expected=1.0))
-    assert not change.has_transcripts
-    assert change.relative_change() == pytest.approx(-0.5)
-    assert refusals(Evidence(60.0, 20, change, SAME), GateConfig()) == []
-    assert "expected errors" in refusals(Evidence(60.0, 20, Change(change.after, change.before), SAME), GateConfig())[0]
+    unsure, sure = (recognition(0, 0, known=False, expected=errors) for errors in (2.0, 1.0))
+    gain = change(unsure, sure)
+    assert gain.measure == "expected errors" and gain.errors is None
+    assert gain.relative == pytest.approx(-50.0)
+    assert refusals(evidence(gain, SAME), GateConfig()) == []
+    assert "expected errors" in refusals(evidence(change(sure, unsure), SAME), GateConfig())[0]
+
+
+def test_evidence_comes_back_from_a_report_as_it_was() -> None:
+    found = evidence(GAIN, SAME, misfit=0.5, faults=["no speech"])
+    assert Evidence.model_validate_json(found.model_dump_json()) == found

@@ -16,6 +16,7 @@ from asr_kd.cli.main import main
 from asr_kd.core.errors import AsrKdError, InputError
 from asr_kd.data.audio import read_utterance
 from asr_kd.data.manifest import Utterance, read_manifest, write_manifest
+from asr_kd.stages import adaptation_job
 from asr_kd.stages.adaptation import adapt_network
 from asr_kd.stages.alignment import align_manifest
 from asr_kd.stages.transcription import decode_manifest
@@ -63,7 +64,7 @@ def test_an_adapter_has_a_report_and_says_what_it_was_made_from(finished_demo: P
     spoken = sum(one.duration for one in utterances)
     assert spoken - 0.05 * len(utterances) < card.made_from.seconds <= spoken
     report = json.loads((voice / "report.json").read_text())
-    assert report["active"] and report["seconds"] == card.made_from.seconds and report["target"] is None
+    assert report["active"] and report["seconds"] == card.made_from.seconds and report["held_out"] is None
     assert report["utterances"] == len(utterances) and report["faulty_audio"]["dropped"] == {}
     page = (voice / "report.md").read_text()
     assert "**active**" in page and f"in {len(utterances)} utterances, 5 epochs" in page and "not judged" in page
@@ -120,9 +121,7 @@ def test_shuffled_transcripts_are_refused_with_exit_code_3_and_the_adapter_is_ke
 
 def test_each_speaker_has_an_adapter_and_others_hear_the_network_as_it_is(
         finished_demo: Path, tmp_path: Path) -> None:
-    utterances = speech(finished_demo)
-    two = [replace(one, speaker="anna" if number % 2 else "bert") for number, one in enumerate(utterances)]
-    write_manifest(tmp_path / "manifests", "adaptation", two)
+    two = two_speakers(finished_demo, tmp_path / "manifests")
     adapted(finished_demo, tmp_path / "voices", speech=tmp_path / "manifests", per="speaker", parameters=["lhuc"])
     assert sorted(read_speakers(tmp_path / "voices")) == ["anna", "bert"]
     listed = tmp_path / "voices" / "adapters.json"
@@ -131,6 +130,61 @@ def test_each_speaker_has_an_adapter_and_others_hear_the_network_as_it_is(
                             tmp_path / "out", network=finished_demo / "student-kd-seed1", adapter=tmp_path / "voices")
     assert found["adapted"]["utterances"] == {
         "adapted": len(two) // 2, "unadapted": len(two) - len(two) // 2, "refused": 0}
+
+
+def two_speakers(demo: Path, folder: Path) -> list[Utterance]:
+    """Manifests in which the demo's adaptation speaker passes for two; returns their utterances."""
+    two = [replace(one, speaker="anna" if number % 2 else "bert") for number, one in enumerate(speech(demo))]
+    write_manifest(folder, "adaptation", two)
+    return two
+
+
+def test_an_interrupted_call_keeps_the_speakers_that_it_finished(
+        finished_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_speakers(finished_demo, tmp_path / "manifests")
+    settings: dict[str, Any] = {"speech": tmp_path / "manifests", "per": "speaker", "set_": ONE_EPOCH, "workers": 1}
+    adapted(finished_demo, tmp_path / "whole", **settings)
+    voices = tmp_path / "voices"
+
+    def end(folder: Path, folders: dict[str, str]) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adaptation_job, "end_speakers", end)
+        with pytest.raises(KeyboardInterrupt):
+            adapted(finished_demo, voices, **settings)
+    with pytest.raises(InputError, match="no adapter"):
+        decoded(finished_demo, tmp_path / "out", voices)
+    shutil.rmtree(voices / "0002")
+    shutil.copytree(voices / "0001", voices / "0009")
+    first = (voices / "0001" / "adapter.json").stat().st_mtime_ns
+    adapted(finished_demo, voices, **settings)
+    assert (voices / "0001" / "adapter.json").stat().st_mtime_ns == first
+    assert sorted(folder.name for folder in voices.iterdir() if folder.is_dir()) == ["0001", "0002"]
+    for name in ("0001/adapter.json", "0002/adapter.json", "adapters.json", "0002/report.json"):
+        assert (voices / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    adapted(finished_demo, voices, **{**settings, "seed": 1})
+    assert (voices / "0001" / "adapter.json").stat().st_mtime_ns != first
+
+
+def test_seconds_are_taken_of_each_speaker_and_the_rest_is_listed(finished_demo: Path, tmp_path: Path) -> None:
+    two = two_speakers(finished_demo, tmp_path / "manifests")
+    report = adapted(finished_demo, tmp_path / "voices", speech=tmp_path / "manifests", per="speaker", seconds=0.5,
+                     rest=tmp_path / "rest", parameters=["lhuc"], set_=ONE_EPOCH)
+    first = {"bert": two[0].id, "anna": two[1].id}
+    learnt = {speaker: Adapter.load(folder).card.made_from.utterances
+              for speaker, folder in read_speakers(tmp_path / "voices").items()}
+    assert learnt == {speaker: [name] for speaker, name in first.items()}
+    assert all(one["utterances"] == 1 for one in report["speakers"].values())
+    left_over = [utterance.id for utterance in read_manifest(tmp_path / "rest", "rest")]
+    assert left_over == sorted({one.id for one in two} - set(first.values()))
+    found = decode_manifest(tmp_path / "rest", "rest", finished_demo / "sat", finished_demo / "graph",
+                            tmp_path / "out", network=finished_demo / "student-kd-seed1", adapter=tmp_path / "voices")
+    assert found["adapted"]["utterances"]["adapted"] == len(left_over)
+    with pytest.raises(InputError, match="expected more than none"):
+        adapted(finished_demo, tmp_path / "none", seconds=0)
+    with pytest.raises(InputError, match="no utterance is left over"):
+        adapted(finished_demo, tmp_path / "none", rest=tmp_path / "nothing")
 
 
 def test_silence_and_clipped_audio_are_dropped_and_counted(finished_demo: Path, tmp_path: Path) -> None:
