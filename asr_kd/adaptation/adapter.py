@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from asr_kd.adaptation.config import Teaching
+from asr_kd.adaptation.config import Teaching, learns_transcripts
 from asr_kd.core.arrays import read_torch_tensors, write_tensors
 from asr_kd.core.cards import SealedCard, read_card, write_card
 from asr_kd.core.config import Config
@@ -254,7 +254,7 @@ class AdaptedNetworks:
         scored = set(utterances)
         for adapter in self.adapters.values():
             origin = adapter.card.made_from
-            learnt = sorted(scored & set(origin.utterances)) if origin.teaching == "transcripts" else []
+            learnt = sorted(scored & set(origin.utterances)) if learns_transcripts(origin.teaching) else []
             if learnt:
                 raise InputError(f"{adapter.folder}: was adapted to the transcript of {learnt[0]}, which is to be "
                                  "scored; score other utterances")

@@ -9,7 +9,19 @@ from asr_kd.distillation.config import DistillationConfig
 from asr_kd.sequence.config import CriterionConfig
 from asr_kd.training.config import Precision, TrainingConfig
 
-Teaching = Literal["transcripts", "first-pass", "teacher"]
+Teaching = Literal["transcripts", "first-pass", "teacher", "both"]
+"""What is learnt: forced alignments of transcripts, the network's own first pass, a teacher's soft targets, or forced
+alignments by the teacher together with its soft targets."""
+
+
+def learns_transcripts(teaching: Teaching) -> bool:
+    """Return True where transcripts are learnt."""
+    return teaching in ("transcripts", "both")
+
+
+def learns_from_teacher(teaching: Teaching) -> bool:
+    """Return True where a teacher's soft targets are learnt."""
+    return teaching in ("teacher", "both")
 
 
 class AdaptationTrainingConfig(TrainingConfig):

@@ -83,6 +83,20 @@ class FramePosteriors:
         return hash_json([[array.shape, hash_bytes(np.ascontiguousarray(array).tobytes())] for array in arrays])
 
 
+def mix_posteriors(aligned: FramePosteriors, soft: FramePosteriors, share: float) -> FramePosteriors:
+    """Return 1 - `share` of an alignment's posteriors and `share` of softer ones, with the weights of these."""
+    mixed = soft.widened(soft.width + 1)
+    rows, pdf_ids = np.arange(len(aligned)), aligned.pdf_ids[:, 0]
+    is_there = mixed.pdf_ids[:, :-1] == pdf_ids[:, None]
+    column = np.where(is_there.any(1), is_there.argmax(1), mixed.width - 1)
+    mixed.pdf_ids[rows, column] = pdf_ids
+    with np.errstate(divide="ignore"):
+        log_probs = mixed.log_probs + np.float32(np.log(share))
+        log_probs[rows, column] = np.logaddexp(log_probs[rows, column], np.float32(np.log1p(-share)))
+        log_tail = soft.log_tail + np.float32(np.log(share))
+    return FramePosteriors(mixed.pdf_ids, log_probs, log_tail, soft.weights)
+
+
 def join_posteriors(parts: list[FramePosteriors]) -> FramePosteriors:
     """The frames of several, one after the other."""
     width = max(part.width for part in parts)

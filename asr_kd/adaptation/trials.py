@@ -12,6 +12,7 @@ from asr_kd.core.cards import read_card, write_card
 from asr_kd.core.config import Config
 
 HONEST = "honest"
+GATE_TRIALS = "gate_trials"  # folder of such files, in a run and in a recipe
 GOOD = 0.02  # share of fewer errors from which on an honest adaptation is a good one
 
 

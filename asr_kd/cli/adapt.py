@@ -19,6 +19,7 @@ class Teach(StrEnum):
     transcripts = "transcripts"
     first_pass = "first-pass"
     teacher = "teacher"
+    both = "both"
 
 
 class Per(StrEnum):
@@ -52,7 +53,7 @@ def adapt(
     rest: Annotated[
         Path | None, typer.Option(help="Folder for manifests of what --seconds leaves over, split 'rest'.")
     ] = None,
-    teach: Annotated[Teach, typer.Option(help="What teaches; auto: transcripts, else the teacher.")] = Teach.auto,
+    teach: Annotated[Teach, typer.Option(help="What teaches; auto: transcripts and teacher, if any.")] = Teach.auto,
     per: Annotated[Per, typer.Option(help="One adapter for all speech, or one for each speaker.")] = Per.set,
     parameters: Annotated[
         list[str] | None, typer.Option(help="What moves: gates, lhuc, all, biases, ...; repeat it (default: gates).")

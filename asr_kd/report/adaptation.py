@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from asr_kd.adaptation.config import learns_transcripts
+from asr_kd.adaptation.gate import GateConfig
+from asr_kd.adaptation.trials import GateTrials
 from asr_kd.core.files import atomic_file
 from asr_kd.report.comparisons import ResultRow
 from asr_kd.report.drawing import svg_figure
+from asr_kd.report.gate_trials import TAUGHT_BY, render_gate_trials
 from asr_kd.report.tables import code, markdown_table, number, p_value
 from asr_kd.scoring.bootstrap import Comparison
 from asr_kd.scoring.system_counts import AdaptationCounts
 
 ADAPTATION_DRAWING = "adaptation.svg"
-_TAUGHT_BY = {"transcripts": "transcripts", "first-pass": "its own first pass", "teacher": "the teacher"}
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ def speaker_changes(adapted: ResultRow, plain: ResultRow) -> SpeakerChanges:
                           float(found.max(initial=0.0)))
 
 
-def render_adaptation(place: str, rows: Sequence[ResultRow]) -> str:
-    """The text of the page of the recipe at `place`."""
+def render_adaptation(place: str, rows: Sequence[ResultRow], trials: Sequence[GateTrials] = ()) -> str:
+    """The text of the page of the recipe at `place`; `trials`: of the gate."""
     adapted = _with_plain(rows)
     parts = [f"# Adaptation in {code(place)}", *_advice(adapted), _introduction(place)]
     splits = list(dict.fromkeys(row.split for row, _ in adapted))
@@ -59,6 +62,8 @@ def render_adaptation(place: str, rows: Sequence[ResultRow]) -> str:
     if seconds_curves(rows):
         parts += ["## Gain against seconds of speech",
                   f"![Errors less, in %, by seconds of adaptation speech]({ADAPTATION_DRAWING})"]
+    if trials:
+        parts += render_gate_trials(trials, GateConfig())
     return "\n\n".join(parts) + "\n"
 
 
@@ -72,7 +77,7 @@ def seconds_curves(rows: Sequence[ResultRow]) -> dict[str, dict[str, list[tuple[
         facts, change = _counts(row), _change(row)
         if change is None or facts.transductive or change.low is None or change.high is None:
             continue
-        name = f"{row.roles.plain}: {', '.join(facts.parameters)} by {_TAUGHT_BY[facts.teaching]}"
+        name = f"{row.roles.plain}: {', '.join(facts.parameters)} by {TAUGHT_BY[facts.teaching]}"
         scale = -100 / plain.wer.value
         curves.setdefault(row.split, {}).setdefault(name, []).append(
             (facts.seconds, change.difference * scale, change.high * scale, change.low * scale))
@@ -117,14 +122,14 @@ def _advice(adapted: Sequence[tuple[ResultRow, ResultRow]]) -> list[str]:
         facts, change = _counts(row), _change(row)
         if change is None or facts.transductive or row.split.startswith("dev"):
             continue
-        key = round(facts.seconds), facts.teaching == "transcripts"
+        key = round(facts.seconds), learns_transcripts(facts.teaching)
         gain = -100 * change.difference / plain.wer.value
         if key not in best or gain > best[key][0]:
             best[key] = gain, row
     lines = []
     for (seconds, supervised), (gain, row) in sorted(best.items(), key=lambda item: item[0]):
         facts = _counts(row)
-        how = f"adapt {', '.join(facts.parameters)} taught by {_TAUGHT_BY[facts.teaching]}"
+        how = f"adapt {', '.join(facts.parameters)} taught by {TAUGHT_BY[facts.teaching]}"
         what = "with transcripts" if supervised else "without transcripts"
         worth = f"{gain:.1f} % fewer errors" if gain > 0 else f"leave the network as it is ({gain:+.1f} %)"
         lines.append(f"- {seconds} s {what}: {how}: {worth} ({row.split}, {code(row.id)}).")
@@ -138,7 +143,7 @@ def _table(adapted: Sequence[tuple[ResultRow, ResultRow]]) -> str:
     for row, plain in sorted(adapted, key=lambda pair: pair[0].wer.value):
         facts, change, speakers = _counts(row), _change(row), speaker_changes(row, plain)
         rows.append([
-            code(row.id), ", ".join(facts.parameters), f"{facts.numbers:,}", _TAUGHT_BY[facts.teaching],
+            code(row.id), ", ".join(facts.parameters), f"{facts.numbers:,}", TAUGHT_BY[facts.teaching],
             number(facts.seconds), number(plain.wer.value, 2), number(row.wer.value, 2),
             number(100 * (row.wer.value / plain.wer.value - 1), 1, sign=True) + " %",
             "" if change is None else (f"{change.difference:+.2f} ({change.low:+.2f} to {change.high:+.2f})"),

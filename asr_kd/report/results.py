@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from asr_kd.adaptation.trials import GATE_TRIALS, read_trials_folder, write_trials
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, write_json
 from asr_kd.core.recipe import find_recipe
@@ -44,7 +45,7 @@ class Results:
 
 
 def make_results(recipe: Path, from_runs: list[Path] | None = None) -> Results:
-    """Merge the runs' `counts/*.json` into `recipe/counts/` and make the recipe's pages from them.
+    """Merge the runs' `counts/*.json` (and `gate_trials/*.json`) into the recipe's and make its pages from them.
 
     The pages are `recipe/results.json`, RESULTS.md and, where there are students, DISTILLATION.md, with their drawings.
     Without runs they are made from `recipe/counts/` alone. Of the same counts in two places the later run's are kept.
@@ -73,6 +74,9 @@ def make_results(recipe: Path, from_runs: list[Path] | None = None) -> Results:
     rows = judge(merged, declarations)
     for counts_of_one in merged:
         write_counts(recipe / "counts", counts_of_one)
+    for run in from_runs or []:
+        for trials in read_trials_folder(Path(run) / GATE_TRIALS):
+            write_trials(recipe / GATE_TRIALS, trials)
     write_pages(recipe, place_of(recipe), rows, declarations)
     said = [f"{name}: {warning}" for name, warning in sorted(warnings.items())]
     return Results([row.as_dict() for row in rows], replaced, said)
@@ -106,7 +110,7 @@ def write_pages(folder: Path, place: str, rows: Sequence[ResultRow], declaration
         if curves_of_seconds:
             draw_adaptation(folder / ADAPTATION_DRAWING, curves_of_seconds)
         with atomic_file(folder / "ADAPTATION.md") as file:
-            file.write(render_adaptation(place, rows))
+            file.write(render_adaptation(place, rows, read_trials_folder(folder / GATE_TRIALS)))
     with atomic_file(folder / "RESULTS.md") as file:
         file.write(render_results(place, rows, declarations))
 

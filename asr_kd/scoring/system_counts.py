@@ -130,7 +130,7 @@ class AdaptationCounts:
 
     parameters: tuple[str, ...]
     numbers: int
-    teaching: Literal["transcripts", "first-pass", "teacher"]
+    teaching: Literal["transcripts", "first-pass", "teacher", "both"]
     seconds: NotNegative
     adapters: int
     refused: int

@@ -10,7 +10,7 @@ from asr_kd.adaptation.adapter import (
     ADAPTER,
     ADAPTERS,
 )
-from asr_kd.adaptation.config import Teaching
+from asr_kd.adaptation.config import Teaching, learns_transcripts
 from asr_kd.core.config import Settings, build_config, nearest_name
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import AsrKdError, InputError
@@ -50,7 +50,7 @@ def adapt_network(
     speaker: str | None = None,
     seconds: float | None = None,
     rest: Path | None = None,
-    teach: Literal["auto", "transcripts", "first-pass", "teacher"] = "auto",
+    teach: Literal["auto", "transcripts", "first-pass", "teacher", "both"] = "auto",
     per: Literal["set", "speaker"] = "set",
     parameters: list[str] | None = None,
     gate: bool = True,
@@ -67,9 +67,10 @@ def adapt_network(
     the bundle `network` with its HMM `model` and `graph`. `speech`, `split`, `transcripts` and `speaker`: see
     `read_speech`; of speech that names its speakers only that of `speaker` is taken, and of that (of each speaker, with
     `per` speaker) the first `seconds`; `rest` gets manifests of what is left over, to be decoded.
-    `teach`: what is learnt; auto takes transcripts where there are any, else the teacher, else the
-    network's own first pass. A network or teacher that hears features adapted to speakers is given transforms of a
-    first pass over this very speech. `per` speaker makes an adapter for each, in a folder that `adapters.json` lists.
+    `teach`: what is learnt; auto takes transcripts where there are any and the teacher where there is one, without
+    either the network's own first pass. A network or teacher that hears features adapted to speakers is given
+    transforms of a first pass over this very speech. `per` speaker makes an adapter for each, in a folder that
+    `adapters.json` lists.
 
     With `gate` (the reserve, where there is one, gives it its canary) an adapter that does not prove itself is written,
     but is not active, and its report says why. `set_`: `KEY=VALUE` for the other settings
@@ -90,7 +91,7 @@ def adapt_network(
         given, warnings = listen(given, audio, workers)
         supervised = any(utterance.text for utterance in given.utterances)
         teaching = _choose_teaching(teach, supervised, found)
-        if teaching == "transcripts":
+        if learns_transcripts(teaching):
             _refuse_judged_speech(given.utterances, found)
         options = options.model_copy(update={
             "teaching": options.teaching.model_copy(update={"teaching": teaching})})
@@ -197,14 +198,14 @@ def _overlap(first: Utterance, second: Utterance) -> bool:
 
 
 def _choose_teaching(teach: str, supervised: bool, found: RunSystem) -> Teaching:
-    if teach == "transcripts" and not supervised:
+    if teach in ("transcripts", "both") and not supervised:
         raise InputError("no utterance has a transcript; give --transcripts, or teach by first-pass or teacher")
-    if teach == "teacher" and found.teacher is None:
+    if teach in ("teacher", "both") and found.teacher is None:
         raise InputError(f"the system {found.id} was not taught by a teacher of this run; give one by --teacher")
     if teach != "auto":
         return teach  # type: ignore[return-value]
     if supervised:
-        return "transcripts"
+        return "transcripts" if found.teacher is None else "both"
     return "first-pass" if found.teacher is None else "teacher"
 
 

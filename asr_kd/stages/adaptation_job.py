@@ -16,7 +16,7 @@ from asr_kd.adaptation.adapter import (
     finished_key,
     save_adapter,
 )
-from asr_kd.adaptation.config import AdaptationConfig
+from asr_kd.adaptation.config import AdaptationConfig, learns_from_teacher, learns_transcripts
 from asr_kd.adaptation.gate import GateConfig
 from asr_kd.adaptation.recognition import Recogniser
 from asr_kd.adaptation.report import describe_outcome, render_report
@@ -84,7 +84,7 @@ class LoadedSystem:
         bundle = beneath(found.network, BUNDLE)
         network, card = load_bundle(bundle, hmm_digest=hmm.digest)
         teacher = None
-        if options.teaching.teaching == "teacher":
+        if learns_from_teacher(options.teaching.teaching):
             assert found.teacher is not None
             folder = beneath(found.teacher, BUNDLE)
             teacher = LoadedTeacher(*load_bundle(folder, hmm_digest=hmm.digest), folder)
@@ -111,7 +111,7 @@ class LoadedSystem:
             teacher = SoftTeacher(self.teacher.network, self.teacher.card,
                                   stores.of(self.teacher.folder, self.teacher.card))
         transcripts = {utterance.id: words_of(utterance.text) for utterance in given.utterances if utterance.text}
-        if self.options.teaching.teaching == "transcripts":
+        if learns_transcripts(self.options.teaching.teaching):
             self.hmm.lexicon.word_ids(transcripts, self.options.teaching.alignment.map_unknown)
             self.hmm.lexicon.warn_of_other_forms(transcripts)
         return AdaptationJob(self.base, self.hmm, self.options, AdaptationSpeech(store, transcripts), teacher, given,

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import nn
 
 from asr_kd.adaptation.adaptation_set import AdaptationBase, AdaptationSet
-from asr_kd.adaptation.config import Teaching
+from asr_kd.adaptation.config import Teaching, learns_from_teacher, learns_transcripts
 from asr_kd.adaptation.lattice_data import TaughtLattice, TaughtLattices
-from asr_kd.adaptation.posteriors import FramePosteriors
+from asr_kd.adaptation.posteriors import FramePosteriors, mix_posteriors
 from asr_kd.adaptation.recognition import Recogniser, SpokenUtterance, recognise
 from asr_kd.adaptation.teaching import (
     FirstPassTeaching,
@@ -37,12 +38,17 @@ LATTICE_BEAM = 7.0  # of lattices that a criterion is taken over
 
 
 class TeachingConfig(Config):
-    """What teaches, and how: see `Teaching`. top_k: pdfs of a teacher's posteriors that a frame keeps."""
+    """What teaches, and how: see `Teaching`.
+
+    top_k: pdfs of a teacher's posteriors that a frame keeps. teacher_share: what the teacher has of the targets where
+    both teach, the transcripts having the rest.
+    """
 
     teaching: Teaching = "transcripts"
     alignment: AlignConfig = AlignConfig(max_dropped=1.0)
     first_pass: FirstPassTeaching = FirstPassTeaching()
-    top_k: int = 32
+    top_k: int = Field(32, gt=0)
+    teacher_share: float = Field(0.5, gt=0, lt=1)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,14 @@ class SoftTeacher:
     network: nn.Module
     card: ModelCard
     heard: FrameStore
+
+    def scores(self, name: str) -> NDArray[np.float32]:
+        """Log-likelihoods of an utterance, (frames, pdfs)."""
+        return log_likelihoods(self.network, self.card, self.heard[name])
+
+    def posteriors(self, name: str, top_k: int) -> FramePosteriors:
+        """Soft targets of an utterance."""
+        return teacher_posteriors(self.network, self.card, self.heard[name], top_k=top_k)
 
 
 @dataclass(frozen=True)
@@ -73,11 +87,13 @@ def build_set(
 ) -> tuple[AdaptationSet, Drops]:
     """Make posteriors of these utterances, for a `criterion` their lattices too, and count what cannot teach.
 
-    Transcripts are used by the teaching `transcripts` alone: otherwise the gate must do without them. InputError: no
-    teacher, no graph or no transcripts where the teaching needs them, words without pronunciation.
+    Transcripts are used where they teach: otherwise the gate must do without them. InputError: no teacher, no graph or
+    no transcripts where the teaching needs them, words without pronunciation.
     """
     drops = Drops(len(names), cap=1.0)
-    supervised = config.teaching == "transcripts"
+    supervised = learns_transcripts(config.teaching)
+    if learns_from_teacher(config.teaching) and teacher is None:
+        raise InputError("no teacher is given whose soft targets could be learnt")
     utterances = {name: speech.utterance(name, supervised) for name in names}
 
     def scores(name: str) -> NDArray[np.float32]:
@@ -91,7 +107,8 @@ def build_set(
                 drops.drop(name, "no transcript")
         if not known:
             raise InputError("no utterance has a transcript; give transcripts, or let a first pass or a teacher teach")
-        alignments, alignment = align_log_likelihoods(hmm, scores, known, config.alignment, workers)
+        aligner = scores if teacher is None else teacher.scores
+        alignments, alignment = align_log_likelihoods(hmm, aligner, known, config.alignment, workers)
         posteriors = alignment_posteriors(hmm, alignments)
         for reason, items in alignment.reasons.items():
             for name, detail in items:
@@ -102,6 +119,9 @@ def build_set(
             misfits = transcript_misfits(scores, posteriors, heard)
         if criterion is not None and base.recogniser is not None:
             lattices = _lattices(base.recogniser, hmm, scores, alignments, criterion, workers)
+        if teacher is not None:
+            posteriors = {name: mix_posteriors(aligned, teacher.posteriors(name, config.top_k), config.teacher_share)
+                          for name, aligned in posteriors.items()}
     else:
         posteriors = {}
         for name in names:
@@ -137,10 +157,8 @@ def _lattices(
 def _untranscribed(
     base: AdaptationBase, hmm: HmmModel, name: str, scores: Any, config: TeachingConfig, teacher: SoftTeacher | None
 ) -> FramePosteriors:
-    if config.teaching == "teacher":
-        if teacher is None:
-            raise InputError("no teacher is given whose soft targets could be learnt")
-        return teacher_posteriors(teacher.network, teacher.card, teacher.heard[name], top_k=config.top_k)
+    if teacher is not None:
+        return teacher.posteriors(name, config.top_k)
     if base.recogniser is None:
         raise InputError("a first pass needs a decoding graph")
     return first_pass_posteriors(base.recogniser.graph, hmm.transitions.pdf_ids, scores(name), config.first_pass)

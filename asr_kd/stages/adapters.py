@@ -9,7 +9,7 @@ from pydantic import Field
 
 from asr_kd.adaptation.adaptation_set import AdaptationBase, adapt_to_set
 from asr_kd.adaptation.adapter import AdapterOrigin, save_adapter, write_speakers
-from asr_kd.adaptation.config import AdaptationConfig
+from asr_kd.adaptation.config import AdaptationConfig, learns_from_teacher, learns_transcripts
 from asr_kd.adaptation.gate import GateConfig
 from asr_kd.adaptation.recognition import Recogniser, recognise
 from asr_kd.adaptation.report import describe_outcome, render_report
@@ -170,8 +170,14 @@ def make_reserve(
 
 
 def _check_inputs(config: AdaptersStageConfig, inputs: Mapping[str, Any]) -> None:
-    source = {"transcripts": "manifests", "first-pass": "graph", "teacher": "teacher"}[config.teaching.teaching]
-    needed = {source: f"teaching by {config.teaching.teaching}"}
+    teaching = config.teaching.teaching
+    needed = {}
+    if learns_transcripts(teaching):
+        needed["manifests"] = f"teaching by {teaching}"
+    if learns_from_teacher(teaching):
+        needed["teacher"] = f"teaching by {teaching}"
+    if teaching == "first-pass":
+        needed["graph"] = f"teaching by {teaching}"
     if config.adaptation.criterion is not None:
         needed["graph"] = "a criterion over lattices"
     if config.gate is not None:
@@ -183,9 +189,9 @@ def _check_inputs(config: AdaptersStageConfig, inputs: Mapping[str, Any]) -> Non
     for name, reason in needed.items():
         if name not in inputs:
             raise InputError(f"{reason} needs the input {name!r}")
-    if "teacher" in inputs and config.teaching.teaching != "teacher":
+    if "teacher" in inputs and not learns_from_teacher(teaching):
         raise InputError("a teacher is among the inputs, but the settings say that others teach; set teaching.teaching "
-                         "to teacher, or leave it out")
+                         "to teacher or both, or leave it out")
 
 
 def _speech(inputs: Mapping[str, Path], split: str) -> AdaptationSpeech:

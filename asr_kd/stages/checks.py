@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from asr_kd.adaptation.config import learns_transcripts
 from asr_kd.core.config import Config, nearest_name
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import Stage
@@ -171,7 +172,7 @@ def _refuse_scored_transcripts(system: str, stage: Stage, evaluated: set[str]) -
     Of two sets of one split the decoding knows whether they have utterances in common, and refuses those.
     """
     config = stage.config
-    if isinstance(config, AdaptersStageConfig) and config.teaching.teaching == "transcripts":
+    if isinstance(config, AdaptersStageConfig) and learns_transcripts(config.teaching.teaching):
         sources = {name: one.split for above in _above(stage) if isinstance(above.config, UtteranceSetsConfig)
                    for name, one in above.config.sets.items()}
         for split in config.splits:

@@ -12,10 +12,10 @@ from pydantic import Field
 
 from asr_kd.adaptation.adapter import Adapter
 from asr_kd.adaptation.attacks import AudioAttack, WordsAttack, attack_audio, attack_words
-from asr_kd.adaptation.config import Teaching
+from asr_kd.adaptation.config import Teaching, learns_from_teacher, learns_transcripts
 from asr_kd.adaptation.gate import Evidence
 from asr_kd.adaptation.recognition import Recognition, SpokenUtterance, recognise
-from asr_kd.adaptation.trials import HONEST, GateTrial, GateTrials, write_trials
+from asr_kd.adaptation.trials import GATE_TRIALS, HONEST, GateTrial, GateTrials, write_trials
 from asr_kd.core.cards import read_card, write_card
 from asr_kd.core.config import Config, Name
 from asr_kd.core.drops import Drops
@@ -33,8 +33,6 @@ from asr_kd.stages.listening import listen
 from asr_kd.stages.speech_input import SpeechInput
 from asr_kd.stages.systems import RunSystem
 from data_prep.demo_voice import Voice, find_espeak, speak
-
-TRIALS = "gate_trials"
 
 _SENTENCES = {
     "de": ["Der Zug nach Hamburg fährt heute leider erst eine Stunde später ab.",
@@ -61,7 +59,7 @@ class GateTrialsConfig(Config):
     utterances: int = Field(10, gt=1)
     every_speaker: int = Field(1, gt=0)
     attacks_every: int = Field(3, gt=0)
-    teachings: list[Teaching] = Field(["transcripts", "teacher"], min_length=1)
+    teachings: list[Teaching] = Field(["both", "teacher"], min_length=1)
     word: str = "THE"
     options: AdaptOptions = AdaptOptions()
 
@@ -91,8 +89,8 @@ class _Speakers:
 
 def check_gate_trials(config: GateTrialsConfig, inputs: Mapping[str, Any]) -> None:
     """InputError where a teacher is to teach and is no input, or espeak-ng is not installed."""
-    if "teacher" in config.teachings and "teacher" not in inputs:
-        raise InputError("teachings: teacher needs the input 'teacher'")
+    if any(map(learns_from_teacher, config.teachings)) and "teacher" not in inputs:
+        raise InputError(f"teachings {', '.join(config.teachings)} need the input 'teacher'")
     find_espeak()
 
 
@@ -125,7 +123,7 @@ def try_gate(
 
     with one_torch_thread():
         trials = list(map_threads(run, planned, None, context.name, "trials"))
-    write_trials(output / TRIALS, GateTrials(
+    write_trials(output / GATE_TRIALS, GateTrials(
         id=config.system, seed=context.seed, parameters=config.options.adaptation.parameters, command=context.command,
         revision=context.revision or "", trials=trials))
     return {"trials": len(trials), "adapted": sum(trial.evidence is not None for trial in trials)}
@@ -133,9 +131,10 @@ def try_gate(
 
 def _plan(split: str, speakers: Sequence[str], config: GateTrialsConfig) -> list[_Trial]:
     planned = [_Trial(speaker, split, HONEST, teaching) for speaker in speakers for teaching in config.teachings]
+    supervised = [teaching for teaching in config.teachings if learns_transcripts(teaching)]
     for speaker in speakers[::config.attacks_every]:
-        if "transcripts" in config.teachings:
-            planned += [_Trial(speaker, split, attack, "transcripts") for attack in get_args(WordsAttack)]
+        planned += [_Trial(speaker, split, attack, teaching)
+                    for attack in get_args(WordsAttack) for teaching in supervised]
         planned += [_Trial(speaker, split, attack, teaching)
                     for attack in get_args(AudioAttack) for teaching in config.teachings]
     return planned
@@ -204,7 +203,7 @@ def _attacked(
             path = folder / f"{one.id}.wav"
             soundfile.write(path, made, own_rate, subtype="PCM_16")
             given.append(replace(one, audio=path, start=0.0))
-    if trial.teaching != "transcripts":
+    if not learns_transcripts(trial.teaching):
         given = [replace(one, text="") for one in given]
     return SpeechInput(given, Drops(len(given), cap=1.0))
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from asr_kd.adaptation.trials import GATE_TRIALS
 from asr_kd.core.stages import StageKind
 from asr_kd.stages import (
     adapters,
@@ -87,7 +88,7 @@ STAGE_KINDS: dict[str, StageKind] = {
                   check=adapters.check_adapters, seeded=True),
         StageKind("gate-trials", gate_trials.GateTrialsConfig, gate_trials.try_gate,
                   reads=("manifests", "features", "hmm", "graph", "network", "reserve"), may_read=("teacher",),
-                  check=gate_trials.check_gate_trials, publishes=gate_trials.TRIALS, seeded=True),
+                  check=gate_trials.check_gate_trials, publishes=GATE_TRIALS, seeded=True),
         StageKind("decode", decoding.DecodeConfig, decoding.decode,
                   reads=("graph", "features", "hmm"), may_read=("network", "adapters", "transforms"),
                   check=checks.check_decode, version=3),

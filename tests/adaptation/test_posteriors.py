@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from asr_kd.adaptation.posteriors import FramePosteriors, join_posteriors
+from asr_kd.adaptation.posteriors import FramePosteriors, join_posteriors, mix_posteriors
 
 
 def as_distribution(posteriors: FramePosteriors, num_pdfs: int) -> np.ndarray:
@@ -84,3 +84,26 @@ def test_the_digest_is_of_every_array() -> None:
     digests = {changed(name).digest for name in ("pdf_ids", "log_probs", "weights")} | {example().digest}
     with_tail = FramePosteriors(**{**vars(example()), "log_tail": np.zeros(3, np.float32)})
     assert len(digests | {with_tail.digest}) == 5
+
+
+def test_an_alignment_mixed_with_soft_targets_is_their_weighted_sum() -> None:
+    rng = np.random.default_rng(0)
+    num_pdfs, frames, width = 12, 40, 4
+    dense = rng.dirichlet(np.ones(num_pdfs), frames)
+    order = np.argsort(-dense, 1)[:, :width]
+    kept = np.take_along_axis(dense, order, 1)
+    soft = FramePosteriors(order, np.log(kept).astype(np.float32), np.log(1 - kept.sum(1)).astype(np.float32),
+                           rng.random(frames).astype(np.float32))
+    aligned = rng.integers(num_pdfs, size=frames)
+    mixed = mix_posteriors(FramePosteriors.of_alignment(aligned), soft, 0.3)
+    assert all(len(set(row)) == mixed.width for row in mixed.pdf_ids)
+    found = np.zeros((frames, num_pdfs))
+    np.put_along_axis(found, mixed.pdf_ids, np.exp(mixed.log_probs), 1)
+    wanted = np.zeros((frames, num_pdfs))
+    np.put_along_axis(wanted, order, 0.3 * kept, 1)
+    wanted[np.arange(frames), aligned] += 0.7
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    np.testing.assert_allclose(found.sum(1) + np.exp(mixed.log_tail), 1, atol=1e-5)
+    np.testing.assert_array_equal(mixed.weights, soft.weights)
+    # Neither of its parts is changed by it.
+    np.testing.assert_array_equal(soft.pdf_ids, order)
