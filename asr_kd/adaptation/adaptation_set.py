@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from asr_kd.adaptation.adapter import apply_tensors
@@ -60,69 +61,81 @@ class AdaptationSet:
 class AdaptationOutcome:
     """The numbers of an adapter, what the gate decided by, and why it refused, if it did.
 
-    fold_losses: loss a frame of held-out utterances after each epoch, mean over the folds.
+    epochs and kl_weight are those that were given or chosen. part_losses: by kl_weight, the loss a frame of held-out
+    utterances after each epoch, mean over the parts.
     """
 
     tensors: dict[str, Tensor]
     epochs: int
+    kl_weight: float
     evidence: Evidence
     refusals: list[str]
-    fold_losses: list[float]
+    part_losses: dict[float, list[float]]
 
 
 def adapt_to_set(
     base: AdaptationBase, speech: AdaptationSet, config: AdaptationConfig, gate: GateConfig | None, *, seed: int = 0,
-    workers: int | None = None, work: Path | None = None, description: str = "adaptation",
+    workers: int | None = None, description: str = "adaptation",
 ) -> AdaptationOutcome:
     """Adapt to a set of speech; with `gate` judge the adapter on parts of the set that it was not adapted on.
 
-    Each of three parts of the set is recognised by a network that was adapted on the other two; the canary of the
-    reserve by the one that was adapted on all. Without `gate` nothing is recognised and nothing refused.
+    By the loss of each of three parts of the set, with a network that was adapted on the other two, the settings are
+    chosen that are to be; the gate has the parts recognised by these networks, and the canary of the reserve by the one
+    that was adapted on all. Without `gate` nothing is recognised and nothing refused.
     InputError: nothing to adapt on.
     """
     taught = {name: TaughtUtterance(name, speech.utterances[name].features, posteriors)
               for name, posteriors in speech.posteriors.items()}
     if not taught:
         raise InputError(f"{description}: no utterance can teach anything")
-    replay = base.reserve.replay if base.reserve is not None else []
     if config.replay_share and base.reserve is None:
         raise InputError(f"{description}: replay_share is set, but there is no reserve of training speech")
-
-    def adapt(names: Sequence[str], held_out: Sequence[str], part: str) -> AdaptedParameters:
-        return adapt_parameters(
-            base.network, base.card, [taught[name] for name in names], config, seed=seed, reserve=replay,
-            lattices=speech.lattices, held_out=[taught[name] for name in held_out],
-            work=None if work is None else work / part,
-            description=f"{description} ({part})")
-
     if gate is not None and base.recogniser is None:
         raise InputError(f"{description}: the gate needs a decoding graph")
-    folds = part_utterances(speech) if gate is not None else []
+    chooses = config.kl_weight is None or config.choose_epochs
+    parts = part_utterances(speech) if gate is not None or chooses else []
+    kl_weights = config.kl_weights if config.kl_weight is None else [config.kl_weight]
 
-    def judge_fold(number: int) -> tuple[Recognition, list[float]]:
-        held_out = folds[number]
-        adapted = adapt([name for name in taught if name not in held_out], held_out, f"part {number + 1}")
-        losses = [record["cv_loss"] for record in adapted.training.history]
-        return _recognised(base, adapted.tensors, [speech.utterances[name] for name in held_out]), losses
+    def adapt(job: tuple[int | None, float]) -> AdaptedParameters:
+        part, kl_weight = job
+        held_out = [] if part is None else parts[part]
+        return adapt_parameters(
+            base.network, base.card, [taught[name] for name in taught if name not in held_out],
+            config.model_copy(update={"kl_weight": kl_weight}), seed=seed,
+            reserve=[] if base.reserve is None else base.reserve.replay, lattices=speech.lattices,
+            held_out=[taught[name] for name in held_out],
+            description=f"{description} ({'all' if part is None else f'part {part + 1}'})")
 
-    judged = list(map_threads(judge_fold, range(len(folds)), workers, f"{description}: parts", "part"))
-    whole = adapt(list(taught), [], "all")
-    held_out = canary = None
-    if folds:
+    jobs: list[tuple[int | None, float]] = [(part, kl_weight) for kl_weight in kl_weights
+                                            for part in range(len(parts))]
+    if len(kl_weights) == 1 or not parts:  # what is chosen then does not change how all is adapted to
+        jobs.insert(0, (None, kl_weights[-1]))
+    adapted = dict(zip(jobs, map_threads(adapt, jobs, workers, f"{description}: parts", "part"), strict=True))
+    losses = {kl_weight: np.mean([adapted[part, kl_weight].held_out_losses for part in range(len(parts))], axis=0)
+              for kl_weight in kl_weights} if parts else {}
+    kl_weight, epochs = _choose(losses, config)
+    whole = adapted.get((None, kl_weight)) or adapt((None, kl_weight))
+    tensors = whole.after_epochs[epochs - 1]
+
+    def recognise_part(number: int) -> Recognition:
+        part = adapted[number, kl_weight].after_epochs[epochs - 1]
+        return _recognised(base, part, [speech.utterances[name] for name in parts[number]])
+
+    held_out = canary = doubts = None
+    if gate is not None and parts:
+        judged = map_threads(recognise_part, range(len(parts)), workers, f"{description}: parts", "part")
         before = _recognised(base, {}, [speech.utterances[name] for name in taught], workers)
-        held_out = Change(before, sum((recognition for recognition, _ in judged), Recognition()))
+        held_out = Change(before, sum(judged, Recognition()))
     if gate is not None and base.reserve is not None and base.recogniser is not None:
-        canary = _recognise_canary(base, base.reserve, base.recogniser, whole.tensors, workers)
-    doubts = None
+        canary = _recognise_canary(base, base.reserve, base.recogniser, tensors, workers)
     if held_out is not None and canary is not None and not held_out.has_transcripts:
         doubts = round(doubt(held_out.before, canary.before), 3)
     evidence = Evidence(
         seconds=round(speech.seconds, 2), utterances=len(taught),
         held_out=None if held_out is None else held_out.figures(), canary=None if canary is None else canary.figures(),
         misfit=_misfit(speech, base.reserve), doubt=doubts, faults=list(speech.faults))
-    return AdaptationOutcome(
-        whole.tensors, config.training.epochs, evidence, [] if gate is None else refusals(evidence, gate),
-        np.mean([losses for _, losses in judged], axis=0).tolist() if judged else [])
+    return AdaptationOutcome(tensors, epochs, kl_weight, evidence, [] if gate is None else refusals(evidence, gate),
+                             {weight: loss.tolist() for weight, loss in losses.items()})
 
 
 def part_utterances(speech: AdaptationSet, folds: int = _FOLDS) -> list[list[str]]:
@@ -138,6 +151,20 @@ def part_utterances(speech: AdaptationSet, folds: int = _FOLDS) -> list[list[str
         parts[shortest].append(name)
         frames[shortest] += len(speech.posteriors[name])
     return parts
+
+
+def _choose(losses: Mapping[float, NDArray[np.float64]], config: AdaptationConfig) -> tuple[float, int]:
+    """The weight of the KL divergence and the number of epochs that are best, or that are given.
+
+    losses: of parts that were not adapted on, by the weight, after each epoch; none where the set has no parts.
+    """
+    most = config.training.epochs
+    if not losses:
+        return config.kl_weights[-1] if config.kl_weight is None else config.kl_weight, most
+    best = {weight: int(of_weight.argmin()) if config.choose_epochs else most - 1
+            for weight, of_weight in losses.items()}
+    chosen = min(losses, key=lambda weight: losses[weight][best[weight]])
+    return chosen, best[chosen] + 1
 
 
 def _recognised(

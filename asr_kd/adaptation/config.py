@@ -43,6 +43,7 @@ class AdaptationTrainingConfig(TrainingConfig):
 class AdaptationConfig(Config):
     """Settings of what moves in a network, by which loss, and of what holds it back.
 
+    What is to be chosen is chosen inside the set: by the loss of parts of it that were not adapted on.
     criterion: with transcripts, sMBR or MPE over lattices in the place of the frame objective, which smooths it then.
     parameters: groups of `asr_kd.models.parameter_groups`, `lhuc`, or patterns over parameter names. distillation: the
     frame objective; transcripts, first pass and teacher alike give it posteriors to learn from.
@@ -51,8 +52,13 @@ class AdaptationConfig(Config):
     parameters: list[str] = Field(["gates"], min_length=1)
     distillation: DistillationConfig = DistillationConfig()
     criterion: CriterionConfig | None = None
-    kl_weight: float = Field(0.0, ge=0, lt=1, description="ρ: targets are (1 - ρ) of what teaches and ρ of the "
-                             "unadapted network's posteriors (Yu et al., ICASSP 2013)")
+    kl_weight: float | None = Field(None, ge=0, lt=1, description="ρ: targets are (1 - ρ) of what teaches and ρ of "
+                                    "the unadapted network's posteriors (Yu et al., ICASSP 2013); null: chosen of "
+                                    "`kl_weights`")
+    kl_weights: list[float] = Field([0.2, 0.5], min_length=1, description="among these one is chosen; the last, where "
+                                    "the set has no parts")
+    choose_epochs: bool = Field(True, description="stop after the epoch that is best on parts that were not adapted "
+                                "on; else after all")
     l2_weight: float = Field(0.0, ge=0, description="of half the squared distance from the unadapted parameters")
     replay_share: float = Field(0.0, ge=0, lt=1, description="share of each minibatch that is training speech of the "
                                 "reserve, which the network is to hear as before")

@@ -65,7 +65,7 @@ class AdaptationData:
         self._spliced = SplicedFrames(frames, np.concatenate([[0], ends[:-1]]), ends, left, right)
         self._posteriors = join_posteriors([one.posteriors for one in (*utterances, *held_out)])
         self._kl_weight, self._replay_share = kl_weight, replay_share
-        adapted = int(ends[len(utterances) - 1])
+        adapted = self._adapted_frames = int(ends[len(utterances) - 1])
         self._set_frames = len(self._posteriors)
         self.train_frames = np.flatnonzero(self._posteriors.weights[:adapted] > 0)
         self._reserve_frames = np.arange(self._set_frames, len(frames))
@@ -97,7 +97,8 @@ class AdaptationData:
         is_replayed = indices >= self._set_frames
         rows = np.where(is_replayed, self.train_frames[0], indices)  # any row: its weight is 0
         posteriors = self._posteriors
-        weights = np.where(is_replayed, 0.0, (1 - self._kl_weight) * posteriors.weights[rows])
+        share = np.where(rows < self._adapted_frames, 1 - self._kl_weight, 1.0)  # held-out ones are judged alike
+        weights = np.where(is_replayed, 0.0, share * posteriors.weights[rows])
         targets = {
             "soft_pdf_ids": torch.from_numpy(posteriors.pdf_ids[rows]),
             "soft_log_probs": torch.from_numpy(posteriors.log_probs[rows]),

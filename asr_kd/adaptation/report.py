@@ -12,7 +12,9 @@ def describe_outcome(outcome: AdaptationOutcome) -> dict[str, Any]:
         "active": not outcome.refusals,
         "refusals": outcome.refusals,
         "epochs": outcome.epochs,
-        "held_out_losses": [round(loss, 5) for loss in outcome.fold_losses],
+        "kl_weight": outcome.kl_weight,
+        "held_out_losses": {f"{weight:g}": [round(loss, 5) for loss in losses]
+                            for weight, losses in outcome.part_losses.items()},
         **evidence.model_dump(mode="json"),
     }
 
@@ -40,7 +42,8 @@ def render_report(name: str, report: dict[str, Any]) -> str:
     lines += [f"- {reason}" for reason in report["refusals"]] + ([""] if report["refusals"] else [])
     lines += ["| | before | after | change |", "|---|--:|--:|--:|"]
     lines += [f"| {' | '.join(row)} |" for row in outcome_rows(report)]
-    lines += ["", f"{report['seconds']:.1f} s in {report['utterances']} utterances, {report['epochs']} epochs."]
+    lines += ["", f"{report['seconds']:.1f} s in {report['utterances']} utterances, {report['epochs']} epochs, "
+              f"KL weight {report['kl_weight']:g}."]
     target = report["held_out"]
     if target is not None:
         lines.append(f"Probability that errors of this speech fall, by bootstrap over its utterances: "

@@ -29,10 +29,20 @@ from asr_kd.training.objective import Objective
 
 @dataclass(frozen=True)
 class AdaptedParameters:
-    """The numbers that moved, by parameter name, and how their training went."""
+    """The numbers that moved, by parameter name, after each epoch, and how their training went."""
 
-    tensors: dict[str, Tensor]
+    after_epochs: list[dict[str, Tensor]]
     training: TrainingResult
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The numbers after the last epoch."""
+        return self.after_epochs[-1]
+
+    @property
+    def held_out_losses(self) -> list[float]:
+        """Loss a frame of the held-out utterances after each epoch."""
+        return [record["cv_loss"] for record in self.training.history]
 
 
 def movable_network(network: nn.Module, groups: Sequence[str]) -> tuple[nn.Module, dict[str, nn.Parameter]]:
@@ -50,13 +60,12 @@ def movable_network(network: nn.Module, groups: Sequence[str]) -> tuple[nn.Modul
 def adapt_parameters(
     network: nn.Module, card: ModelCard, utterances: Sequence[TaughtUtterance], config: AdaptationConfig, *,
     held_out: Sequence[TaughtUtterance] = (), reserve: Sequence[NDArray[np.float32]] = (),
-    lattices: TaughtLattices | None = None, seed: int = 0, work: Path | None = None, description: str = "adaptation",
+    lattices: TaughtLattices | None = None, seed: int = 0, description: str = "adaptation",
 ) -> AdaptedParameters:
     """Adapt the parameters that the settings name on `utterances`; the network itself is left as it is.
 
     held_out: utterances by which each epoch is judged. reserve: features (frames, dim) of training speech for replay.
-    lattices: of all utterances, where the settings have a criterion over lattices. work: where checkpoints go, from
-    which an interrupted adaptation goes on; a temporary folder where there is none. Errors as of
+    lattices: of all utterances, where the settings have a criterion over lattices. Errors as of
     `asr_kd.training.engine.train`.
     """
     model, moved = movable_network(network, config.parameters)
@@ -64,7 +73,7 @@ def adapt_parameters(
         raise InputError(f"{description}: a criterion over lattices needs transcripts and a decoding graph")
     data: TrainingExamples
     frames = data = AdaptationData(
-        utterances, held_out, left=card.splice_left, right=card.splice_right, kl_weight=config.kl_weight,
+        utterances, held_out, left=card.splice_left, right=card.splice_right, kl_weight=config.kl_weight or 0.0,
         reserve=reserve, replay_share=config.replay_share)
     teacher = CachedTeacher(frames.targets_digest, temperature=1.0)
     learns: Objective = DistillationObjective(
@@ -74,7 +83,12 @@ def adapt_parameters(
         data = LatticeAdaptationData(frames, utterances, held_out, lattices, config.criterion)
         learns = SequenceObjective(config.criterion, card.log_priors(), learns)
     objective = AnchoredObjective(learns, network, card.digest, moved, config.l2_weight)
+    after_epochs: list[dict[str, Tensor]] = []
+
+    def keep(result: TrainingResult, model: nn.Module) -> None:
+        after_epochs.append({name: value.detach().clone() for name, value in moved.items()})
+
     with tempfile.TemporaryDirectory() as scratch:
-        result = train(model, data, objective, config.training, work or Path(scratch), seed=seed,
-                       description=description)
-    return AdaptedParameters({name: value.detach() for name, value in moved.items()}, result)
+        result = train(model, data, objective, config.training, Path(scratch), seed=seed, description=description,
+                       on_epoch=keep)
+    return AdaptedParameters(after_epochs, result)

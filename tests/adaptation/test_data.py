@@ -141,3 +141,12 @@ def test_minibatches_have_at_most_their_size_and_the_share_of_replayed_frames(fr
     for batch in data.batches(256, 0, 0):
         assert len(batch) <= 256
         assert np.mean(batch >= frames) == pytest.approx(share, abs=0.02)
+
+
+def test_held_out_frames_are_judged_alike_whatever_holds_the_others_back() -> None:
+    taught = taught_utterances(3, frames=30)
+    for kl_weight in (0.0, 0.5):
+        data = AdaptationData(taught[:2], taught[2:], left=1, right=1, kl_weight=kl_weight)
+        weights = data.minibatch(np.arange(90)).frame_weights
+        assert weights is not None
+        assert weights[:60].eq(1 - kl_weight).all() and weights[60:].eq(1.0).all()

@@ -11,7 +11,6 @@ from asr_kd.adaptation.config import AdaptationConfig, AdaptationTrainingConfig
 from asr_kd.adaptation.data import ANCHOR_WEIGHTS, AdaptationData
 from asr_kd.adaptation.training import adapt_parameters
 from asr_kd.core.errors import InputError
-from asr_kd.training.data import Minibatch
 from tests.adaptation.speech import DIM, saved_network, taught_utterances
 
 TRAINING = AdaptationTrainingConfig(epochs=3, batch_size=32, learning_rate=0.05)
@@ -44,46 +43,15 @@ def test_adaptation_lowers_the_loss_and_is_the_same_again(tmp_path: Path) -> Non
         assert torch.equal(value, second.tensors[name])
 
 
-def test_a_finished_work_folder_gives_the_same_numbers_at_once(tmp_path: Path) -> None:
+def test_the_numbers_of_fewer_epochs_are_those_of_a_shorter_training(tmp_path: Path) -> None:
     network, card = saved_network(tmp_path / "model")
-    config = AdaptationConfig(training=TRAINING)
-    first = adapt_parameters(network, card, taught_utterances(), config, work=tmp_path / "work")
-    written = (tmp_path / "work" / "train.jsonl").read_bytes()
-    second = adapt_parameters(network, card, taught_utterances(), config, work=tmp_path / "work")
-    assert (tmp_path / "work" / "train.jsonl").read_bytes() == written
-    for name, value in first.tensors.items():
-        assert torch.equal(value, second.tensors[name])
-
-
-def test_an_interrupted_adaptation_goes_on_to_the_same_numbers(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, card = saved_network(tmp_path / "model")
-    # The distance from the start pulls to the unadapted numbers, not to those at which the training goes on.
-    config = AdaptationConfig(parameters=["gates", "lhuc"], l2_weight=0.1, training=AdaptationTrainingConfig(
-        epochs=2, batch_size=32, learning_rate=0.05, checkpoint_steps=1))
-    whole = adapt_parameters(network, card, taught_utterances(), config)
-    gather, gathered = AdaptationData.minibatch, [0]
-
-    def count(data: AdaptationData, indices: np.ndarray) -> Minibatch:
-        gathered[0] += 1
-        return gather(data, indices)
-
-    def gather_until_interrupted(data: AdaptationData, indices: np.ndarray) -> Minibatch:
-        if gathered[0] == 9:  # one for its shapes, 5 of the first epoch, one judged, 2 of the second epoch
-            raise RuntimeError("interrupted")
-        return count(data, indices)
-
-    monkeypatch.setattr(AdaptationData, "minibatch", gather_until_interrupted)
-    with pytest.raises(RuntimeError, match="interrupted"):
-        adapt_parameters(network, card, taught_utterances(), config, work=tmp_path / "work")
-    monkeypatch.setattr(AdaptationData, "minibatch", count)
-    gathered[0] = 0
-    resumed = adapt_parameters(network, card, taught_utterances(), config, work=tmp_path / "work")
-    assert gathered[0] == 5  # one for its shapes, the 3 that were left, one judged
-    assert resumed.training.epochs == 2
-    assert resumed.tensors.keys() == whole.tensors.keys()
-    for name, value in whole.tensors.items():
-        assert torch.equal(value, resumed.tensors[name])
+    longer, shorter = (adapt_parameters(network, card, taught_utterances(), AdaptationConfig(
+        training=AdaptationTrainingConfig(epochs=epochs, batch_size=32, learning_rate=0.05)))
+        for epochs in (3, 2))
+    assert len(longer.after_epochs) == len(longer.held_out_losses) == 3
+    for name, value in shorter.tensors.items():
+        assert torch.equal(value, longer.after_epochs[1][name])
+        assert not torch.equal(value, longer.tensors[name])
 
 
 @pytest.mark.parametrize("held_back", [{"kl_weight": 0.95}, {"l2_weight": 100.0}])

@@ -67,7 +67,8 @@ def test_an_adapter_has_a_report_and_says_what_it_was_made_from(finished_demo: P
     assert report["active"] and report["seconds"] == card.made_from.seconds and report["held_out"] is None
     assert report["utterances"] == len(utterances) and report["faulty_audio"]["dropped"] == {}
     page = (voice / "report.md").read_text()
-    assert "**active**" in page and f"in {len(utterances)} utterances, 5 epochs" in page and "not judged" in page
+    assert "**active**" in page and "not judged" in page
+    assert f"in {len(utterances)} utterances, {report['epochs']} epochs" in page
 
 
 def test_align_uses_an_adapter_and_counts_what_it_scored(finished_demo: Path, voice: Path, tmp_path: Path) -> None:
