@@ -1,5 +1,6 @@
 """ADAPTATION.md: what adaptation to seconds of speech gains, by what moves, what teaches, and how much speech."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,10 @@ from asr_kd.report.tables import code, markdown_table, number, p_value
 from asr_kd.scoring.bootstrap import Comparison
 from asr_kd.scoring.system_counts import AdaptationCounts
 
-ADAPTATION_DRAWING = "adaptation.svg"
+ADAPTATION_DRAWING, FORGETTING_DRAWING = "adaptation.svg", "forgetting.svg"
+_AMOUNTS = {"10 seconds": 10.0, "1 minute": 60.0, "10 minutes": 600.0}
+_AMOUNT = re.compile(r"-[0-9]+(s|min)(?=-|$)")  # in the id of a system
+_HOME = "home"  # how the sets begin that tell what is forgotten
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ def render_adaptation(place: str, rows: Sequence[ResultRow], trials: Sequence[Ga
     if seconds_curves(rows):
         parts += ["## Gain against seconds of speech",
                   f"![Errors less, in %, by seconds of adaptation speech]({ADAPTATION_DRAWING})"]
+    if forgetting_points(rows):
+        parts += ["## What is gained there, and forgotten at home",
+                  f"![Errors at home against errors in the other domain]({FORGETTING_DRAWING})"]
     if trials:
         parts += render_gate_trials(trials, GateConfig())
     return "\n\n".join(parts) + "\n"
@@ -70,14 +77,14 @@ def render_adaptation(place: str, rows: Sequence[ResultRow], trials: Sequence[Ga
 def seconds_curves(rows: Sequence[ResultRow]) -> dict[str, dict[str, list[tuple[float, float, float, float]]]]:
     """Split -> name of a curve -> (seconds, relative gain in percent, its interval's low and high end), by seconds.
 
-    Sets with one amount of speech have no curve.
+    A curve's name is the id of its systems without the amount of speech; one amount alone makes no curve.
     """
     curves: dict[str, dict[str, list[tuple[float, float, float, float]]]] = {}
     for row, plain in _with_plain(rows):
         facts, change = _counts(row), _change(row)
         if change is None or facts.transductive or change.low is None or change.high is None:
             continue
-        name = f"{row.roles.plain}: {', '.join(facts.parameters)} by {TAUGHT_BY[facts.teaching]}"
+        name = _AMOUNT.sub("", row.id)
         scale = -100 / plain.wer.value
         curves.setdefault(row.split, {}).setdefault(name, []).append(
             (facts.seconds, change.difference * scale, change.high * scale, change.low * scale))
@@ -105,6 +112,39 @@ def draw_adaptation(
             place.legend(fontsize=6)
 
 
+def forgetting_points(rows: Sequence[ResultRow]) -> dict[str, list[tuple[str, float, float]]]:
+    """Split -> (system, change of its errors, change of those on a set of speech from home), in % relative.
+
+    Of systems adapted to a domain that were scored on both; home's sets are called `home...`.
+    """
+    changes: dict[str, dict[str, float]] = {}
+    for row, plain in _with_plain(rows):
+        name = row.id.removeprefix(f"{row.roles.plain}-")
+        changes.setdefault(name, {})[row.split] = 100 * (row.wer.value / plain.wer.value - 1)
+    points: dict[str, list[tuple[str, float, float]]] = {}
+    for name, of_split in changes.items():
+        for home in (split for split in of_split if split.startswith(_HOME)):
+            for split in (split for split in of_split if not split.startswith(_HOME)):
+                points.setdefault(split, []).append((name, of_split[split], of_split[home]))
+    return points
+
+
+def draw_forgetting(path: Path, points: Mapping[str, Sequence[tuple[str, float, float]]]) -> None:
+    """Draw the change at home against the change in the other domain, a panel for each set of that domain."""
+    with atomic_file(path, "wb") as file, svg_figure(file, 7.0 * len(points), 5.0) as figure:
+        places = figure.subplots(1, len(points), squeeze=False)[0]
+        for place, (split, of_split) in zip(places, points.items(), strict=True):
+            for name, there, home in of_split:
+                place.plot(there, home, marker="o", markersize=5, linestyle="none", color="C0")
+                place.annotate(name, (there, home), xytext=(5, 3), textcoords="offset points", fontsize=6)
+            place.axhline(0.0, color="black", linewidth=0.8)
+            place.axvline(0.0, color="black", linewidth=0.8)
+            place.margins(x=0.25)
+            place.set_xlabel(f"change of errors on {split}, % relative")
+            place.set_ylabel("change of errors at home, % relative")
+            place.grid(alpha=0.3)
+
+
 def _introduction(place: str) -> str:
     return (
         f"Made by {code(f'asr-kd results {place}')}; do not edit. WER before is that of the same network on the same "
@@ -116,24 +156,33 @@ def _introduction(place: str) -> str:
 
 
 def _advice(adapted: Sequence[tuple[ResultRow, ResultRow]]) -> list[str]:
-    """For each amount of speech that was tried, the way that gained most with and without transcripts."""
-    best: dict[tuple[int, bool], tuple[float, ResultRow]] = {}
-    for row, plain in adapted:
-        facts, change = _counts(row), _change(row)
-        if change is None or facts.transductive or row.split.startswith("dev"):
-            continue
-        key = round(facts.seconds), learns_transcripts(facts.teaching)
-        gain = -100 * change.difference / plain.wer.value
-        if key not in best or gain > best[key][0]:
-            best[key] = gain, row
+    """What to do with 10 seconds, a minute, ten minutes: what gained most on dev, where it was tried there."""
+    gains = {(row.id, row.split): -100 * change.difference / plain.wer.value for row, plain in adapted
+             if (change := _change(row)) is not None and not _counts(row).transductive
+             and not row.split.startswith(_HOME)}
+    on_dev: dict[str, float] = {}
+    for (name, split), gain in gains.items():
+        if split.startswith("dev"):
+            on_dev[name] = gain
     lines = []
-    for (seconds, supervised), (gain, row) in sorted(best.items(), key=lambda item: item[0]):
-        facts = _counts(row)
-        how = f"adapt {', '.join(facts.parameters)} taught by {TAUGHT_BY[facts.teaching]}"
-        what = "with transcripts" if supervised else "without transcripts"
-        worth = f"{gain:.1f} % fewer errors" if gain > 0 else f"leave the network as it is ({gain:+.1f} %)"
-        lines.append(f"- {seconds} s {what}: {how}: {worth} ({row.split}, {code(row.id)}).")
+    for amount, wanted in _AMOUNTS.items():
+        for supervised in (True, False):
+            fitting = [(on_dev.get(row.id, gains[row.id, row.split]), row) for row, _ in adapted
+                       if (row.id, row.split) in gains and not row.split.startswith("dev")
+                       and wanted / 2 <= _counts(row).seconds <= 2 * wanted
+                       and learns_transcripts(_counts(row).teaching) == supervised]
+            if fitting:
+                lines.append(_advice_line(amount, max(fitting, key=lambda pair: pair[0])[1], gains))
     return ["\n".join(lines)] if lines else []
+
+
+def _advice_line(amount: str, row: ResultRow, gains: Mapping[tuple[str, str], float]) -> str:
+    facts, gain = _counts(row), gains[row.id, row.split]
+    what = "with" if learns_transcripts(facts.teaching) else "without"
+    how = f"adapt {', '.join(facts.parameters)}, taught by {TAUGHT_BY[facts.teaching]}"
+    if gain <= 0:
+        return f"- {amount} of speech {what} transcripts: leave the network as it is ({how}: {-gain:+.1f} % errors)."
+    return f"- {amount} of speech {what} transcripts: {how}: {gain:.1f} % fewer errors ({code(row.id)}, {row.split})."
 
 
 def _table(adapted: Sequence[tuple[ResultRow, ResultRow]]) -> str:

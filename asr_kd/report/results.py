@@ -11,8 +11,11 @@ from asr_kd.core.files import atomic_file, write_json
 from asr_kd.core.recipe import find_recipe
 from asr_kd.report.adaptation import (
     ADAPTATION_DRAWING,
+    FORGETTING_DRAWING,
     adapted_rows,
     draw_adaptation,
+    draw_forgetting,
+    forgetting_points,
     render_adaptation,
     seconds_curves,
 )
@@ -109,6 +112,9 @@ def write_pages(folder: Path, place: str, rows: Sequence[ResultRow], declaration
         curves_of_seconds = seconds_curves(rows)
         if curves_of_seconds:
             draw_adaptation(folder / ADAPTATION_DRAWING, curves_of_seconds)
+        forgotten = forgetting_points(rows)
+        if forgotten:
+            draw_forgetting(folder / FORGETTING_DRAWING, forgotten)
         with atomic_file(folder / "ADAPTATION.md") as file:
             file.write(render_adaptation(place, rows, read_trials_folder(folder / GATE_TRIALS)))
     with atomic_file(folder / "RESULTS.md") as file:
