@@ -57,11 +57,13 @@ class RecogniserConfig(Config):
 class AdaptersStageConfig(Config):
     """The speech adapted to, what teaches and what moves, and (with `gate`) what judges.
 
-    per: an adapter for each speaker of all splits, or one for all speech of one split.
+    per: an adapter for each speaker of all splits, or one for all speech of one split. every_speaker: 2 takes every
+    second speaker of a split, and so on.
     """
 
     splits: list[Name] = Field(["dev", "test"], min_length=1)
     per: Literal["speaker", "set"] = "speaker"
+    every_speaker: int = Field(1, gt=0)
     teaching: TeachingConfig = TeachingConfig()
     adaptation: AdaptationConfig = AdaptationConfig()
     gate: GateConfig | None = None
@@ -102,7 +104,7 @@ def make_adapters(
     reserve = Reserve.open(inputs[RESERVE] / RESERVE, card, bundle) if RESERVE in inputs else None
     base = AdaptationBase(network, card, bundle, recogniser, reserve)
     teachers = {split: _teacher(inputs, split, speech[split].store, hmm) for split in config.splits}
-    sets = _parted(speech, config.per)
+    sets = _parted(speech, config.per, config.every_speaker)
     names = {name: f"{number:04d}" for number, name in enumerate(sorted(sets), 1)}
 
     def adapt(name: str) -> dict[str, Any]:
@@ -208,12 +210,15 @@ def _teacher(inputs: Mapping[str, Path], split: str, store: FrameStore, hmm: Hmm
 
 
 def _parted(
-    speech: Mapping[str, AdaptationSpeech], per: Literal["speaker", "set"]
+    speech: Mapping[str, AdaptationSpeech], per: Literal["speaker", "set"], every_speaker: int
 ) -> dict[str, tuple[str, list[str]]]:
     """Name of the set -> split and utterances. InputError: a speaker of two splits."""
     sets: dict[str, tuple[str, list[str]]] = {}
     for split, of_split in speech.items():
+        kept = set(sorted(set(of_split.store.speakers.values()))[::every_speaker])
         for name in of_split.store.ids:
+            if of_split.store.speakers[name] not in kept:
+                continue
             key = of_split.store.speakers[name] if per == "speaker" else split
             owner, utterances = sets.setdefault(key, (split, []))
             if owner != split:
