@@ -23,6 +23,7 @@ from asr_kd.stages.perturbation import SpeedStageConfig
 from asr_kd.stages.prepare import DEMO_TEXT
 from asr_kd.stages.scoring import ScoreConfig
 from asr_kd.stages.sequence import SequenceStageConfig
+from asr_kd.stages.speaker_adaptation import AdaptedStageConfig
 from asr_kd.stages.training_lattices import TrainingGraphsConfig
 from asr_kd.stages.utterance_sets import SetFeaturesConfig, UtteranceSetsConfig
 from data_prep.demo import SPLITS as DEMO_SPLITS
@@ -276,6 +277,8 @@ def _splits_of(stage: Stage) -> list[str] | None:
         return _splits_of(stage.inputs["manifests"])
     if stage.kind.name == "features":
         return list(getattr(config, "splits", [])) or _splits_of(stage.inputs["manifests"])
+    if isinstance(config, AdaptedStageConfig) and config.transforms_of:
+        return list(config.transforms_of)
     if stage.kind.name == "adapted-features":
         sources = [
             stage.inputs[name]

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from asr_kd.bootstrap.fmllr import FmllrConfig, estimate_fmllr
-from asr_kd.core.config import Config, Name
+from asr_kd.core.config import AddedLater, Config, Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import StageContext
 from asr_kd.decoding.graph import DecodingGraph
@@ -32,9 +32,14 @@ class FirstPassConfig(Config):
 
 
 class AdaptedStageConfig(Config):
-    """The making and storing of adapted features."""
+    """The making and storing of adapted features.
+
+    transforms_of: split -> the split that its speakers' transforms were estimated on, where that is another one; then
+    only these splits are made.
+    """
 
     features: AdaptedFeaturesConfig = AdaptedFeaturesConfig()
+    transforms_of: Annotated[dict[Name, Name], AddedLater()] = {}
 
 
 def first_pass(
@@ -86,6 +91,12 @@ def adapt_features(
             if folder.name in found:
                 raise InputError(f"{folder} and {found[folder.name]}: transforms of the same split; give one of them")
             found[folder.name] = folder
+    unknown = sorted(set(config.transforms_of.values()) - set(found))
+    if unknown:
+        raise InputError(f"transforms_of: there are no transforms of {', '.join(unknown)}; there are those of "
+                         f"{', '.join(found)}")
+    if config.transforms_of:
+        found = {split: found[source] for split, source in config.transforms_of.items()}
     summary: dict[str, Any] = {}
     for split, folder in found.items():
         transforms = SpeakerTransforms.load(folder, hmm.gmm_digest)
