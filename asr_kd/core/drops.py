@@ -74,7 +74,8 @@ class Drops:
         for item, detail in sorted(self.reasons[reason])[:_EXAMPLES]:
             file = f" ({self.files[item]})" if item in self.files else ""
             examples.append(f"{item}{file}{': ' + detail if detail else ''}")
+        limit = f", more than the cap of {self.cap:.1%}" if self.cap < 1 else ""
         raise WorkError(
-            f"{dropped} of {self.total} {self.what} dropped, more than the cap of {self.cap:.1%}; most ({count}): "
-            f"{reason}, for example {'; '.join(examples)}"
+            f"{dropped} of {self.total} {self.what} dropped{limit}; most ({count}): {reason}, for example "
+            f"{'; '.join(examples)}"
         )

@@ -50,7 +50,10 @@ def read_speech(
     if not speech.exists():
         raise InputError(f"{speech}: no such file or folder; expected manifests, a Kaldi data directory, a list of "
                          "JSON lines or a folder of audio")
-    if speech.is_dir() and any(speech.glob("*_supervisions.jsonl*")):
+    is_manifests = speech.is_dir() and any(speech.glob("*_supervisions.jsonl*"))
+    if split is not None and not is_manifests:
+        raise InputError(f"{speech}: has no splits, it is no folder of manifests; leave out --split")
+    if is_manifests:
         utterances, drops = _of_manifests(speech, split), None
     elif speech.is_dir() and (speech / "wav.scp").is_file():
         utterances, drops = _of_kaldi(speech, scratch)
@@ -130,6 +133,8 @@ def _of_audio(folder: Path, speaker: str) -> Iterator[tuple[Utterance, float | N
 def _measured(utterances: Iterator[tuple[Utterance, float | None]]) -> tuple[list[Utterance], Drops]:
     """Utterances with durations and rates of their files; those whose audio cannot be read are dropped."""
     listed = list(utterances)
+    if not listed:
+        raise InputError("the list of speech is empty; expected a line of JSON for each utterance")
     drops = Drops(len(listed), cap=1.0)
     kept = []
     for utterance, duration in listed:

@@ -126,6 +126,18 @@ def test_an_unknown_split_names_those_that_there_are(tmp_path: Path) -> None:
         read_speech(tmp_path / "m", tmp_path / "scratch", split="tset")
 
 
+def test_what_has_no_splits_is_refused_one(tmp_path: Path) -> None:
+    write_audio(tmp_path / "audio" / "a.wav")
+    with pytest.raises(InputError, match="has no splits.*leave out --split"):
+        read_speech(tmp_path / "audio", tmp_path / "scratch", split="dev")
+
+
+def test_an_empty_list_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "list.jsonl").write_text("\n")
+    with pytest.raises(InputError, match="list of speech is empty"):
+        read_speech(tmp_path / "list.jsonl", tmp_path / "scratch")
+
+
 def test_the_only_split_of_manifests_need_not_be_named_and_given_transcripts_replace_its_own(tmp_path: Path) -> None:
     audio = write_audio(tmp_path / "a.wav")
     write_manifest(tmp_path / "m", "dev", [
