@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from asr_kd.adaptation.adapter import apply_tensors
@@ -61,8 +60,8 @@ class AdaptationSet:
 class AdaptationOutcome:
     """The numbers of an adapter, what the gate decided by, and why it refused, if it did.
 
-    epochs and kl_weight are those that were given or chosen. part_losses: by kl_weight, the loss a frame of held-out
-    utterances after each epoch, mean over the parts.
+    epochs and kl_weight are those that were given or chosen. Loss a frame of held-out utterances after each epoch:
+    part_losses is the mean over all parts with that weight, tried that of the first part with each weight tried.
     """
 
     tensors: dict[str, Tensor]
@@ -70,7 +69,8 @@ class AdaptationOutcome:
     kl_weight: float
     evidence: Evidence
     refusals: list[str]
-    part_losses: dict[float, list[float]]
+    tried: dict[float, list[float]]
+    part_losses: list[float]
 
 
 def adapt_to_set(
@@ -80,13 +80,11 @@ def adapt_to_set(
     """Adapt to a set of speech; with `gate` judge the adapter on parts of the set that it was not adapted on.
 
     By the loss of each of three parts of the set, with a network that was adapted on the other two, the settings are
-    chosen that are to be; the gate has the parts recognised by these networks, and the canary of the reserve by the one
-    that was adapted on all. Without `gate` nothing is recognised and nothing refused.
+    chosen that are to be. The gate has the parts recognised by these networks, and the canary of the reserve by the one
+    that was adapted on all; without `gate` nothing is recognised and nothing refused.
     InputError: nothing to adapt on.
     """
-    taught = {name: TaughtUtterance(name, speech.utterances[name].features, posteriors)
-              for name, posteriors in speech.posteriors.items()}
-    if not taught:
+    if not speech.posteriors:
         raise InputError(f"{description}: no utterance can teach anything")
     if config.replay_share and base.reserve is None:
         raise InputError(f"{description}: replay_share is set, but there is no reserve of training speech")
@@ -94,48 +92,95 @@ def adapt_to_set(
         raise InputError(f"{description}: the gate needs a decoding graph")
     chooses = config.kl_weight is None or config.choose_epochs
     parts = part_utterances(speech) if gate is not None or chooses else []
-    kl_weights = config.kl_weights if config.kl_weight is None else [config.kl_weight]
-
-    def adapt(job: tuple[int | None, float]) -> AdaptedParameters:
-        part, kl_weight = job
-        held_out = [] if part is None else parts[part]
-        return adapt_parameters(
-            base.network, base.card, [taught[name] for name in taught if name not in held_out],
-            config.model_copy(update={"kl_weight": kl_weight}), seed=seed,
-            reserve=[] if base.reserve is None else base.reserve.replay, lattices=speech.lattices,
-            held_out=[taught[name] for name in held_out],
-            description=f"{description} ({'all' if part is None else f'part {part + 1}'})")
-
-    jobs: list[tuple[int | None, float]] = [(part, kl_weight) for kl_weight in kl_weights
-                                            for part in range(len(parts))]
-    if len(kl_weights) == 1 or not parts:  # what is chosen then does not change how all is adapted to
-        jobs.insert(0, (None, kl_weights[-1]))
-    adapted = dict(zip(jobs, map_threads(adapt, jobs, workers, f"{description}: parts", "part"), strict=True))
-    losses = {kl_weight: np.mean([adapted[part, kl_weight].held_out_losses for part in range(len(parts))], axis=0)
-              for kl_weight in kl_weights} if parts else {}
-    kl_weight, epochs = _choose(losses, config)
-    whole = adapted.get((None, kl_weight)) or adapt((None, kl_weight))
-    tensors = whole.after_epochs[epochs - 1]
+    adapted = _Trainings(base, speech, parts, config, seed, workers, description).run()
 
     def recognise_part(number: int) -> Recognition:
-        part = adapted[number, kl_weight].after_epochs[epochs - 1]
-        return _recognised(base, part, [speech.utterances[name] for name in parts[number]])
+        return _recognised(base, adapted.of_parts[number], [speech.utterances[name] for name in parts[number]])
 
     held_out = canary = doubts = None
     if gate is not None and parts:
         judged = map_threads(recognise_part, range(len(parts)), workers, f"{description}: parts", "part")
-        before = _recognised(base, {}, [speech.utterances[name] for name in taught], workers)
+        before = _recognised(base, {}, [speech.utterances[name] for name in speech.posteriors], workers)
         held_out = Change(before, sum(judged, Recognition()))
     if gate is not None and base.reserve is not None and base.recogniser is not None:
-        canary = _recognise_canary(base, base.reserve, base.recogniser, tensors, workers)
+        canary = _recognise_canary(base, base.reserve, base.recogniser, adapted.tensors, workers)
     if held_out is not None and canary is not None and not held_out.has_transcripts:
         doubts = round(doubt(held_out.before, canary.before), 3)
     evidence = Evidence(
-        seconds=round(speech.seconds, 2), utterances=len(taught),
+        seconds=round(speech.seconds, 2), utterances=len(speech.posteriors),
         held_out=None if held_out is None else held_out.figures(), canary=None if canary is None else canary.figures(),
         misfit=_misfit(speech, base.reserve), doubt=doubts, faults=list(speech.faults))
-    return AdaptationOutcome(tensors, epochs, kl_weight, evidence, [] if gate is None else refusals(evidence, gate),
-                             {weight: loss.tolist() for weight, loss in losses.items()})
+    return AdaptationOutcome(adapted.tensors, adapted.epochs, adapted.kl_weight, evidence,
+                             [] if gate is None else refusals(evidence, gate), adapted.tried, adapted.part_losses)
+
+
+@dataclass(frozen=True)
+class _Adapted:
+    """Numbers adapted on all of a set, and for each of its parts those adapted on the others; see
+    `AdaptationOutcome`."""
+
+    tensors: dict[str, Tensor]
+    of_parts: list[dict[str, Tensor]]
+    epochs: int
+    kl_weight: float
+    tried: dict[float, list[float]]
+    part_losses: list[float]
+
+
+@dataclass(frozen=True)
+class _Trainings:
+    """The trainings on all of a set and, for each of its parts, on the others."""
+
+    base: AdaptationBase
+    speech: AdaptationSet
+    parts: list[list[str]]
+    config: AdaptationConfig
+    seed: int
+    workers: int | None
+    description: str
+
+    def run(self) -> _Adapted:
+        """Train; the first part alone chooses the weight of the KL divergence, all of them the number of epochs."""
+        numbers = range(len(self.parts))
+        weights = self.config.kl_weights if self.config.kl_weight is None else [self.config.kl_weight]
+        first = self._adapt([(0, weight) for weight in weights] if self.parts and len(weights) > 1 else [])
+        tried = {weight: training.held_out_losses for (_, weight), training in first.items()}
+        chosen = min(tried, key=lambda weight: self._best(tried[weight])[1], default=weights[-1])
+        others = [job for job in ((None, chosen), *((part, chosen) for part in numbers)) if job not in first]
+        adapted = first | self._adapt(others)
+        losses: list[float] = []
+        epochs = self.config.training.epochs
+        if self.parts:
+            losses = np.mean([adapted[part, chosen].held_out_losses for part in numbers], axis=0).tolist()
+            epochs = self._best(losses)[0]
+        return _Adapted(adapted[None, chosen].after_epochs[epochs - 1],
+                        [adapted[part, chosen].after_epochs[epochs - 1] for part in numbers], epochs, chosen, tried,
+                        losses)
+
+    def _best(self, losses: Sequence[float]) -> tuple[int, float]:
+        """The number of epochs after which the loss is least, or all of them; and that loss."""
+        epochs = 1 + int(np.argmin(losses)) if self.config.choose_epochs else len(losses)
+        return epochs, losses[epochs - 1]
+
+    def _adapt(
+        self, jobs: Sequence[tuple[int | None, float]]
+    ) -> dict[tuple[int | None, float], AdaptedParameters]:
+        """Adapt, for each part and weight, on the other parts; on all for the part None."""
+        found = map_threads(self._adapt_one, jobs, self.workers, f"{self.description}: parts", "part")
+        return dict(zip(jobs, found, strict=True))
+
+    def _adapt_one(self, job: tuple[int | None, float]) -> AdaptedParameters:
+        part, kl_weight = job
+        held_out = [] if part is None else self.parts[part]
+        taught = {name: TaughtUtterance(name, self.speech.utterances[name].features, posteriors)
+                  for name, posteriors in self.speech.posteriors.items()}
+        base = self.base
+        return adapt_parameters(
+            base.network, base.card, [taught[name] for name in taught if name not in held_out],
+            self.config.model_copy(update={"kl_weight": kl_weight}), seed=self.seed,
+            reserve=[] if base.reserve is None else base.reserve.replay, lattices=self.speech.lattices,
+            held_out=[taught[name] for name in held_out],
+            description=f"{self.description} ({'all' if part is None else f'part {part + 1}'})")
 
 
 def part_utterances(speech: AdaptationSet, folds: int = _FOLDS) -> list[list[str]]:
@@ -151,20 +196,6 @@ def part_utterances(speech: AdaptationSet, folds: int = _FOLDS) -> list[list[str
         parts[shortest].append(name)
         frames[shortest] += len(speech.posteriors[name])
     return parts
-
-
-def _choose(losses: Mapping[float, NDArray[np.float64]], config: AdaptationConfig) -> tuple[float, int]:
-    """The weight of the KL divergence and the number of epochs that are best, or that are given.
-
-    losses: of parts that were not adapted on, by the weight, after each epoch; none where the set has no parts.
-    """
-    most = config.training.epochs
-    if not losses:
-        return config.kl_weights[-1] if config.kl_weight is None else config.kl_weight, most
-    best = {weight: int(of_weight.argmin()) if config.choose_epochs else most - 1
-            for weight, of_weight in losses.items()}
-    chosen = min(losses, key=lambda weight: losses[weight][best[weight]])
-    return chosen, best[chosen] + 1
 
 
 def _recognised(

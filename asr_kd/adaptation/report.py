@@ -13,8 +13,8 @@ def describe_outcome(outcome: AdaptationOutcome) -> dict[str, Any]:
         "refusals": outcome.refusals,
         "epochs": outcome.epochs,
         "kl_weight": outcome.kl_weight,
-        "held_out_losses": {f"{weight:g}": [round(loss, 5) for loss in losses]
-                            for weight, losses in outcome.part_losses.items()},
+        "part_losses": [round(loss, 5) for loss in outcome.part_losses],
+        "tried": {f"{weight:g}": [round(loss, 5) for loss in losses] for weight, losses in outcome.tried.items()},
         **evidence.model_dump(mode="json"),
     }
 

@@ -49,7 +49,7 @@ def adapted(base: AdaptationBase, given: AdaptationSet, learning_rate: float = 0
 def test_the_best_epoch_on_parts_not_adapted_on_is_chosen_and_all_is_adapted_as_long(tmp_path: Path) -> None:
     base, given = base_network(tmp_path, trained=True), speech(6, frames=3)
     outcome = adapted(base, given, 0.5, kl_weight=0.0)
-    assert outcome.epochs == 1 + int(np.argmin(outcome.part_losses[0.0])) < 6
+    assert outcome.epochs == 1 + int(np.argmin(outcome.part_losses)) < 6
     fresh = adapt_parameters(base.network, base.card, taught_utterances(6, frames=3), AdaptationConfig(
         kl_weight=0.0, training=TRAINING.model_copy(update={"epochs": outcome.epochs, "learning_rate": 0.5})))
     for name, value in fresh.tensors.items():
@@ -61,18 +61,18 @@ def test_too_little_speech_is_held_back_and_enough_is_not(
         tmp_path: Path, trained: bool, frames: int, rate: float, weight: float) -> None:
     outcome = adapted(base_network(tmp_path, trained), speech(6, frames), rate, kl_weights=[0.0, 0.9])
     assert outcome.kl_weight == weight
-    best = {one: min(losses) for one, losses in outcome.part_losses.items()}
+    best = {one: min(losses) for one, losses in outcome.tried.items()}
     assert best[weight] == min(best.values())
 
 
 def test_what_is_given_is_not_chosen(tmp_path: Path) -> None:
     outcome = adapted(base_network(tmp_path), speech(4), kl_weight=0.3, choose_epochs=False)
-    assert (outcome.kl_weight, outcome.epochs, outcome.part_losses) == (0.3, 6, {})
+    assert (outcome.kl_weight, outcome.epochs, outcome.part_losses) == (0.3, 6, [])
 
 
 def test_a_set_of_one_utterance_takes_the_most_careful_settings(tmp_path: Path) -> None:
     outcome = adapted(base_network(tmp_path), speech(1), kl_weights=[0.1, 0.6])
-    assert (outcome.kl_weight, outcome.epochs, outcome.part_losses) == (0.6, 6, {})
+    assert (outcome.kl_weight, outcome.epochs, outcome.part_losses) == (0.6, 6, [])
 
 
 def test_parts_have_about_equally_many_frames() -> None:
