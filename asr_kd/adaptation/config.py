@@ -55,7 +55,7 @@ class AdaptationConfig(Config):
     kl_weight: float | None = Field(None, ge=0, lt=1, description="ρ: targets are (1 - ρ) of what teaches and ρ of "
                                     "the unadapted network's posteriors (Yu et al., ICASSP 2013); null: chosen of "
                                     "`kl_weights`")
-    kl_weights: list[float] = Field([0.3, 0.6], min_length=1, description="among these one is chosen; the last, where "
+    kl_weights: list[float] = Field([0.2, 0.5], min_length=1, description="among these one is chosen; the last, where "
                                     "the set has no parts")
     choose_epochs: bool = Field(True, description="stop after the epoch that is best on parts that were not adapted "
                                 "on; else after all")
