@@ -45,10 +45,11 @@ class GateTrial(Config):
 
 
 class GateTrials(Config):
-    """The trials of one network and seed, as they stand in a file."""
+    """The trials of one network and seed with speakers of some splits, as they stand in a file."""
 
     id: str
     seed: int
+    splits: list[str]
     parameters: list[str]
     command: str
     revision: str
@@ -57,7 +58,7 @@ class GateTrials(Config):
     @property
     def file_name(self) -> str:
         """Name of its file."""
-        return f"{self.id}.{self.seed}.json"
+        return f"{self.id}.{self.seed}.{'-'.join(self.splits)}.json"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def agreement(trials: Sequence[GateTrial]) -> tuple[float, int]:
 
 
 def write_trials(folder: Path, trials: GateTrials) -> None:
-    """Write `folder/ID.SEED.json`."""
+    """Write `folder/ID.SEED.SPLITS.json`."""
     write_card(Path(folder) / trials.file_name, trials)
 
 

@@ -124,8 +124,8 @@ def try_gate(
     with one_torch_thread():
         trials = list(map_threads(run, planned, None, context.name, "trials"))
     write_trials(output / GATE_TRIALS, GateTrials(
-        id=config.system, seed=context.seed, parameters=config.options.adaptation.parameters, command=context.command,
-        revision=context.revision or "", trials=trials))
+        id=config.system, seed=context.seed, splits=config.splits, parameters=config.options.adaptation.parameters,
+        command=context.command, revision=context.revision or "", trials=trials))
     return {"trials": len(trials), "adapted": sum(trial.evidence is not None for trial in trials)}
 
 

@@ -53,17 +53,19 @@ def test_agreement_is_of_what_was_seen_with_what_was_true() -> None:
 
 
 def test_trials_come_back_as_they_were_written_and_damage_is_named(tmp_path: Path) -> None:
-    written = GateTrials(id="net", seed=1, parameters=["gates"], command="c", revision="r", trials=TRIALS)
+    written = GateTrials(id="net", seed=1, splits=["dev"], parameters=["gates"], command="c", revision="r",
+                         trials=TRIALS)
     write_trials(tmp_path, written)
     assert read_trials_folder(tmp_path) == [written]
     assert read_trials_folder(tmp_path / "none") == []
-    (tmp_path / "net.1.json").write_text('{"id": "net"}')
-    with pytest.raises(InputError, match=r"net\.1\.json"):
+    (tmp_path / "net.1.dev.json").write_text('{"id": "net"}')
+    with pytest.raises(InputError, match=r"net\.1\.dev\.json"):
         read_trials_folder(tmp_path)
 
 
 def test_the_section_has_a_row_for_each_kind_and_for_the_good_ones() -> None:
-    written = GateTrials(id="net", seed=1, parameters=["gates"], command="c", revision="r", trials=TRIALS)
+    written = GateTrials(id="net", seed=1, splits=["dev"], parameters=["gates"], command="c", revision="r",
+                         trials=TRIALS)
     page = "\n".join(render_gate_trials([written], GATE))
     assert "| all attacks | 3 | 1 | 33.3 % | 30.00 | 36.00 | 0 | 1 | +6.0 |" in page
     assert "| good | 2 | 1 | 50.0 % |" in page
