@@ -108,7 +108,7 @@ def try_gate(
         options = config.options.model_copy(update={
             "teaching": config.options.teaching.model_copy(update={"teaching": teaching})})
         systems[teaching] = LoadedSystem.open(found, options)
-    speakers = {split: _speakers(inputs, split, config.every_speaker) for split in config.splits}
+    speakers = {split: _speakers(inputs, split) for split in config.splits}
     planned = [trial for split in config.splits for trial in _plan(split, sorted(speakers[split].utterances), config)]
     foreign = _foreign_speech()
 
@@ -130,6 +130,7 @@ def try_gate(
 
 
 def _plan(split: str, speakers: Sequence[str], config: GateTrialsConfig) -> list[_Trial]:
+    speakers = speakers[::config.every_speaker]
     planned = [_Trial(speaker, split, HONEST, teaching) for speaker in speakers for teaching in config.teachings]
     supervised = [teaching for teaching in config.teachings if learns_transcripts(teaching)]
     for speaker in speakers[::config.attacks_every]:
@@ -140,14 +141,15 @@ def _plan(split: str, speakers: Sequence[str], config: GateTrialsConfig) -> list
     return planned
 
 
-def _speakers(inputs: Mapping[str, Path], split: str, every: int) -> _Speakers:
+def _speakers(inputs: Mapping[str, Path], split: str) -> _Speakers:
     store = FrameStore.open(inputs["features"] / split)
     of_speaker: dict[str, list[Utterance]] = {}
     for utterance in sorted(read_manifest(inputs["manifests"], split), key=lambda one: one.id):
         if utterance.id in store:
             of_speaker.setdefault(utterance.speaker, []).append(utterance)
-    kept = {speaker: of_speaker[speaker] for speaker in sorted(of_speaker)[::every]}
-    return _Speakers(kept, store, transcripts_of(inputs["manifests"], split, store))
+    if len(of_speaker) < 2:
+        raise InputError(f"{split}: has one speaker; trials need another one, whose words are an attack")
+    return _Speakers(of_speaker, store, transcripts_of(inputs["manifests"], split, store))
 
 
 def _try(

@@ -14,7 +14,7 @@ from asr_kd.stages.gate_trials import GateTrialsConfig, check_gate_trials, try_g
 
 CONFIG = {
     "system": "hdnn128-kd", "splits": ["test"], "utterances": 3, "every_speaker": 2, "attacks_every": 1,
-    "options": {"adaptation": {"kl_weight": 0.3, "training": {"epochs": 2}}}}
+    "options": {"adaptation": {"kl_weight": 0.3, "training": {"epochs": 1}}}}
 
 
 def config(**others: Any) -> GateTrialsConfig:
