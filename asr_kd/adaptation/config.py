@@ -24,15 +24,20 @@ def learns_from_teacher(teaching: Teaching) -> bool:
     return teaching in ("teacher", "both")
 
 
+LEARNING_RATES = {"gates": 2e-3, "lhuc": 0.02, "all": 5e-4}
+"""Of groups of parameters, chosen on dev; other groups take that of the gates."""
+
+
 class AdaptationTrainingConfig(TrainingConfig):
     """Settings of the training engine for seconds of speech: few epochs, a constant rate, dropout at rest.
 
     The epochs of a constant schedule are prefixes of each other, so that cross-validation may choose their number.
     """
 
-    epochs: int = Field(8, gt=0)
+    epochs: int = Field(5, gt=0)
     batch_size: int = Field(256, gt=0, description="frames, replayed ones included")
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float | None = Field(  # type: ignore[assignment]
+        None, gt=0, description="null: that of what moves, see `LEARNING_RATES`")
     schedule: Literal["newbob", "one_cycle", "constant"] = "constant"
     keep: Literal["best", "last"] = "last"
     evaluation_mode: bool = True
@@ -63,3 +68,10 @@ class AdaptationConfig(Config):
     replay_share: float = Field(0.0, ge=0, lt=1, description="share of each minibatch that is training speech of the "
                                 "reserve, which the network is to hear as before")
     training: AdaptationTrainingConfig = AdaptationTrainingConfig()
+
+    def training_settings(self) -> AdaptationTrainingConfig:
+        """The settings of training with a learning rate: the given one, or the least of those of what moves."""
+        if self.training.learning_rate is not None:
+            return self.training
+        rate = min(LEARNING_RATES.get(group, LEARNING_RATES["gates"]) for group in self.parameters)
+        return self.training.model_copy(update={"learning_rate": rate})

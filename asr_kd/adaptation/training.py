@@ -89,6 +89,6 @@ def adapt_parameters(
         after_epochs.append({name: value.detach().clone() for name, value in moved.items()})
 
     with tempfile.TemporaryDirectory() as scratch:
-        result = train(model, data, objective, config.training, Path(scratch), seed=seed, description=description,
-                       on_epoch=keep)
+        result = train(model, data, objective, config.training_settings(), Path(scratch), seed=seed,
+                       description=description, on_epoch=keep)
     return AdaptedParameters(after_epochs, result)
