@@ -17,11 +17,12 @@ from asr_kd.report.gate_trials import TAUGHT_BY, render_gate_trials
 from asr_kd.report.tables import code, markdown_table, number, p_value
 from asr_kd.scoring.bootstrap import Comparison
 from asr_kd.scoring.system_counts import AdaptationCounts
+from asr_kd.scoring.wer import pool
 
 ADAPTATION_DRAWING, FORGETTING_DRAWING = "adaptation.svg", "forgetting.svg"
 _AMOUNTS = {"10 seconds": 10.0, "1 minute": 60.0, "10 minutes": 600.0}
 _AMOUNT = re.compile(r"-[0-9]+(s|min)(?=-|$)")  # in the id of a system
-_HOME = "home"  # how the sets begin that tell what is forgotten
+_DEV, _HOME = "dev", "home"  # how the names of sets begin: to choose by, and to tell what is forgotten
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,42 @@ class SpeakerChanges:
     same: int
     worse: int
     worst: float
+
+
+@dataclass(frozen=True)
+class AdaptedRow:
+    """The row of an adapted system, that of the same network as it was on the same set, and WERs of the seeds that both
+    have, before and after, in percent."""
+
+    row: ResultRow
+    plain: ResultRow
+    before: float
+    after: float
+
+    @staticmethod
+    def of(row: ResultRow, plain: ResultRow) -> "AdaptedRow":
+        """Compare two rows."""
+        seeds = {counts.seed for counts in row.counts} & {counts.seed for counts in plain.counts}
+        before, after = (pool(counts.total for counts in one.counts if counts.seed in seeds).wer
+                         for one in (plain, row))
+        return AdaptedRow(row, plain, before, after)
+
+    @property
+    def facts(self) -> AdaptationCounts:
+        """How it was adapted."""
+        facts = self.row.counts[0].adaptation
+        assert facts is not None
+        return facts
+
+    @property
+    def change(self) -> Comparison | None:
+        """The paired comparison of both, in % absolute."""
+        return None if self.row.roles.plain is None else self.row.comparisons.get(self.row.roles.plain)
+
+    @property
+    def gain(self) -> float:
+        """Errors less, in % relative."""
+        return 100 * (1 - self.after / self.before)
 
 
 def adapted_rows(rows: Iterable[ResultRow]) -> list[ResultRow]:
@@ -58,10 +95,10 @@ def render_adaptation(place: str, rows: Sequence[ResultRow], trials: Sequence[Ga
     """The text of the page of the recipe at `place`; `trials`: of the gate."""
     adapted = _with_plain(rows)
     parts = [f"# Adaptation in {code(place)}", *_advice(adapted), _introduction(place)]
-    splits = list(dict.fromkeys(row.split for row, _ in adapted))
+    splits = list(dict.fromkeys(pair.row.split for pair in adapted))
     for split in splits:
-        of_split = [pair for pair in adapted if pair[0].split == split]
-        transductive = any(_counts(row).transductive for row, _ in of_split)
+        of_split = [pair for pair in adapted if pair.row.split == split]
+        transductive = any(pair.facts.transductive for pair in of_split)
         parts += [f"## {split}{' (transductive)' if transductive else ''}", _table(of_split)]
     if seconds_curves(rows):
         parts += ["## Gain against seconds of speech",
@@ -80,14 +117,14 @@ def seconds_curves(rows: Sequence[ResultRow]) -> dict[str, dict[str, list[tuple[
     A curve's name is the id of its systems without the amount of speech; one amount alone makes no curve.
     """
     curves: dict[str, dict[str, list[tuple[float, float, float, float]]]] = {}
-    for row, plain in _with_plain(rows):
-        facts, change = _counts(row), _change(row)
-        if change is None or facts.transductive or change.low is None or change.high is None:
+    for pair in _with_plain(rows):
+        change = pair.change
+        if change is None or pair.facts.transductive or change.low is None or change.high is None:
             continue
-        name = _AMOUNT.sub("", row.id)
-        scale = -100 / plain.wer.value
-        curves.setdefault(row.split, {}).setdefault(name, []).append(
-            (facts.seconds, change.difference * scale, change.high * scale, change.low * scale))
+        name = _AMOUNT.sub("", pair.row.id)
+        scale = -100 / pair.before
+        curves.setdefault(pair.row.split, {}).setdefault(name, []).append(
+            (pair.facts.seconds, change.difference * scale, change.high * scale, change.low * scale))
     return {split: {name: sorted(points) for name, points in of_split.items() if len(points) > 1}
             for split, of_split in curves.items() if any(len(points) > 1 for points in of_split.values())}
 
@@ -118,9 +155,9 @@ def forgetting_points(rows: Sequence[ResultRow]) -> dict[str, list[tuple[str, fl
     Of systems adapted to a domain that were scored on both; home's sets are called `home...`.
     """
     changes: dict[str, dict[str, float]] = {}
-    for row, plain in _with_plain(rows):
-        name = row.id.removeprefix(f"{row.roles.plain}-")
-        changes.setdefault(name, {})[row.split] = 100 * (row.wer.value / plain.wer.value - 1)
+    for pair in _with_plain(rows):
+        name = pair.row.id.removeprefix(f"{pair.row.roles.plain}-")
+        changes.setdefault(name, {})[pair.row.split] = -pair.gain
     points: dict[str, list[tuple[str, float, float]]] = {}
     for name, of_split in changes.items():
         for home in (split for split in of_split if split.startswith(_HOME)):
@@ -155,65 +192,49 @@ def _introduction(place: str) -> str:
     )
 
 
-def _advice(adapted: Sequence[tuple[ResultRow, ResultRow]]) -> list[str]:
+def _advice(adapted: Sequence[AdaptedRow]) -> list[str]:
     """What to do with 10 seconds, a minute, ten minutes: what gained most on dev, where it was tried there."""
-    gains = {(row.id, row.split): -100 * change.difference / plain.wer.value for row, plain in adapted
-             if (change := _change(row)) is not None and not _counts(row).transductive
-             and not row.split.startswith(_HOME)}
-    on_dev: dict[str, float] = {}
-    for (name, split), gain in gains.items():
-        if split.startswith("dev"):
-            on_dev[name] = gain
+    tried = [pair for pair in adapted if not pair.facts.transductive and not pair.row.split.startswith(_HOME)]
+    on_dev = {pair.row.id: pair.gain for pair in tried if pair.row.split.startswith(_DEV)}
     lines = []
     for amount, wanted in _AMOUNTS.items():
         for supervised in (True, False):
-            fitting = [(on_dev.get(row.id, gains[row.id, row.split]), row) for row, _ in adapted
-                       if (row.id, row.split) in gains and not row.split.startswith("dev")
-                       and wanted / 2 <= _counts(row).seconds <= 2 * wanted
-                       and learns_transcripts(_counts(row).teaching) == supervised]
+            fitting = [pair for pair in tried if not pair.row.split.startswith(_DEV)
+                       and wanted / 2 <= pair.facts.seconds <= 2 * wanted
+                       and learns_transcripts(pair.facts.teaching) == supervised]
             if fitting:
-                lines.append(_advice_line(amount, max(fitting, key=lambda pair: pair[0])[1], gains))
+                lines.append(_advice_line(amount, max(fitting, key=lambda pair: on_dev.get(pair.row.id, pair.gain))))
     return ["\n".join(lines)] if lines else []
 
 
-def _advice_line(amount: str, row: ResultRow, gains: Mapping[tuple[str, str], float]) -> str:
-    facts, gain = _counts(row), gains[row.id, row.split]
-    what = "with" if learns_transcripts(facts.teaching) else "without"
-    how = f"adapt {', '.join(facts.parameters)}, taught by {TAUGHT_BY[facts.teaching]}"
-    if gain <= 0:
-        return f"- {amount} of speech {what} transcripts: leave the network as it is ({how}: {-gain:+.1f} % errors)."
-    return f"- {amount} of speech {what} transcripts: {how}: {gain:.1f} % fewer errors ({code(row.id)}, {row.split})."
+def _advice_line(amount: str, pair: AdaptedRow) -> str:
+    what = "with" if learns_transcripts(pair.facts.teaching) else "without"
+    how = f"adapt {', '.join(pair.facts.parameters)}, taught by {TAUGHT_BY[pair.facts.teaching]}"
+    said = f"{how}: {pair.gain:.1f} % fewer errors"
+    if pair.gain <= 0:
+        said = f"leave the network as it is; {how}: {-pair.gain:+.1f} %"
+    return f"- {amount} of speech {what} transcripts: {said} ({code(pair.row.id)}, {pair.row.split})."
 
 
-def _table(adapted: Sequence[tuple[ResultRow, ResultRow]]) -> str:
+def _table(adapted: Sequence[AdaptedRow]) -> str:
     heading = ["system", "moves", "numbers", "taught by", "s", "before", "WER", "relative", "difference", "p",
                "speakers", "worst", "refused", "seeds"]
     rows = []
-    for row, plain in sorted(adapted, key=lambda pair: pair[0].wer.value):
-        facts, change, speakers = _counts(row), _change(row), speaker_changes(row, plain)
+    for pair in sorted(adapted, key=lambda pair: pair.after):
+        facts, change, speakers = pair.facts, pair.change, speaker_changes(pair.row, pair.plain)
         rows.append([
-            code(row.id), ", ".join(facts.parameters), f"{facts.numbers:,}", TAUGHT_BY[facts.teaching],
-            number(facts.seconds), number(plain.wer.value, 2), number(row.wer.value, 2),
-            number(100 * (row.wer.value / plain.wer.value - 1), 1, sign=True) + " %",
+            code(pair.row.id), ", ".join(facts.parameters), f"{facts.numbers:,}", TAUGHT_BY[facts.teaching],
+            number(facts.seconds), number(pair.before, 2), number(pair.after, 2),
+            number(-pair.gain, 1, sign=True) + " %",
             "" if change is None else (f"{change.difference:+.2f} ({change.low:+.2f} to {change.high:+.2f})"),
             "" if change is None or change.p_value is None else p_value(change.p_value),
             f"{speakers.better} / {speakers.same} / {speakers.worse}", number(speakers.worst, 1, sign=True),
-            f"{facts.refused} of {facts.adapters}", str(len(row.counts))])
+            f"{facts.refused} of {facts.adapters}", str(len(pair.row.counts))])
     return markdown_table(heading, rows, {0, 1, 3})
 
 
-def _with_plain(rows: Sequence[ResultRow]) -> list[tuple[ResultRow, ResultRow]]:
+def _with_plain(rows: Sequence[ResultRow]) -> list[AdaptedRow]:
     """Each adapted row with that of the same network as it was, on the same set."""
     plain = {(row.id, row.split): row for row in rows}
-    return [(row, plain[row.roles.plain, row.split]) for row in adapted_rows(rows)
+    return [AdaptedRow.of(row, plain[row.roles.plain, row.split]) for row in adapted_rows(rows)
             if row.roles.plain is not None and (row.roles.plain, row.split) in plain]
-
-
-def _counts(row: ResultRow) -> AdaptationCounts:
-    facts = row.counts[0].adaptation
-    assert facts is not None
-    return facts
-
-
-def _change(row: ResultRow) -> Comparison | None:
-    return None if row.roles.plain is None else row.comparisons.get(row.roles.plain)
