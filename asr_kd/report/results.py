@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asr_kd.adaptation.trials import GATE_TRIALS, read_trials_folder, write_trials
+from asr_kd.adaptation.trials import GATE_TRIALS, GateTrials, read_trials_folder, write_trials
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, write_json
 from asr_kd.core.recipe import find_recipe
@@ -80,12 +80,14 @@ def make_results(recipe: Path, from_runs: list[Path] | None = None) -> Results:
     for run in from_runs or []:
         for trials in read_trials_folder(Path(run) / GATE_TRIALS):
             write_trials(recipe / GATE_TRIALS, trials)
-    write_pages(recipe, place_of(recipe), rows, declarations)
+    write_pages(recipe, place_of(recipe), rows, declarations, read_trials_folder(recipe / GATE_TRIALS))
     said = [f"{name}: {warning}" for name, warning in sorted(warnings.items())]
     return Results([row.as_dict() for row in rows], replaced, said)
 
 
-def write_pages(folder: Path, place: str, rows: Sequence[ResultRow], declarations: Declarations) -> None:
+def write_pages(
+    folder: Path, place: str, rows: Sequence[ResultRow], declarations: Declarations, trials: Sequence[GateTrials] = ()
+) -> None:
     """Write the pages of the recipe at `place` into a folder.
 
     They are results.json, RESULTS.md, DISTILLATION.md where there are students, ADAPTATION.md where some were adapted,
@@ -116,7 +118,7 @@ def write_pages(folder: Path, place: str, rows: Sequence[ResultRow], declaration
         if forgotten:
             draw_forgetting(folder / FORGETTING_DRAWING, forgotten)
         with atomic_file(folder / "ADAPTATION.md") as file:
-            file.write(render_adaptation(place, rows, read_trials_folder(folder / GATE_TRIALS)))
+            file.write(render_adaptation(place, rows, trials))
     with atomic_file(folder / "RESULTS.md") as file:
         file.write(render_results(place, rows, declarations))
 

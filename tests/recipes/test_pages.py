@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from asr_kd.adaptation.trials import GATE_TRIALS, read_trials_folder
 from asr_kd.core.recipe import read_outline
 from asr_kd.report.comparisons import judge
 from asr_kd.report.declarations import Declarations, read_declarations
@@ -21,7 +22,7 @@ CORPUS = ROOT.parents[1] / "shared" / "corpora" / "speechocean762"
 RECIPES = [path.parent.name for path in sorted(ROOT.glob("*/counts"))]
 SPEAKERS = {
     "demo": "648b49860db38cb0",
-    "speechocean762": "b4ed0bfc0ac05b32",
+    "speechocean762": "e228f6030df3b5a9",
 }
 
 
@@ -35,7 +36,8 @@ def test_pages_are_byte_for_byte_those_of_the_counts(recipe: str, tmp_path: Path
     """After a change of the pages' form: `asr-kd results recipes/NAME`."""
     folder = ROOT / recipe
     declarations = declared(recipe)
-    write_pages(tmp_path, place_of(folder), judge(read_counts_folder(folder / "counts"), declarations), declarations)
+    write_pages(tmp_path, place_of(folder), judge(read_counts_folder(folder / "counts"), declarations), declarations,
+                read_trials_folder(folder / GATE_TRIALS))
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert {"results.json", "RESULTS.md", "DISTILLATION.md"} <= made.keys()
     for name, content in made.items():
