@@ -11,7 +11,6 @@ from asr_kd.adaptation.adapter import apply_tensors
 from asr_kd.adaptation.change import Change, doubt
 from asr_kd.adaptation.config import AdaptationConfig
 from asr_kd.adaptation.data import TaughtUtterance
-from asr_kd.adaptation.gate import Evidence, GateConfig, refusals
 from asr_kd.adaptation.lattice_data import TaughtLattices
 from asr_kd.adaptation.posteriors import FramePosteriors
 from asr_kd.adaptation.recognition import Recogniser, Recognition, SpokenUtterance, recognise
@@ -20,6 +19,7 @@ from asr_kd.adaptation.training import AdaptedParameters, adapt_parameters
 from asr_kd.core.errors import InputError
 from asr_kd.core.parallel import map_threads
 from asr_kd.models.bundle import ModelCard
+from asr_kd.scoring.adaptation_gate import Evidence, GateConfig, refusals
 
 _FOLDS = 3
 

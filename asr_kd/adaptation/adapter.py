@@ -15,7 +15,6 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from asr_kd.adaptation.config import Teaching, learns_transcripts
 from asr_kd.core.arrays import read_torch_tensors, write_tensors
 from asr_kd.core.cards import SealedCard, read_card, write_card
 from asr_kd.core.config import Config
@@ -26,6 +25,7 @@ from asr_kd.core.reading import file_size
 from asr_kd.models.bundle import ModelCard
 from asr_kd.models.lhuc import add_lhuc, is_amplitude
 from asr_kd.models.shared_parameters import replace_parameters
+from asr_kd.scoring.teaching import Teaching, learns_transcripts
 
 CARD, NUMBERS, REPORT, SPEAKERS = "adapter.json", "adapter.safetensors", "report.json", "adapters.json"
 ADAPTER = FolderKind("adapter", (CARD, NUMBERS), closed=False, keys=("network", "tensors_sha256"))

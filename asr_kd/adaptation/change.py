@@ -1,43 +1,13 @@
 """What an adaptation changed in the recognition of some utterances, as a comparison and as plain figures."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from asr_kd.adaptation.recognition import Recognition
-from asr_kd.core.config import Config
+from asr_kd.scoring.adaptation_gate import ChangeFigures, ErrorFigures
 
 _DRAWS = 10_000
-
-
-class ErrorFigures(Config):
-    """Words of known transcripts, and their errors before and after."""
-
-    words: int
-    errors_before: int
-    errors_after: int
-    deletions_before: int
-    deletions_after: int
-
-
-class ChangeFigures(Config):
-    """A change as reports hold it, and as the gate decides by it.
-
-    before, after: errors, or without transcripts expected errors, in percent of the words; relative: percent, negative
-    where they fall. deletion_factor: deletions after over before (one more of each, and two in a hundred words, so that
-    few do not count for much); without transcripts words before over words after. errors: None without transcripts.
-    """
-
-    measure: Literal["errors", "expected errors"]
-    before: float
-    after: float
-    relative: float
-    probability_of_gain: float
-    deletion_factor: float
-    words_before: int
-    words_after: int
-    errors: ErrorFigures | None = None
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,6 @@ from asr_kd.distillation.config import DistillationConfig
 from asr_kd.sequence.config import CriterionConfig
 from asr_kd.training.config import Precision, TrainingConfig
 
-Teaching = Literal["transcripts", "first-pass", "teacher", "both"]
-"""What is learnt: forced alignments of transcripts, the network's own first pass, a teacher's soft targets, or forced
-alignments by the teacher together with its soft targets."""
-
-
-def learns_transcripts(teaching: Teaching) -> bool:
-    """Return True where transcripts are learnt."""
-    return teaching in ("transcripts", "both")
-
-
-def learns_from_teacher(teaching: Teaching) -> bool:
-    """Return True where a teacher's soft targets are learnt."""
-    return teaching in ("teacher", "both")
-
-
 LEARNING_RATES = {"gates": 2e-3, "lhuc": 0.02, "all": 5e-4}
 """Of groups of parameters, chosen on dev; other groups take that of the gates."""
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from asr_kd.adaptation.config import learns_transcripts
-from asr_kd.adaptation.gate import GateConfig
-from asr_kd.adaptation.trials import GateTrials
 from asr_kd.core.files import atomic_file
 from asr_kd.report.comparisons import ResultRow
 from asr_kd.report.drawing import svg_figure
-from asr_kd.report.gate_trials import TAUGHT_BY, render_gate_trials
+from asr_kd.report.gate_trials import render_gate_trials
 from asr_kd.report.tables import code, markdown_table, number, p_value
+from asr_kd.scoring.adaptation_gate import GateConfig
 from asr_kd.scoring.bootstrap import Comparison
+from asr_kd.scoring.gate_trials import GateTrials
 from asr_kd.scoring.system_counts import AdaptationCounts
+from asr_kd.scoring.teaching import TAUGHT_BY, learns_transcripts
 from asr_kd.scoring.wer import pool
 
 ADAPTATION_DRAWING, FORGETTING_DRAWING = "adaptation.svg", "forgetting.svg"

@@ -2,14 +2,10 @@
 
 from collections.abc import Sequence
 
-from asr_kd.adaptation.config import Teaching
-from asr_kd.adaptation.gate import GateConfig
-from asr_kd.adaptation.trials import HONEST, GateTrial, GateTrials, TrialShares, agreement, shares
 from asr_kd.report.tables import code, markdown_table, number
-
-TAUGHT_BY: dict[Teaching, str] = {
-    "transcripts": "transcripts", "first-pass": "its own first pass", "teacher": "the teacher",
-    "both": "transcripts and the teacher"}
+from asr_kd.scoring.adaptation_gate import GateConfig
+from asr_kd.scoring.gate_trials import HONEST, GateTrial, GateTrials, TrialShares, agreement, shares
+from asr_kd.scoring.teaching import TAUGHT_BY
 
 
 def render_gate_trials(trials: Sequence[GateTrials], gate: GateConfig) -> list[str]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asr_kd.adaptation.trials import GATE_TRIALS, GateTrials, read_trials_folder, write_trials
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_file, write_json
 from asr_kd.core.recipe import find_recipe
@@ -35,6 +34,7 @@ from asr_kd.report.markdown import PASSES_DRAWING, render_results
 from asr_kd.report.passes import draw_passes, pass_curves
 from asr_kd.report.run_counts import read_run_counts
 from asr_kd.report.size import SIZE_DRAWING, draw_sizes, sized_rows
+from asr_kd.scoring.gate_trials import GATE_TRIALS, GateTrials, read_trials_folder, write_trials
 from asr_kd.scoring.system_counts import SystemCounts, read_counts_folder, write_counts
 
 

@@ -3,13 +3,14 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pydantic
 
 from asr_kd.core.config import Name
 from asr_kd.core.errors import InputError
 from asr_kd.core.files import read_json, write_json
+from asr_kd.scoring.teaching import Teaching
 from asr_kd.scoring.wer import Alignment, ErrorCounts, pool
 
 # More words than anyone has spoken: sums of counts stay within 64 bits.
@@ -130,7 +131,7 @@ class AdaptationCounts:
 
     parameters: tuple[str, ...]
     numbers: int
-    teaching: Literal["transcripts", "first-pass", "teacher", "both"]
+    teaching: Teaching
     seconds: NotNegative
     adapters: int
     refused: int

@@ -10,7 +10,6 @@ from asr_kd.adaptation.adapter import (
     ADAPTER,
     ADAPTERS,
 )
-from asr_kd.adaptation.config import Teaching, learns_transcripts
 from asr_kd.core.config import Settings, build_config, nearest_name
 from asr_kd.core.drops import Drops
 from asr_kd.core.errors import AsrKdError, InputError
@@ -19,6 +18,7 @@ from asr_kd.core.own_folders import check_replaceable
 from asr_kd.data.audio import AudioOptions
 from asr_kd.data.manifest import Utterance, read_manifest, write_manifest
 from asr_kd.models.log_likelihoods import one_torch_thread
+from asr_kd.scoring.teaching import Teaching, learns_transcripts
 from asr_kd.stages.adaptation_job import AdaptOptions, LoadedSystem
 from asr_kd.stages.folder_kinds import GRAPH, HMM_MODEL, NETWORK, require_kind
 from asr_kd.stages.listening import listen

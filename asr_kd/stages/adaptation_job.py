@@ -16,8 +16,7 @@ from asr_kd.adaptation.adapter import (
     finished_key,
     save_adapter,
 )
-from asr_kd.adaptation.config import AdaptationConfig, learns_from_teacher, learns_transcripts
-from asr_kd.adaptation.gate import GateConfig
+from asr_kd.adaptation.config import AdaptationConfig
 from asr_kd.adaptation.recognition import Recogniser
 from asr_kd.adaptation.report import describe_outcome, render_report
 from asr_kd.adaptation.reserve import Reserve
@@ -34,6 +33,8 @@ from asr_kd.decoding.search import SearchConfig
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.bundle import ModelCard, load_bundle
+from asr_kd.scoring.adaptation_gate import GateConfig
+from asr_kd.scoring.teaching import learns_from_teacher, learns_transcripts
 from asr_kd.stages.adaptation_sets import AdaptationSpeech, SoftTeacher, TeachingConfig, build_set
 from asr_kd.stages.adapters import RESERVE, RecogniserConfig
 from asr_kd.stages.model_folders import beneath

@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import nn
 
 from asr_kd.adaptation.adaptation_set import AdaptationBase, AdaptationSet
-from asr_kd.adaptation.config import Teaching, learns_from_teacher, learns_transcripts
 from asr_kd.adaptation.lattice_data import TaughtLattice, TaughtLattices
 from asr_kd.adaptation.posteriors import FramePosteriors, mix_posteriors
 from asr_kd.adaptation.recognition import Recogniser, SpokenUtterance, recognise
@@ -31,6 +30,7 @@ from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.bundle import ModelCard
 from asr_kd.models.log_likelihoods import log_likelihoods
+from asr_kd.scoring.teaching import Teaching, learns_from_teacher, learns_transcripts
 from asr_kd.sequence.config import CriterionConfig
 from asr_kd.stages.sequence import transition_table
 

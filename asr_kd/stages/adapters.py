@@ -9,8 +9,7 @@ from pydantic import Field
 
 from asr_kd.adaptation.adaptation_set import AdaptationBase, adapt_to_set
 from asr_kd.adaptation.adapter import AdapterOrigin, save_adapter, write_speakers
-from asr_kd.adaptation.config import AdaptationConfig, learns_from_teacher, learns_transcripts
-from asr_kd.adaptation.gate import GateConfig
+from asr_kd.adaptation.config import AdaptationConfig
 from asr_kd.adaptation.recognition import Recogniser, recognise
 from asr_kd.adaptation.report import describe_outcome, render_report
 from asr_kd.adaptation.reserve import Reserve, choose_utterances, write_reserve
@@ -28,6 +27,8 @@ from asr_kd.features.frame_store import FrameStore
 from asr_kd.hmm.model import HmmModel
 from asr_kd.models.bundle import load_bundle
 from asr_kd.models.log_likelihoods import log_likelihoods, one_torch_thread
+from asr_kd.scoring.adaptation_gate import GateConfig
+from asr_kd.scoring.teaching import learns_from_teacher, learns_transcripts
 from asr_kd.stages.adaptation_sets import (
     AdaptationSpeech,
     SoftTeacher,

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from asr_kd.adaptation.config import learns_transcripts
 from asr_kd.core.config import Config, nearest_name
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import Stage
 from asr_kd.core.text_tables import words_of
 from asr_kd.features.config import FeatureConfig
+from asr_kd.scoring.teaching import learns_transcripts
 from asr_kd.scoring.transcripts import read_utt2spk
 from asr_kd.stages.adapters import AdaptersStageConfig
 from asr_kd.stages.decoding import DecodeConfig

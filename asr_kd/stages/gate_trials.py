@@ -12,10 +12,7 @@ from pydantic import Field
 
 from asr_kd.adaptation.adapter import Adapter
 from asr_kd.adaptation.attacks import AudioAttack, WordsAttack, attack_audio, attack_words
-from asr_kd.adaptation.config import Teaching, learns_from_teacher, learns_transcripts
-from asr_kd.adaptation.gate import Evidence
 from asr_kd.adaptation.recognition import Recognition, SpokenUtterance, recognise
-from asr_kd.adaptation.trials import GATE_TRIALS, HONEST, GateTrial, GateTrials, write_trials
 from asr_kd.core.cards import read_card, write_card
 from asr_kd.core.config import Config, Name
 from asr_kd.core.drops import Drops
@@ -27,6 +24,9 @@ from asr_kd.data.manifest import Utterance, read_manifest
 from asr_kd.data.resampling import resample
 from asr_kd.features.frame_store import FrameStore
 from asr_kd.models.log_likelihoods import one_torch_thread
+from asr_kd.scoring.adaptation_gate import Evidence
+from asr_kd.scoring.gate_trials import GATE_TRIALS, HONEST, GateTrial, GateTrials, write_trials
+from asr_kd.scoring.teaching import Teaching, learns_from_teacher, learns_transcripts
 from asr_kd.stages.adaptation_job import AdaptOptions, LoadedSystem
 from asr_kd.stages.hmm import transcripts_of
 from asr_kd.stages.listening import listen

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from asr_kd.adaptation.trials import GATE_TRIALS
 from asr_kd.core.stages import StageKind
+from asr_kd.scoring.gate_trials import GATE_TRIALS
 from asr_kd.stages import (
     adapters,
     checks,

@@ -16,7 +16,6 @@ from asr_kd.adaptation.adapter import (
     save_adapter,
     write_speakers,
 )
-from asr_kd.adaptation.config import Teaching
 from asr_kd.adaptation.network_scores import NetworkScores
 from asr_kd.adaptation.training import movable_network
 from asr_kd.core.errors import InputError
@@ -24,6 +23,7 @@ from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
 from asr_kd.models.bundle import ModelCard
 from asr_kd.models.highway import HighwayDNN
 from asr_kd.models.log_likelihoods import log_likelihoods
+from asr_kd.scoring.teaching import Teaching
 from tests.adaptation.speech import DIM, PDFS, saved_network
 
 

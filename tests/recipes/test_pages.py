@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from asr_kd.adaptation.trials import GATE_TRIALS, read_trials_folder
 from asr_kd.core.recipe import read_outline
 from asr_kd.report.comparisons import judge
 from asr_kd.report.declarations import Declarations, read_declarations
 from asr_kd.report.results import place_of, write_pages
+from asr_kd.scoring.gate_trials import GATE_TRIALS, read_trials_folder
 from asr_kd.scoring.system_counts import read_counts_folder
 from data_prep.demo import DemoConfig, _make_sentences
 from data_prep.demo_grammar import list_words

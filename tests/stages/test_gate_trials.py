@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from asr_kd.adaptation.trials import GATE_TRIALS, GateTrial, read_trials_folder
 from asr_kd.core.config import Settings, build_config
 from asr_kd.core.errors import InputError
 from asr_kd.core.stages import StageContext
+from asr_kd.scoring.gate_trials import GATE_TRIALS, GateTrial, read_trials_folder
 from asr_kd.stages.gate_trials import GateTrialsConfig, check_gate_trials, try_gate
 
 CONFIG = {

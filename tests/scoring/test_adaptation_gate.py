@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from asr_kd.adaptation.change import Change, ChangeFigures
-from asr_kd.adaptation.gate import Evidence, GateConfig, refusals
+from asr_kd.adaptation.change import Change
 from asr_kd.adaptation.recognition import Recognised, Recognition
+from asr_kd.scoring.adaptation_gate import ChangeFigures, Evidence, GateConfig, refusals
 from asr_kd.scoring.wer import ErrorCounts
 
 

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from asr_kd.adaptation.change import ChangeFigures
-from asr_kd.adaptation.gate import Evidence, GateConfig
-from asr_kd.adaptation.trials import GateTrial, GateTrials, agreement, read_trials_folder, shares, write_trials
 from asr_kd.core.errors import InputError
 from asr_kd.report.gate_trials import render_gate_trials
+from asr_kd.scoring.adaptation_gate import ChangeFigures, Evidence, GateConfig
+from asr_kd.scoring.gate_trials import GateTrial, GateTrials, agreement, read_trials_folder, shares, write_trials
 
 GATE = GateConfig()
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from asr_kd.adaptation.config import Teaching
-from asr_kd.adaptation.gate import Evidence, GateConfig, refusals
 from asr_kd.core.cards import read_card, write_card
 from asr_kd.core.config import Config
+from asr_kd.scoring.adaptation_gate import Evidence, GateConfig, refusals
+from asr_kd.scoring.teaching import Teaching
 
 HONEST = "honest"
 GATE_TRIALS = "gate_trials"  # folder of such files, in a run and in a recipe

@@ -1,9 +1,39 @@
 """The gate: what was gained and lost by an adaptation, and whether that makes it active."""
 
+from typing import Literal
+
 from pydantic import Field
 
-from asr_kd.adaptation.change import ChangeFigures
 from asr_kd.core.config import Config
+
+
+class ErrorFigures(Config):
+    """Words of known transcripts, and their errors before and after."""
+
+    words: int
+    errors_before: int
+    errors_after: int
+    deletions_before: int
+    deletions_after: int
+
+
+class ChangeFigures(Config):
+    """A change as reports hold it, and as the gate decides by it.
+
+    before, after: errors, or without transcripts expected errors, in percent of the words; relative: percent, negative
+    where they fall. deletion_factor: deletions after over before (one more of each, and two in a hundred words, so that
+    few do not count for much); without transcripts words before over words after. errors: None without transcripts.
+    """
+
+    measure: Literal["errors", "expected errors"]
+    before: float
+    after: float
+    relative: float
+    probability_of_gain: float
+    deletion_factor: float
+    words_before: int
+    words_after: int
+    errors: ErrorFigures | None = None
 
 
 class GateConfig(Config):
