@@ -28,6 +28,7 @@ def evidence(held_out: ChangeFigures | None, canary: ChangeFigures | None, secon
 
 
 GAIN = change(recognition(5, 0), recognition(4, 0))
+SURER = change(recognition(0, 0, known=False), recognition(0, 0, known=False, expected=0.5))
 SAME = change(recognition(1, 0), recognition(1, 0))
 
 
@@ -40,6 +41,9 @@ def test_a_clear_gain_is_active() -> None:
     (evidence(None, SAME, utterances=1), "too little to tell"),
     (evidence(GAIN, SAME, misfit=50.0), "transcripts do not fit"),
     (evidence(GAIN, SAME, doubt=50.0), "too doubtful"),
+    (evidence(change(recognition(10, 0), recognition(9, 0)), SAME), "not what was recognised"),
+    (evidence(SURER, SAME, seconds=600.0), "hardly any speech"),
+    (evidence(change(recognition(0, 0, known=False), recognition(0, 3, known=False)), SAME), "they get fewer"),
     (evidence(SAME, SAME), "target does not improve"),
     (evidence(change(recognition(3, 1), recognition(0, 3)), SAME), "words get lost"),
     (evidence(GAIN, change(recognition(1, 0), recognition(5, 0))), "canary loses: its errors"),
@@ -50,16 +54,21 @@ def test_each_reason_refuses(found: Evidence, reason: str) -> None:
     assert any(reason in one for one in refusals(found, GateConfig()))
 
 
-def test_a_gain_of_few_utterances_may_be_chance() -> None:
-    before = Recognition({f"u{n}": Recognised([], ErrorCounts(10, e, 0, 0), 0.0, 0.0, 300)
-                          for n, e in enumerate([5, 5, 9])})
-    after = Recognition({f"u{n}": Recognised([], ErrorCounts(10, e, 0, 0), 0.0, 0.0, 300)
-                         for n, e in enumerate([6, 6, 6])})
-    figures = change(before, after)
-    assert 0.5 < figures.probability_of_gain < 0.8
-    assert GAIN.probability_of_gain == 1.0 and SAME.probability_of_gain == 0.5
-    strict = GateConfig(least_probability=0.9)
-    assert any("not sure" in one for one in refusals(evidence(figures, None, utterances=3), strict))
+def few_words(errors: list[int]) -> Recognition:
+    """Utterances of ten words with so many errors each."""
+    return Recognition({f"u{number}": Recognised([], ErrorCounts(10, found, 0, 0), 0.0, 0.0, 300)
+                        for number, found in enumerate(errors)})
+
+
+def test_a_loss_of_few_words_may_be_chance_and_one_of_many_may_not() -> None:
+    before, after = few_words([5, 5, 5]), few_words([6, 6, 4])
+    loss = evidence(change(before, after), None, utterances=3)
+    assert loss.held_out is not None and 0.1 < loss.held_out.probability_of_gain < 0.5
+    assert refusals(loss, GateConfig()) == []
+    assert "does not improve" in refusals(loss, GateConfig(least_probability=0.5))[0]
+    assert "does not improve" in refusals(loss, GateConfig(many_words=30))[0]
+    sure = evidence(change(before, few_words([6, 6, 6])), None, utterances=3)
+    assert "probability 0.00" in refusals(sure, GateConfig())[0]
 
 
 def test_without_transcripts_expected_errors_decide() -> None:

@@ -15,7 +15,8 @@ GATE = GateConfig()
 
 def trial(seen: float, before: int, after: int | None, kind: str = "honest", **others: Any) -> GateTrial:
     """A trial in which the gate saw a relative change of `seen` percent."""
-    figures = ChangeFigures(measure="errors", before=50.0, after=50.0, relative=seen, probability_of_gain=0.9,
+    figures = ChangeFigures(measure="errors", before=50.0, after=50.0, relative=seen,
+                            probability_of_gain=0.9 if seen < 0 else 0.05,
                             deletion_factor=1.0, words_before=100, words_after=100)
     evidence = None if after is None else Evidence(seconds=40.0, utterances=10, held_out=figures)
     return GateTrial(speaker="s", split="dev", kind=kind, teaching="both", evidence=evidence, words=100,
