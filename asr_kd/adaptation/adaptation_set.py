@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from asr_kd.adaptation.adapter import apply_tensors
@@ -13,11 +14,12 @@ from asr_kd.adaptation.config import AdaptationConfig
 from asr_kd.adaptation.data import TaughtUtterance
 from asr_kd.adaptation.lattice_data import TaughtLattices
 from asr_kd.adaptation.posteriors import FramePosteriors
-from asr_kd.adaptation.recognition import Recogniser, Recognition, SpokenUtterance, recognise
+from asr_kd.adaptation.recognition import Recogniser, Recognition, SpokenUtterance, begun_with, recognise
 from asr_kd.adaptation.reserve import Reserve
 from asr_kd.adaptation.training import AdaptedParameters, adapt_parameters
 from asr_kd.core.errors import InputError
 from asr_kd.core.parallel import map_threads
+from asr_kd.features.running_prior import RunningPrior
 from asr_kd.models.bundle import ModelCard
 from asr_kd.scoring.adaptation_gate import Evidence, GateConfig, refusals
 
@@ -58,13 +60,14 @@ class AdaptationSet:
 
 @dataclass(frozen=True)
 class AdaptationOutcome:
-    """The numbers of an adapter, what the gate decided by, and why it refused, if it did.
+    """The numbers of an adapter, what a stream begins with, what the gate decided by, and why it refused, if it did.
 
     epochs and kl_weight are those that were given or chosen. Loss a frame of held-out utterances after each epoch:
     part_losses is the mean over all parts with that weight, tried that of the first part with each weight tried.
     """
 
     tensors: dict[str, Tensor]
+    prior: RunningPrior | None
     epochs: int
     kl_weight: float
     evidence: Evidence
@@ -95,22 +98,23 @@ def adapt_to_set(
     adapted = _Trainings(base, speech, parts, config, seed, workers, description).run()
 
     def recognise_part(number: int) -> Recognition:
-        return _recognised(base, adapted.of_parts[number], [speech.utterances[name] for name in parts[number]])
+        return _recognised(base, adapted.of_parts[number], adapted.part_priors[number],
+                           [speech.utterances[name] for name in parts[number]])
 
     held_out = canary = doubts = None
     if gate is not None and parts:
         judged = map_threads(recognise_part, range(len(parts)), workers, f"{description}: parts", "part")
-        before = _recognised(base, {}, [speech.utterances[name] for name in speech.posteriors], workers)
+        before = _recognised(base, {}, None, [speech.utterances[name] for name in speech.posteriors], workers)
         held_out = Change(before, sum(judged, Recognition()))
     if gate is not None and base.reserve is not None and base.recogniser is not None:
-        canary = _recognise_canary(base, base.reserve, base.recogniser, adapted.tensors, workers)
+        canary = _recognise_canary(base, base.reserve, base.recogniser, adapted, workers)
     if held_out is not None and canary is not None and not held_out.has_transcripts:
         doubts = round(doubt(held_out.before, canary.before), 3)
     evidence = Evidence(
         seconds=round(speech.seconds, 2), utterances=len(speech.posteriors),
         held_out=None if held_out is None else held_out.figures(), canary=None if canary is None else canary.figures(),
         misfit=_misfit(speech, base.reserve), doubt=doubts, faults=list(speech.faults))
-    return AdaptationOutcome(adapted.tensors, adapted.epochs, adapted.kl_weight, evidence,
+    return AdaptationOutcome(adapted.tensors, adapted.prior, adapted.epochs, adapted.kl_weight, evidence,
                              [] if gate is None else refusals(evidence, gate), adapted.tried, adapted.part_losses)
 
 
@@ -120,7 +124,9 @@ class _Adapted:
     `AdaptationOutcome`."""
 
     tensors: dict[str, Tensor]
+    prior: RunningPrior | None
     of_parts: list[dict[str, Tensor]]
+    part_priors: list[RunningPrior | None]
     epochs: int
     kl_weight: float
     tried: dict[float, list[float]]
@@ -153,9 +159,17 @@ class _Trainings:
         if self.parts:
             losses = np.mean([adapted[part, chosen].held_out_losses for part in numbers], axis=0).tolist()
             epochs = self._best(losses)[0]
-        return _Adapted(adapted[None, chosen].after_epochs[epochs - 1],
-                        [adapted[part, chosen].after_epochs[epochs - 1] for part in numbers], epochs, chosen, tried,
-                        losses)
+        return _Adapted(adapted[None, chosen].after_epochs[epochs - 1], self._prior(None),
+                        [adapted[part, chosen].after_epochs[epochs - 1] for part in numbers],
+                        [self._prior(part) for part in numbers], epochs, chosen, tried, losses)
+
+    def _prior(self, part: int | None) -> RunningPrior | None:
+        """What a stream begins with, of all that teaches but this part."""
+        if self.config.running_prior is None:
+            return None
+        held_out = [] if part is None else self.parts[part]
+        heard = [self.speech.utterances[name].features for name in self.speech.posteriors if name not in held_out]
+        return RunningPrior.estimate(heard, self.base.card.feature_recipe, self.config.running_prior)
 
     def _best(self, losses: Sequence[float]) -> tuple[int, float]:
         """The number of epochs after which the loss is least, or all of them; and that loss."""
@@ -172,13 +186,18 @@ class _Trainings:
     def _adapt_one(self, job: tuple[int | None, float]) -> AdaptedParameters:
         part, kl_weight = job
         held_out = [] if part is None else self.parts[part]
-        taught = {name: TaughtUtterance(name, self.speech.utterances[name].features, posteriors)
+        base, prior = self.base, self._prior(part)
+
+        def heard(features: NDArray[np.float32]) -> NDArray[np.float32]:
+            return features if prior is None else prior.renormalise(features, base.card.feature_recipe)
+
+        taught = {name: TaughtUtterance(name, heard(self.speech.utterances[name].features), posteriors)
                   for name, posteriors in self.speech.posteriors.items()}
-        base = self.base
+        replay = [] if base.reserve is None or not self.config.replay_share else map(heard, base.reserve.replay)
         return adapt_parameters(
             base.network, base.card, [taught[name] for name in taught if name not in held_out],
             self.config.model_copy(update={"kl_weight": kl_weight}), seed=self.seed,
-            reserve=[] if base.reserve is None else base.reserve.replay, lattices=self.speech.lattices,
+            reserve=list(replay), lattices=self.speech.lattices,
             held_out=[taught[name] for name in held_out],
             description=f"{self.description} ({'all' if part is None else f'part {part + 1}'})")
 
@@ -199,22 +218,24 @@ def part_utterances(speech: AdaptationSet, folds: int = _FOLDS) -> list[list[str
 
 
 def _recognised(
-    base: AdaptationBase, tensors: Mapping[str, Tensor], utterances: Sequence[SpokenUtterance],
-    workers: int | None = 1,
+    base: AdaptationBase, tensors: Mapping[str, Tensor], prior: RunningPrior | None,
+    utterances: Sequence[SpokenUtterance], workers: int | None = 1,
 ) -> Recognition:
     assert base.recogniser is not None
-    return recognise(apply_tensors(base.network, tensors), base.card, utterances, base.recogniser, workers)
+    return recognise(apply_tensors(base.network, tensors), base.card, begun_with(prior, utterances, base.card),
+                     base.recogniser, workers)
 
 
 def _recognise_canary(
-    base: AdaptationBase, reserve: Reserve, recogniser: Recogniser, tensors: Mapping[str, Tensor], workers: int | None
+    base: AdaptationBase, reserve: Reserve, recogniser: Recogniser, adapted: _Adapted, workers: int | None
 ) -> Change:
     own = reserve.recogniser(recogniser)
     before = reserve.recognition(own.graph)
     if before is None:
         before = recognise(base.network, base.card, reserve.canary, own, workers, "canary before")
-    adapted = apply_tensors(base.network, tensors)
-    return Change(before, recognise(adapted, base.card, reserve.canary, own, workers, "canary after"))
+    heard = begun_with(adapted.prior, reserve.canary, base.card)
+    return Change(before, recognise(apply_tensors(base.network, adapted.tensors), base.card, heard, own, workers,
+                                    "canary after"))
 
 
 def _misfit(speech: AdaptationSet, reserve: Reserve | None) -> float | None:

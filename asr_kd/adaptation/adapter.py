@@ -1,8 +1,9 @@
 """Adapters: the numbers by which an adapted network differs from the one that it belongs to, in a folder.
 
-`adapter.safetensors` holds the adapted parameters by name, `adapter.json` the digest of their network, what they were
-made from and whether they are active; `report.json` and `report.md` tell what was gained and lost. A folder of many,
-one a speaker, has `adapters.json`, which names each speaker's folder.
+`adapter.safetensors` holds the adapted parameters by name, and mean and variance with which running normalisation
+begins; `adapter.json` the digest of their network, what they were made from and whether they are active; `report.json`
+and `report.md` tell what was gained and lost. A folder of many, one a speaker, has `adapters.json`, which names each
+speaker's folder.
 """
 
 import shutil
@@ -12,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -22,12 +26,15 @@ from asr_kd.core.errors import InputError
 from asr_kd.core.files import atomic_folder, hash_file, hash_json, read_json, write_json
 from asr_kd.core.own_folders import FolderKind, check_replaceable, mark_folder, marked_kind
 from asr_kd.core.reading import file_size
+from asr_kd.features.running_prior import RunningPrior
 from asr_kd.models.bundle import ModelCard
 from asr_kd.models.lhuc import add_lhuc, is_amplitude
+from asr_kd.models.log_likelihoods import log_likelihoods
 from asr_kd.models.shared_parameters import replace_parameters
 from asr_kd.scoring.teaching import Teaching, learns_transcripts
 
 CARD, NUMBERS, REPORT, SPEAKERS = "adapter.json", "adapter.safetensors", "report.json", "adapters.json"
+PRIOR_MEAN, PRIOR_VARIANCE = "running_prior.mean", "running_prior.variance"  # beside the parameters
 ADAPTER = FolderKind("adapter", (CARD, NUMBERS), closed=False, keys=("network", "tensors_sha256"))
 ADAPTERS = FolderKind("folder of adapters", (SPEAKERS,), closed=False, keys=("speakers",))
 
@@ -56,6 +63,8 @@ class AdapterCard(SealedCard):
     network_name: str = Field(description="where that network was, to name it in messages")
     parameters: list[str] = Field(description="groups of parameters that moved")
     numbers: int = Field(gt=0, description="how many numbers moved")
+    running_prior_frames: int | None = Field(None, gt=0, description="what the prior of running normalisation counts "
+                                             "for, where there is one")
     active: bool = Field(description="false: made, but refused; it is not used unless that is asked for")
     refusals: list[str] = Field([], description="why it was refused")
     made_from: AdapterOrigin
@@ -64,11 +73,12 @@ class AdapterCard(SealedCard):
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter read into memory: its card, and the adapted parameters by name."""
+    """An adapter read into memory: its card, the adapted parameters by name, and what a stream begins with."""
 
     card: AdapterCard
     tensors: Mapping[str, Tensor]
     folder: Path
+    prior: RunningPrior | None = None
 
     @staticmethod
     def load(folder: Path) -> "Adapter":
@@ -83,7 +93,15 @@ class Adapter:
         tensors = read_torch_tensors(numbers, "adapter", "adapt again")
         if not all(bool(value.isfinite().all()) for value in tensors.values()):
             raise InputError(f"{numbers}: holds values that are not finite; adapt again")
-        return Adapter(card, tensors, folder)
+        prior = None
+        if card.running_prior_frames is not None:
+            if not {PRIOR_MEAN, PRIOR_VARIANCE} <= set(tensors):
+                raise InputError(f"{numbers}: has no {PRIOR_MEAN} and {PRIOR_VARIANCE}, which {CARD} promises; adapt "
+                                 "again")
+            prior = RunningPrior(tensors[PRIOR_MEAN].numpy(), tensors[PRIOR_VARIANCE].numpy(),
+                                 card.running_prior_frames)
+        return Adapter(card, {name: value for name, value in tensors.items() if name not in (
+            PRIOR_MEAN, PRIOR_VARIANCE)}, folder, prior)
 
     def check(self, network: ModelCard, name: Path) -> None:
         """InputError where it belongs to another network than `network`, which is in the folder `name`."""
@@ -114,16 +132,20 @@ def apply_tensors(network: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Modul
 
 def save_adapter(
     folder: Path, tensors: Mapping[str, Tensor], network: ModelCard, network_name: str, parameters: list[str],
-    origin: AdapterOrigin, *, refusals: Sequence[str] = (), report: dict[str, Any] | None = None,
-    page: str | None = None,
+    origin: AdapterOrigin, *, prior: RunningPrior | None = None, refusals: Sequence[str] = (),
+    report: dict[str, Any] | None = None, page: str | None = None,
 ) -> AdapterCard:
     """Write an adapter, whole or not at all; with `refusals` it is not active. report.json and report.md get `report`
     and `page`."""
+    written = {name: value.detach().contiguous() for name, value in tensors.items()}
+    if prior is not None:
+        written |= {PRIOR_MEAN: torch.from_numpy(prior.mean), PRIOR_VARIANCE: torch.from_numpy(prior.variance)}
     with atomic_folder(Path(folder), ADAPTER) as temporary:
-        write_tensors(temporary / NUMBERS, {name: value.detach().contiguous() for name, value in tensors.items()})
+        write_tensors(temporary / NUMBERS, written)
         card = AdapterCard(
             network=network.digest, network_name=network_name, parameters=parameters,
-            numbers=sum(value.numel() for value in tensors.values()), active=not refusals, refusals=list(refusals),
+            numbers=sum(value.numel() for value in written.values()), active=not refusals, refusals=list(refusals),
+            running_prior_frames=None if prior is None else prior.frames,
             made_from=origin, tensors_sha256=hash_file(temporary / NUMBERS)).sealed()
         write_card(temporary / CARD, card)
         if report is not None:
@@ -181,6 +203,20 @@ def read_speakers(folder: Path) -> dict[str, Path]:
     return {speaker: path.parent / name for speaker, name in speakers.items()}
 
 
+@dataclass(frozen=True)
+class AdaptedNetwork:
+    """A network as somebody's adapter makes it, and what a stream of theirs begins with."""
+
+    network: nn.Module
+    prior: RunningPrior | None = None
+
+    def log_likelihoods(self, card: ModelCard, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Log-likelihoods (frames, pdfs) of an utterance (frames, dim), normalised as the card's recipe says."""
+        if self.prior is not None:
+            features = self.prior.renormalise(features, card.feature_recipe)
+        return log_likelihoods(self.network, card, features)
+
+
 @dataclass
 class AdaptedNetworks:
     """A network as each speaker is to hear it: adapted where there is an adapter, else as it is.
@@ -194,7 +230,7 @@ class AdaptedNetworks:
     adapters: Mapping[str | None, Adapter]
     used: dict[str, int] = field(default_factory=lambda: {"adapted": 0, "unadapted": 0, "refused": 0})
     refused_too: bool = False
-    _networks: dict[str | None, nn.Module] = field(default_factory=dict)
+    _networks: dict[str | None, AdaptedNetwork] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @staticmethod
@@ -221,28 +257,35 @@ class AdaptedNetworks:
             adapter.check(card, name)
         return AdaptedNetworks(network, adapters, refused_too=refused_too)
 
-    def of(self, speaker: str) -> nn.Module:
+    def of(self, speaker: str) -> AdaptedNetwork:
         """Return the network by which an utterance of this speaker is scored, and count it. Called in threads."""
         key = None if None in self.adapters else speaker
         adapter = self.adapters.get(key)
         with self._lock:
             if adapter is None:
                 self.used["unadapted"] += 1
-                return self.network
+                return AdaptedNetwork(self.network)
             if not adapter.card.active and not self.refused_too:
                 self.used["refused"] += 1
-                return self.network
+                return AdaptedNetwork(self.network)
             self.used["adapted"] += 1
             if key not in self._networks:
-                self._networks[key] = adapter.apply(self.network)
+                self._networks[key] = AdaptedNetwork(adapter.apply(self.network), adapter.prior)
             return self._networks[key]
 
     def only_network(self) -> nn.Module:
-        """Return the network that everybody is to hear. InputError: a folder of adapters, one a speaker."""
+        """Return the network that everybody is to hear.
+
+        InputError: a folder of adapters, one a speaker, or an adapter with a prior of running normalisation.
+        """
         if set(self.adapters) != {None}:
             raise InputError("a folder of adapters, one a speaker, is given where the network must be one for all; "
                              "give one adapter")
-        return self.of("")
+        found = self.of("")
+        if found.prior is not None:
+            raise InputError(f"{self.adapters[None].folder}: features are to begin with this adapter's own mean and "
+                             "variance, which cannot be had here; adapt without (adaptation.running_prior=null)")
+        return found.network
 
     @property
     def digest(self) -> str:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from asr_kd.core.config import Config
 from asr_kd.distillation.config import DistillationConfig
+from asr_kd.features.running_prior import RunningPriorConfig
 from asr_kd.sequence.config import CriterionConfig
 from asr_kd.training.config import Precision, TrainingConfig
 
@@ -35,11 +36,13 @@ class AdaptationConfig(Config):
 
     What is to be chosen is chosen inside the set: by the loss of parts of it that were not adapted on.
     criterion: with transcripts, sMBR or MPE over lattices in the place of the frame objective, which smooths it then.
+    running_prior: of what a stream of this speech begins with; null: as the network's features do.
     parameters: groups of `asr_kd.models.parameter_groups`, `lhuc`, or patterns over parameter names. distillation: the
     frame objective; transcripts, first pass and teacher alike give it posteriors to learn from.
     """
 
     parameters: list[str] = Field(["gates"], min_length=1)
+    running_prior: RunningPriorConfig | None = RunningPriorConfig()
     distillation: DistillationConfig = DistillationConfig()
     criterion: CriterionConfig | None = None
     kl_weight: float | None = Field(None, ge=0, lt=1, description="ρ: targets are (1 - ρ) of what teaches and ρ of "

@@ -38,8 +38,10 @@ class NetworkScores:
     def of(self, store: FrameStore) -> Callable[[str], np.ndarray]:
         """Utterance id -> log-likelihoods (frames, pdfs) of its features in `store`."""
         def scores(utterance_id: str) -> np.ndarray:
-            network = self.network if self.adapted is None else self.adapted.of(store.speakers[utterance_id])
-            return log_likelihoods(network, self.card, store[utterance_id])
+            features = store[utterance_id]
+            if self.adapted is None:
+                return log_likelihoods(self.network, self.card, features)
+            return self.adapted.of(store.speakers[utterance_id]).log_likelihoods(self.card, features)
 
         return scores
 

@@ -1,7 +1,7 @@
 """Recognise a few utterances: words, errors, and expected errors where there are no transcripts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from asr_kd.core.parallel import map_threads
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.rescoring import best_path
 from asr_kd.decoding.search import SearchConfig, SearchError, decode
+from asr_kd.features.running_prior import RunningPrior
 from asr_kd.lattices.determinization import determinize_within
 from asr_kd.lattices.minimum_bayes_risk import minimum_bayes_risk
 from asr_kd.models.bundle import ModelCard
@@ -73,6 +74,15 @@ class Recognition:
         """Expected errors in percent of the words recognised; 100 where none were."""
         errors = sum(one.expected_errors for one in self.utterances.values())
         return 100 * errors / self.num_words if self.num_words else 100.0
+
+
+def begun_with(
+    prior: RunningPrior | None, utterances: Sequence[SpokenUtterance], card: ModelCard
+) -> Sequence[SpokenUtterance]:
+    """The utterances as they are heard where running normalisation begins with `prior`; as they are without one."""
+    if prior is None:
+        return utterances
+    return [replace(one, features=prior.renormalise(one.features, card.feature_recipe)) for one in utterances]
 
 
 def recognise(

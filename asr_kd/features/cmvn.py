@@ -91,6 +91,33 @@ def normalise_running(
     return result.astype(np.float32)
 
 
+def undo_running(
+    normalised: np.ndarray, prior_mean: np.ndarray, prior_variance: np.ndarray, *, window: int = 600,
+    prior_frames: int = 100, variance: bool = True,
+) -> np.ndarray:
+    """The features `(frames, dim)` of which `normalise_running` with the same settings made `normalised`; float32.
+
+    Frame by frame: with the frames before it known, a normalised value y is an increasing function of the value v that
+    it was made of. With N the count, A and B the sums of v and v² of the window without v and of the prior, it is
+    y = (v - (A + v) / N) / sqrt((B + v²) / N - ((A + v) / N)²), of which
+    v = (A + y sqrt(N ((N - 1) B - A²) / (N - 1 - y²))) / (N - 1).
+    """
+    values = np.asarray(normalised, dtype=np.float64)
+    found = np.empty_like(values)
+    sums, squares = np.zeros(values.shape[1]), prior_frames * np.asarray(prior_variance, dtype=np.float64)
+    for frame, value in enumerate(values):
+        if frame >= window:
+            sums = sums - found[frame - window]
+            squares = squares - found[frame - window] ** 2
+        count = min(frame + 1, window) + prior_frames
+        spread = np.sqrt(count * np.maximum((count - 1) * squares - sums**2, 0.0)
+                         / np.maximum(count - 1 - value**2, 1e-6)) if variance else count
+        found[frame] = (sums + value * spread) / (count - 1)
+        sums = sums + found[frame]
+        squares = squares + found[frame] ** 2
+    return (found + prior_mean).astype(np.float32)
+
+
 def _sums_between(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     sums = np.vstack((np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)))
     return sums[last] - sums[first]

@@ -102,13 +102,17 @@ def normalise_utterance(features: np.ndarray, config: FeatureConfig) -> np.ndarr
     if config.normalisation == "utterance":
         return CmvnStatistics.of(features).normalise(features, config.normalise_variance)
     if config.normalisation == "running":
-        mean = np.array(config.running_prior_mean or [LOG_MEL_MEAN] * config.static_dim)
-        variance = np.array(config.running_prior_variance or [LOG_MEL_VARIANCE] * config.static_dim)
-        return normalise_running(
-            features, mean, variance, window=config.running_window, prior_frames=config.running_prior_frames,
-            variance=config.normalise_variance,
-        )
+        mean, variance, window, prior_frames, with_variance = running_settings(config)
+        return normalise_running(features, mean, variance, window=window, prior_frames=prior_frames,
+                                 variance=with_variance)
     return features
+
+
+def running_settings(config: FeatureConfig) -> tuple[np.ndarray, np.ndarray, int, int, bool]:
+    """Prior mean and variance `(static_dim,)`, window, frames of the prior, and whether the variance is normalised."""
+    return (np.array(config.running_prior_mean or [LOG_MEL_MEAN] * config.static_dim),
+            np.array(config.running_prior_variance or [LOG_MEL_VARIANCE] * config.static_dim),
+            config.running_window, config.running_prior_frames, config.normalise_variance)
 
 
 def _features_of(

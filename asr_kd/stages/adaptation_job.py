@@ -157,7 +157,7 @@ class AdaptationJob:
             utterances=sorted(speech.posteriors), settings=self.options.model_dump(mode="json"),
             key=self._key(utterances, gate, seed))
         save_adapter(output, outcome.tensors, card, str(self.base.name), self.options.adaptation.parameters, origin,
-                     refusals=outcome.refusals, report=report, page=render_report(name, report))
+                     prior=outcome.prior, refusals=outcome.refusals, report=report, page=render_report(name, report))
         return report
 
     def adapt_speakers(self, output: Path, gate: bool, seed: int) -> dict[str, Any]:

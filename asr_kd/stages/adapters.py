@@ -122,7 +122,7 @@ def make_adapters(
             name=name, split=split, seed=context.seed, teaching=config.teaching.teaching,
             seconds=round(chosen.seconds, 2), utterances=sorted(chosen.posteriors))
         save_adapter(folder, outcome.tensors, card, context.name, config.adaptation.parameters, origin,
-                     refusals=outcome.refusals, report=report, page=render_report(name, report))
+                     prior=outcome.prior, refusals=outcome.refusals, report=report, page=render_report(name, report))
         return {}
 
     with one_torch_thread():

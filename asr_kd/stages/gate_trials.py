@@ -9,10 +9,11 @@ from typing import Any, get_args
 import numpy as np
 import soundfile
 from pydantic import Field
+from torch import nn
 
 from asr_kd.adaptation.adapter import Adapter
 from asr_kd.adaptation.attacks import AudioAttack, WordsAttack, attack_audio, attack_words
-from asr_kd.adaptation.recognition import Recognition, SpokenUtterance, recognise
+from asr_kd.adaptation.recognition import SpokenUtterance, begun_with, recognise
 from asr_kd.core.cards import read_card, write_card
 from asr_kd.core.config import Config, Name
 from asr_kd.core.drops import Drops
@@ -23,10 +24,12 @@ from asr_kd.data.audio import AudioOptions, read_utterance
 from asr_kd.data.manifest import Utterance, read_manifest
 from asr_kd.data.resampling import resample
 from asr_kd.features.frame_store import FrameStore
+from asr_kd.features.running_prior import RunningPrior
 from asr_kd.models.log_likelihoods import one_torch_thread
 from asr_kd.scoring.adaptation_gate import Evidence
 from asr_kd.scoring.gate_trials import GATE_TRIALS, HONEST, GateTrial, GateTrials, write_trials
 from asr_kd.scoring.teaching import Teaching, learns_from_teacher, learns_transcripts
+from asr_kd.scoring.wer import ErrorCounts
 from asr_kd.stages.adaptation_job import AdaptOptions, LoadedSystem
 from asr_kd.stages.hmm import transcripts_of
 from asr_kd.stages.listening import listen
@@ -160,12 +163,12 @@ def _try(
     chosen, others = own[:config.utterances], own[config.utterances:]
     heard = [SpokenUtterance(one.id, speakers.store[one.id], speakers.transcripts[one.id]) for one in others]
     base = system.base
-    assert base.recogniser is not None
 
-    def errors(network: Any) -> Recognition:
-        return recognise(network, base.card, heard, base.recogniser, 1)  # type: ignore[arg-type]
+    def errors(network: nn.Module, prior: RunningPrior | None = None) -> ErrorCounts:
+        assert base.recogniser is not None
+        return recognise(network, base.card, begun_with(prior, heard, base.card), base.recogniser, 1).errors
 
-    before = errors(base.network).errors
+    before = errors(base.network)
     made = GateTrial(speaker=trial.speaker, split=trial.split, kind=trial.kind, teaching=trial.teaching,
                      words=before.words, errors_before=before.errors)
     try:
@@ -176,7 +179,8 @@ def _try(
     except InputError as error:
         return made.model_copy(update={"not_adapted": str(error)})
     evidence = Evidence.model_validate({name: report[name] for name in Evidence.model_fields})
-    after = errors(Adapter.load(folder / "adapter").apply(base.network)).errors
+    adapter = Adapter.load(folder / "adapter")
+    after = errors(adapter.apply(base.network), adapter.prior)
     return made.model_copy(update={"evidence": evidence, "errors_after": after.errors})
 
 

@@ -1,6 +1,7 @@
 """Small networks and speech to adapt them to."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,16 @@ from asr_kd.models.bundle import ModelCard, load_bundle, save_bundle
 from asr_kd.models.highway import HighwayDNN
 
 DIM, PDFS = 4, 6
+RUNNING: dict[str, Any] = {"kind": "fbank", "num_mel_bins": DIM, "normalisation": "running", "frame_shift": 10.0}
 
 
 def saved_network(folder: Path, seed: int = 0, *, inputs: int = 3 * DIM, hidden: int = 8, pdfs: int = PDFS,
-                  layers: int = 3, splice: int = 1) -> tuple[HighwayDNN, ModelCard]:
+                  layers: int = 3, splice: int = 1, recipe: dict[str, Any] | None = None
+                  ) -> tuple[HighwayDNN, ModelCard]:
     """A network in a bundle, read again: it and its card."""
     torch.manual_seed(seed)
-    save_bundle(folder, HighwayDNN(inputs, hidden, layers, pdfs), feature_recipe={"kind": "fbank"}, splice_left=splice,
-                splice_right=splice, hmm_digest="hmm", lexicon_digest="lexicon", priors=np.full(pdfs, 1 / pdfs))
+    save_bundle(folder, HighwayDNN(inputs, hidden, layers, pdfs), feature_recipe=recipe or {"kind": "fbank"},
+                splice_left=splice, splice_right=splice, hmm_digest="hmm", lexicon_digest="lexicon", priors=np.full(pdfs, 1 / pdfs))
     network, card = load_bundle(folder)
     assert isinstance(network, HighwayDNN)
     return network, card

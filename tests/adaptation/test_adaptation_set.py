@@ -17,7 +17,8 @@ from asr_kd.adaptation.adaptation_set import (
 from asr_kd.adaptation.config import AdaptationConfig, AdaptationTrainingConfig
 from asr_kd.adaptation.recognition import SpokenUtterance
 from asr_kd.adaptation.training import adapt_parameters
-from tests.adaptation.speech import saved_network, taught_utterances
+from asr_kd.features.running_prior import RunningPrior, RunningPriorConfig
+from tests.adaptation.speech import RUNNING, saved_network, taught_utterances
 
 TRAINING = AdaptationTrainingConfig(epochs=6, batch_size=32, learning_rate=0.1)
 
@@ -73,6 +74,20 @@ def test_what_is_given_is_not_chosen(tmp_path: Path) -> None:
 def test_a_set_of_one_utterance_takes_the_most_careful_settings(tmp_path: Path) -> None:
     outcome = adapted(base_network(tmp_path), speech(1), kl_weights=[0.1, 0.6])
     assert (outcome.kl_weight, outcome.epochs, outcome.part_losses) == (0.6, 6, [])
+
+
+def test_a_stream_begins_with_the_mean_of_the_set_where_features_are_normalised_as_streams(tmp_path: Path) -> None:
+    network, card = saved_network(tmp_path / "model", recipe=RUNNING)
+    base, given = AdaptationBase(network, card, tmp_path), speech(4)
+    outcome = adapted(base, given)
+    expected = RunningPrior.estimate([one.features for one in given.utterances.values()], RUNNING, RunningPriorConfig())
+    assert outcome.prior is not None and expected is not None
+    np.testing.assert_allclose(outcome.prior.mean, expected.mean, rtol=1e-6)
+    np.testing.assert_allclose(outcome.prior.variance, expected.variance, rtol=1e-6)
+    without = adapted(base, given, running_prior=None)
+    assert without.prior is None
+    assert any(not torch.equal(value, without.tensors[name]) for name, value in outcome.tensors.items())
+    assert adapted(base_network(tmp_path / "speakers"), given).prior is None
 
 
 def test_parts_have_about_equally_many_frames() -> None:

@@ -9,22 +9,28 @@ import pytest
 import torch
 
 from asr_kd.adaptation.adapter import (
+    CARD,
     NUMBERS,
     AdaptedNetworks,
     Adapter,
+    AdapterCard,
     AdapterOrigin,
     save_adapter,
     write_speakers,
 )
 from asr_kd.adaptation.network_scores import NetworkScores
 from asr_kd.adaptation.training import movable_network
+from asr_kd.core.arrays import write_tensors
+from asr_kd.core.cards import write_card
 from asr_kd.core.errors import InputError
+from asr_kd.core.files import hash_file
 from asr_kd.features.frame_store import FrameStore, FrameStoreWriter
+from asr_kd.features.running_prior import RunningPrior
 from asr_kd.models.bundle import ModelCard
 from asr_kd.models.highway import HighwayDNN
 from asr_kd.models.log_likelihoods import log_likelihoods
 from asr_kd.scoring.teaching import Teaching
-from tests.adaptation.speech import DIM, PDFS, saved_network
+from tests.adaptation.speech import DIM, PDFS, RUNNING, saved_network
 
 
 def saved_adapter(folder: Path, network: HighwayDNN, card: ModelCard, groups: list[str],
@@ -95,11 +101,12 @@ def test_speakers_without_an_active_adapter_hear_the_network_as_it_is_and_are_co
     saved_adapter(tmp_path / "all" / "2", network, card, ["lhuc"], refusals=["too little"])
     write_speakers(tmp_path / "all", {"anna": "1", "bert": "2"})
     adapted = AdaptedNetworks.open(tmp_path / "all", network, card, tmp_path)
-    assert adapted.of("anna") is adapted.of("anna") is not network
-    assert adapted.of("bert") is network and adapted.of("carl") is network
-    assert adapted.used == {"adapted": 2, "unadapted": 1, "refused": 1}
+    assert adapted.of("anna") is adapted.of("anna")
+    assert adapted.of("anna").network is not network
+    assert adapted.of("bert").network is network and adapted.of("carl").network is network
+    assert adapted.used == {"adapted": 3, "unadapted": 1, "refused": 1}
     refused_too = AdaptedNetworks.open(tmp_path / "all", network, card, tmp_path, refused_too=True)
-    assert refused_too.of("bert") is not network
+    assert refused_too.of("bert").network is not network
 
 
 def test_a_refused_adapter_alone_is_used_only_when_asked_for(tmp_path: Path) -> None:
@@ -107,7 +114,7 @@ def test_a_refused_adapter_alone_is_used_only_when_asked_for(tmp_path: Path) -> 
     folder = saved_adapter(tmp_path / "adapter", network, card, ["gates"], refusals=["too little"])
     with pytest.raises(InputError, match=r"refused \(too little\)"):
         AdaptedNetworks.open(folder, network, card, tmp_path)
-    assert AdaptedNetworks.open(folder, network, card, tmp_path, refused_too=True).of("anybody") is not network
+    assert AdaptedNetworks.open(folder, network, card, tmp_path, refused_too=True).of("anybody").network is not network
 
 
 @pytest.mark.parametrize("name", ["../adapter", "..", ".", "/adapter", "", "a/b", 3])
@@ -189,9 +196,52 @@ def test_one_network_for_everybody_is_that_of_a_single_adapter_alone(tmp_path: P
     folder = saved_adapter(tmp_path / "all" / "1", network, card, ["gates"])
     write_speakers(tmp_path / "all", {"anna": "1"})
     single = AdaptedNetworks.open(folder, network, card, tmp_path)
-    assert single.only_network() is single.of("anna") is single.of("bert") is not network
+    assert single.only_network() is single.of("anna").network is single.of("bert").network is not network
     with pytest.raises(InputError, match="a folder of adapters"):
         AdaptedNetworks.open(tmp_path / "all", network, card, tmp_path).only_network()
+
+
+def saved_with_prior(folder: Path, network: HighwayDNN, card: ModelCard) -> RunningPrior:
+    """An adapter of a network that hears features with running normalisation, and the prior in it."""
+    prior = RunningPrior(np.full(DIM, 2.0, np.float32), np.full(DIM, 0.5, np.float32), 600)
+    _, moved = movable_network(network, ["lhuc"])
+    save_adapter(folder, dict(moved), card, "the network", ["lhuc"], AdapterOrigin(name="anna"), prior=prior)
+    return prior
+
+
+def test_running_normalisation_begins_with_the_adapters_prior_and_nobody_elses_does(tmp_path: Path) -> None:
+    network, card = saved_network(tmp_path / "model", recipe=RUNNING)
+    prior = saved_with_prior(tmp_path / "all" / "1", network, card)
+    write_speakers(tmp_path / "all", {"anna": "1"})
+    loaded = Adapter.load(tmp_path / "all" / "1")
+    assert loaded.prior is not None and loaded.prior.frames == 600
+    assert np.array_equal(loaded.prior.mean, prior.mean) and np.array_equal(loaded.prior.variance, prior.variance)
+    assert loaded.card.numbers == sum(value.numel() for value in loaded.tensors.values()) + 2 * DIM
+    with FrameStoreWriter(tmp_path / "frames", DIM, "float32", RUNNING) as writer:
+        for speaker in ("anna", "bert"):
+            writer.add(speaker, speaker, np.random.default_rng(0).normal(size=(30, DIM)).astype(np.float32))
+    store = FrameStore.open(tmp_path / "frames")
+    before = store["anna"].copy()
+    scores = NetworkScores.open(tmp_path / "model", adapters=tmp_path / "all").of(store)
+    plain = log_likelihoods(network, card, store["anna"])
+    begun = log_likelihoods(network, card, prior.renormalise(store["anna"], RUNNING))
+    np.testing.assert_allclose(scores("anna"), begun, atol=1e-5)  # the scales are one: the prior alone makes it differ
+    assert not np.allclose(scores("anna"), plain, atol=1e-2)
+    assert np.array_equal(scores("bert"), plain) and np.array_equal(store["anna"], before)
+
+
+def test_a_prior_is_refused_where_features_cannot_begin_with_it_and_where_it_is_missing(tmp_path: Path) -> None:
+    network, card = saved_network(tmp_path / "model", recipe=RUNNING)
+    saved_with_prior(tmp_path / "adapter", network, card)
+    with pytest.raises(InputError, match="running_prior=null"):
+        AdaptedNetworks.open(tmp_path / "adapter", network, card, tmp_path).only_network()
+    _, moved = movable_network(network, ["lhuc"])
+    write_tensors(tmp_path / "adapter" / NUMBERS, {name: value.detach() for name, value in moved.items()})
+    value = json.loads((tmp_path / "adapter" / CARD).read_text())
+    value["tensors_sha256"] = hash_file(tmp_path / "adapter" / NUMBERS)
+    write_card(tmp_path / "adapter" / CARD, AdapterCard.model_validate({**value, "digest": ""}).sealed())
+    with pytest.raises(InputError, match=r"has no running_prior\.mean"):
+        Adapter.load(tmp_path / "adapter")
 
 
 @pytest.mark.parametrize(("teaching", "refused"), [("transcripts", True), ("teacher", False)])

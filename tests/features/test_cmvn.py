@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr_kd.core.errors import InputError
-from asr_kd.features.cmvn import CmvnStatistics, normalise_running
+from asr_kd.features.cmvn import CmvnStatistics, normalise_running, undo_running
 from asr_kd.features.deltas import add_deltas
 
 RANDOM = np.random.default_rng(3)
@@ -53,6 +53,20 @@ def test_running_normalisation_is_causal_and_equals_its_definition(frame: int) -
     np.testing.assert_allclose(
         whole[frame], (features[frame] - expected_mean) / np.sqrt(expected_variance), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("variance", [True, False])
+def test_running_normalisation_can_be_undone(variance: bool, dtype: type) -> None:
+    features = RANDOM.normal(12, 3, (900, 3))
+    features[0] = 40.0  # far from the prior
+    settings = {"window": 200, "prior_frames": 50, "variance": variance}
+    mean, spread = np.array([10.0, 12.0, 14.0]), np.array([4.0, 9.0, 16.0])
+    stored = normalise_running(features, mean, spread, **settings).astype(dtype)
+    undone = undo_running(stored, mean, spread, **settings)
+    np.testing.assert_allclose(undone, features, atol=1e-3 if dtype is np.float32 else 0.1)
+    again = normalise_running(undone, mean, spread, **settings)
+    np.testing.assert_allclose(again, stored, atol=1e-4 if dtype is np.float32 else 1e-2)
 
 
 @given(order=st.integers(0, 3), frames=st.integers(0, 12))
