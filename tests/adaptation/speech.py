@@ -21,7 +21,8 @@ def saved_network(folder: Path, seed: int = 0, *, inputs: int = 3 * DIM, hidden:
     """A network in a bundle, read again: it and its card."""
     torch.manual_seed(seed)
     save_bundle(folder, HighwayDNN(inputs, hidden, layers, pdfs), feature_recipe=recipe or {"kind": "fbank"},
-                splice_left=splice, splice_right=splice, hmm_digest="hmm", lexicon_digest="lexicon", priors=np.full(pdfs, 1 / pdfs))
+                splice_left=splice, splice_right=splice, hmm_digest="hmm", lexicon_digest="lexicon",
+                priors=np.full(pdfs, 1 / pdfs))
     network, card = load_bundle(folder)
     assert isinstance(network, HighwayDNN)
     return network, card
