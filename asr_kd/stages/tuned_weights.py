@@ -30,7 +30,8 @@ def find_tuned_weights(model: Path, graph: Path, network: Path | None = None) ->
     """Find what the run that made a system chose for it; None where no stage of that run scored the system.
 
     The system is a network with the HMM `model`, or without a network the model's own Gaussians: outputs of stages of
-    one run directory. Decodings with the stage `graph`, if it is one of that run, come before those with other graphs.
+    one run directory. Decodings with the stage `graph`, if it is one of that run, come before those with other graphs,
+    those of the network itself before those with adapters, and what more weights were tried for before the rest.
     InputError where the stage's table of errors is damaged or edited.
     """
     scored = _stage_of(model if network is None else network)
@@ -46,15 +47,18 @@ def find_tuned_weights(model: Path, graph: Path, network: Path | None = None) ->
     graph_build = records.get(graph_stage, {}).get("build") if graph_stage is not None else None
     decoded = [record for record in records.values() if record.get("kind") == "decode"
                and _scorer_of(record) == build]
-    decoded.sort(key=lambda record: record["inputs"].get("graph") != graph_build)
+    found = []
     for decoding in decoded:
+        inputs = decoding["inputs"]
         for folder, record in records.items():
             if record.get("kind") != "score":
                 continue
             for system, input_build in record["inputs"].items():
-                if input_build == decoding["build"] and (folder / WEIGHTS / f"{system}.json").is_file():
-                    return _chosen(folder, system, record)
-    return None
+                path = folder / WEIGHTS / f"{system}.json"
+                if input_build == decoding["build"] and path.is_file():
+                    rank = (inputs.get("graph") != graph_build, "adapters" in inputs, -path.stat().st_size)
+                    found.append((rank, folder, system, record))
+    return _chosen(*min(found, key=lambda one: one[0])[1:]) if found else None
 
 
 def _stage_of(folder: Path) -> Path | None:

@@ -41,6 +41,10 @@ SCORED = RECIPE + """\
       lm_weights: [7, 9]
       insertion_penalties: [0.5]
       systems: {gmm-mono: {}}
+  a-score-with-fixed-weights:
+    run: score
+    reads: {manifests: prepare, gmm-fixed: decode}
+    settings: {splits: [train], choose_on: train, lm_weights: [3], insertion_penalties: [2], systems: {gmm-fixed: {}}}
 """
 
 
