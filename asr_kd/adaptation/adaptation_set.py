@@ -41,13 +41,15 @@ class AdaptationBase:
 class AdaptationSet:
     """Speech to adapt to: utterances, and the posteriors to be learnt of those that can teach.
 
-    misfits: what the forced alignment of each transcript lacks of the best path's log-likelihood, a frame. lattices:
-    for a criterion over lattices. faults: what is wrong with the set, each a reason to refuse.
+    recognised: those that teach, by the unadapted network, where that was done already. misfits: what the forced
+    alignment of each transcript lacks of the best path's log-likelihood, a frame. lattices: for a criterion over
+    lattices. faults: what is wrong with the set, each a reason to refuse.
     """
 
     utterances: Mapping[str, SpokenUtterance]
     posteriors: Mapping[str, FramePosteriors]
     frame_shift: float  # seconds
+    recognised: Recognition | None = None
     misfits: Mapping[str, float] | None = None
     lattices: TaughtLattices | None = None
     faults: Sequence[str] = ()
@@ -104,7 +106,9 @@ def adapt_to_set(
     held_out = canary = doubts = None
     if gate is not None and parts:
         judged = map_threads(recognise_part, range(len(parts)), workers, f"{description}: parts", "part")
-        before = _recognised(base, {}, None, [speech.utterances[name] for name in speech.posteriors], workers)
+        before = speech.recognised
+        if before is None:
+            before = _recognised(base, {}, None, [speech.utterances[name] for name in speech.posteriors], workers)
         held_out = Change(before, sum(judged, Recognition()))
     if gate is not None and base.reserve is not None and base.recogniser is not None:
         canary = _recognise_canary(base, base.reserve, base.recogniser, adapted, workers)

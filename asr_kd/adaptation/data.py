@@ -1,6 +1,6 @@
 """Minibatches for adaptation: frames of the adaptation set, and replayed ones of the training speech."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,8 @@ from asr_kd.features.splice import SplicedFrames
 from asr_kd.training.data import Minibatch
 
 ANCHOR_WEIGHTS = "anchor_weights"
-"""Target of a minibatch: how much each frame is to be heard as the unadapted network hears it, (batch,)."""
+"""Target of a minibatch: how much each frame is to be heard as the unadapted network hears it, (batch,). How that hears
+it is in `anchor_pdf_ids`, `anchor_log_probs` and `anchor_log_tail`, see `FramePosteriors`."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class AdaptationData:
 
     Frames of `utterances` are trained on, those of `held_out` judged; where nothing is held out, some of those trained
     on. Every minibatch has the same share of frames of the `reserve`, features (frames, dim) of utterances. An anchored
-    loss pulls a frame of the set with kl_weight, a replayed one with all its weight, towards the unadapted network.
-    InputError: nothing to train on, features of another dimension.
+    loss pulls a frame of the set with kl_weight, a replayed one with all its weight, towards what `unadapted`, called
+    once for each utterance, says of its features (frames, dim).
+    InputError: nothing to train on, features of another dimension. ValueError: an anchored loss without `unadapted`.
     """
 
     has_unlabelled = True
@@ -42,6 +44,7 @@ class AdaptationData:
     def __init__(
         self, utterances: Sequence[TaughtUtterance], held_out: Sequence[TaughtUtterance] = (), *, left: int, right: int,
         kl_weight: float = 0.0, reserve: Sequence[NDArray[np.float32]] = (), replay_share: float = 0.0,
+        unadapted: Callable[[NDArray[np.float32]], FramePosteriors] | None = None,
     ) -> None:
         replayed = list(reserve) if replay_share else []
         matrices = [*(one.features for one in (*utterances, *held_out)), *replayed]
@@ -65,6 +68,11 @@ class AdaptationData:
         self._spliced = SplicedFrames(frames, np.concatenate([[0], ends[:-1]]), ends, left, right)
         self._posteriors = join_posteriors([one.posteriors for one in (*utterances, *held_out)])
         self._kl_weight, self._replay_share = kl_weight, replay_share
+        self._anchor: FramePosteriors | None = None
+        if kl_weight or replayed:
+            if unadapted is None:
+                raise ValueError("what holds adaptation back needs the unadapted network's posteriors")
+            self._anchor = join_posteriors([unadapted(matrix) for matrix in matrices])
         adapted = self._adapted_frames = int(ends[len(utterances) - 1])
         self._set_frames = len(self._posteriors)
         self.train_frames = np.flatnonzero(self._posteriors.weights[:adapted] > 0)
@@ -75,7 +83,7 @@ class AdaptationData:
             self.cv_frames = self.train_frames[:: max(1, len(self.train_frames) // 256)]
         self.targets_digest: str | None = self._posteriors.digest
         self.digest = hash_json([hash_bytes(frames.tobytes()), ends.tolist(), self._posteriors.digest, adapted, left,
-                                 right, kl_weight, replay_share])
+                                 right, kl_weight, replay_share, None if self._anchor is None else self._anchor.digest])
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
         """All frames of the set in a random order, parted evenly, and as many replayed ones as the share wants."""
@@ -99,13 +107,9 @@ class AdaptationData:
         posteriors = self._posteriors
         share = np.where(rows < self._adapted_frames, 1 - self._kl_weight, 1.0)  # held-out ones are judged alike
         weights = np.where(is_replayed, 0.0, share * posteriors.weights[rows])
-        targets = {
-            "soft_pdf_ids": torch.from_numpy(posteriors.pdf_ids[rows]),
-            "soft_log_probs": torch.from_numpy(posteriors.log_probs[rows]),
-            "soft_log_tail": torch.from_numpy(posteriors.log_tail[rows]),
-            "frame_weights": _floats(weights),
-        }
-        if self._kl_weight or is_replayed.any():
+        targets = {**_rows_of(posteriors, rows, "soft"), "frame_weights": _floats(weights)}
+        if self._anchor is not None:
+            targets |= _rows_of(self._anchor, indices, "anchor")
             targets[ANCHOR_WEIGHTS] = _floats(np.where(is_replayed, 1.0, self._kl_weight))
         labels = torch.full((len(indices),), -1, dtype=torch.int64)
         return Minibatch(self._spliced.gather(indices), labels, targets)
@@ -116,6 +120,12 @@ class AdaptationData:
 
     def hold_on(self, device: torch.device) -> None:
         """Seconds of speech are gathered on the CPU."""
+
+
+def _rows_of(posteriors: FramePosteriors, rows: NDArray[np.int64], name: str) -> dict[str, Tensor]:
+    return {f"{name}_pdf_ids": torch.from_numpy(posteriors.pdf_ids[rows]),
+            f"{name}_log_probs": torch.from_numpy(posteriors.log_probs[rows]),
+            f"{name}_log_tail": torch.from_numpy(posteriors.log_tail[rows])}
 
 
 def _floats(values: NDArray[np.floating]) -> Tensor:

@@ -64,9 +64,13 @@ def teacher_posteriors(
     network: nn.Module, card: ModelCard, features: NDArray[np.float32], *, top_k: int = 32, temperature: float = 1.0
 ) -> FramePosteriors:
     """A teacher's soft targets of one utterance, features (frames, dim) being those that the teacher hears."""
-    logits = forward_logits(network, card, features)
-    pdf_ids, log_probs, log_tail = sparse_posteriors(torch.from_numpy(logits) / temperature, top_k)
-    return FramePosteriors(pdf_ids.numpy(), log_probs.numpy(), log_tail.numpy(), np.ones(len(features), np.float32))
+    return best_posteriors(forward_logits(network, card, features) / np.float32(temperature), top_k)
+
+
+def best_posteriors(logits: NDArray[np.float32], top_k: int) -> FramePosteriors:
+    """The `top_k` likeliest pdfs of each frame by logits, or log-posteriors, (frames, pdfs)."""
+    pdf_ids, log_probs, log_tail = sparse_posteriors(torch.from_numpy(logits), top_k)
+    return FramePosteriors(pdf_ids.numpy(), log_probs.numpy(), log_tail.numpy(), np.ones(len(logits), np.float32))
 
 
 def transcript_misfits(

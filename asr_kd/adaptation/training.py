@@ -14,17 +14,22 @@ from asr_kd.adaptation.config import AdaptationConfig
 from asr_kd.adaptation.data import AdaptationData, TaughtUtterance
 from asr_kd.adaptation.lattice_data import LatticeAdaptationData, TaughtLattices
 from asr_kd.adaptation.objective import AnchoredObjective
+from asr_kd.adaptation.teaching import teacher_posteriors
 from asr_kd.core.errors import InputError
 from asr_kd.distillation.objective import DistillationObjective
 from asr_kd.distillation.teachers import CachedTeacher
 from asr_kd.models.architecture import hidden_dim
 from asr_kd.models.bundle import ModelCard
 from asr_kd.models.lhuc import add_lhuc
+from asr_kd.models.log_likelihoods import one_torch_thread
 from asr_kd.models.parameter_groups import parameters_of, train_only
 from asr_kd.sequence.objective import SequenceObjective
 from asr_kd.training.data import TrainingExamples
 from asr_kd.training.engine import TrainingResult, train
 from asr_kd.training.objective import Objective
+
+_ANCHOR_PDFS = 64
+"""Pdfs of a frame by which the network is held to what it said before; their mass is nearly all of it."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,12 @@ def adapt_parameters(
     if config.criterion is not None and lattices is None:
         raise InputError(f"{description}: a criterion over lattices needs transcripts and a decoding graph")
     data: TrainingExamples
-    frames = data = AdaptationData(
-        utterances, held_out, left=card.splice_left, right=card.splice_right, kl_weight=config.kl_weight or 0.0,
-        reserve=reserve, replay_share=config.replay_share)
+    unadapted = copy.deepcopy(network).eval()
+    with one_torch_thread():
+        frames = data = AdaptationData(
+            utterances, held_out, left=card.splice_left, right=card.splice_right, kl_weight=config.kl_weight or 0.0,
+            reserve=reserve, replay_share=config.replay_share,
+            unadapted=lambda features: teacher_posteriors(unadapted, card, features, top_k=_ANCHOR_PDFS))
     teacher = CachedTeacher(frames.targets_digest, temperature=1.0)
     learns: Objective = DistillationObjective(
         config.distillation, teacher, student_dim=hidden_dim(model),
@@ -82,7 +90,7 @@ def adapt_parameters(
     if config.criterion is not None and lattices is not None:
         data = LatticeAdaptationData(frames, utterances, held_out, lattices, config.criterion)
         learns = SequenceObjective(config.criterion, card.log_priors(), learns)
-    objective = AnchoredObjective(learns, network, card.digest, moved, config.l2_weight)
+    objective = AnchoredObjective(learns, moved, config.l2_weight)
     after_epochs: list[dict[str, Tensor]] = []
 
     def keep(result: TrainingResult, model: nn.Module) -> None:

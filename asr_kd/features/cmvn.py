@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from numba import njit
 
 from asr_kd.core.errors import InputError
 
@@ -102,20 +103,34 @@ def undo_running(
     y = (v - (A + v) / N) / sqrt((B + v²) / N - ((A + v) / N)²), of which
     v = (A + y sqrt(N ((N - 1) B - A²) / (N - 1 - y²))) / (N - 1).
     """
-    values = np.asarray(normalised, dtype=np.float64)
-    found = np.empty_like(values)
-    sums, squares = np.zeros(values.shape[1]), prior_frames * np.asarray(prior_variance, dtype=np.float64)
-    for frame, value in enumerate(values):
-        if frame >= window:
-            sums = sums - found[frame - window]
-            squares = squares - found[frame - window] ** 2
-        count = min(frame + 1, window) + prior_frames
-        spread = np.sqrt(count * np.maximum((count - 1) * squares - sums**2, 0.0)
-                         / np.maximum(count - 1 - value**2, 1e-6)) if variance else count
-        found[frame] = (sums + value * spread) / (count - 1)
-        sums = sums + found[frame]
-        squares = squares + found[frame] ** 2
+    found = _undone(np.asarray(normalised, dtype=np.float64), np.asarray(prior_variance, dtype=np.float64), window,
+                    prior_frames, variance)
     return (found + prior_mean).astype(np.float32)
+
+
+@njit(nogil=True, cache=True)
+def _undone(
+    values: np.ndarray, prior_variance: np.ndarray, window: int, prior_frames: int, variance: bool
+) -> np.ndarray:
+    """What `undo_running` finds, without the prior's mean."""
+    found = np.empty_like(values)
+    frames, dim = values.shape
+    for column in range(dim):
+        total, squares = 0.0, prior_frames * prior_variance[column]
+        for frame in range(frames):
+            if frame >= window:
+                left = found[frame - window, column]
+                total -= left
+                squares -= left**2
+            count = min(frame + 1, window) + prior_frames
+            spread = float(count)
+            if variance:
+                rest = max((count - 1) * squares - total**2, 0.0)
+                spread = np.sqrt(count * rest / max(count - 1 - values[frame, column] ** 2, 1e-6))
+            found[frame, column] = (total + values[frame, column] * spread) / (count - 1)
+            total += found[frame, column]
+            squares += found[frame, column] ** 2
+    return found
 
 
 def _sums_between(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from asr_kd.adaptation.recognition import Recogniser, SpokenUtterance, recognise
 from asr_kd.adaptation.teaching import (
     FirstPassTeaching,
     Scores,
+    best_posteriors,
     first_pass_posteriors,
     teacher_posteriors,
     transcript_misfits,
@@ -63,6 +64,10 @@ class SoftTeacher:
         """Log-likelihoods of an utterance, (frames, pdfs)."""
         return log_likelihoods(self.network, self.card, self.heard[name])
 
+    def posteriors_of(self, scores: NDArray[np.float32], top_k: int) -> FramePosteriors:
+        """Soft targets of an utterance with these log-likelihoods."""
+        return best_posteriors(scores + self.card.log_priors(), top_k)
+
     def posteriors(self, name: str, top_k: int) -> FramePosteriors:
         """Soft targets of an utterance."""
         return teacher_posteriors(self.network, self.card, self.heard[name], top_k=top_k)
@@ -99,7 +104,7 @@ def build_set(
     def scores(name: str) -> NDArray[np.float32]:
         return log_likelihoods(base.network, base.card, utterances[name].features)
 
-    misfits = lattices = None
+    heard = misfits = lattices = None
     if supervised:
         known = {name: list(words) for name, words in speech.transcripts.items() if name in utterances and words}
         for name in names:
@@ -107,7 +112,15 @@ def build_set(
                 drops.drop(name, "no transcript")
         if not known:
             raise InputError("no utterance has a transcript; give transcripts, or let a first pass or a teacher teach")
-        aligner = scores if teacher is None else teacher.scores
+        soft: dict[str, FramePosteriors] = {}
+
+        def aligner(name: str) -> NDArray[np.float32]:
+            if teacher is None:
+                return scores(name)
+            found = teacher.scores(name)
+            soft[name] = teacher.posteriors_of(found, config.top_k)
+            return found
+
         alignments, alignment = align_log_likelihoods(hmm, aligner, known, config.alignment, workers)
         posteriors = alignment_posteriors(hmm, alignments)
         for reason, items in alignment.reasons.items():
@@ -120,7 +133,7 @@ def build_set(
         if criterion is not None and base.recogniser is not None:
             lattices = _lattices(base.recogniser, hmm, scores, alignments, criterion, workers)
         if teacher is not None:
-            posteriors = {name: mix_posteriors(aligned, teacher.posteriors(name, config.top_k), config.teacher_share)
+            posteriors = {name: mix_posteriors(aligned, soft[name], config.teacher_share)
                           for name, aligned in posteriors.items()}
     else:
         posteriors = {}
@@ -130,7 +143,7 @@ def build_set(
             except SearchError as error:
                 drops.drop(name, error.reason, str(error))
     shift = float(speech.store.recipe["frame_shift"]) / 1000
-    return AdaptationSet(utterances, posteriors, shift, misfits, lattices, faults), drops
+    return AdaptationSet(utterances, posteriors, shift, heard, misfits, lattices, faults), drops
 
 
 def alignment_posteriors(hmm: HmmModel, alignments: Mapping[str, np.ndarray]) -> dict[str, FramePosteriors]:

@@ -1,15 +1,16 @@
 """Stages that estimate speaker transforms without transcripts, and that write adapted features for networks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from asr_kd.bootstrap.fmllr import FmllrConfig, estimate_fmllr
+from asr_kd.bootstrap.fmllr import FmllrConfig, PdfPosteriors, estimate_fmllr
 from asr_kd.core.config import AddedLater, Config, Name
 from asr_kd.core.errors import InputError
+from asr_kd.core.parallel import available_cores, map_threads, one_blas_thread
 from asr_kd.core.stages import StageContext
 from asr_kd.decoding.graph import DecodingGraph
 from asr_kd.decoding.search import SearchConfig, decode
@@ -60,18 +61,27 @@ def first_pass(
 def first_pass_transforms(
     hmm: HmmModel, graph: DecodingGraph, store: FrameStore, config: FirstPassConfig, workers: int | None = None
 ) -> SpeakerTransforms:
-    """One transform for each speaker of `store`, from lattice posteriors of the model's own decoding."""
+    """One transform for each speaker of `store`, from lattice posteriors of the model's own decoding.
+
+    Speakers are taken side by side; where they are fewer than `workers`, their utterances.
+    """
     pdf_ids = hmm.transitions.pdf_ids
+    few_speakers = len(set(store.speakers.values())) < (available_cores() if workers is None else workers)
     transforms: SpeakerTransforms | None = None
     for _ in range(config.passes):
         score = gmm_scorer(hmm, store, transforms)
 
-        def posteriors(utterance: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        def posteriors(utterance: str) -> PdfPosteriors:
             lattice = decode(graph, score(utterance), config.search).lattice  # noqa: B023
             frames, transition_ids, values = frame_posteriors(lattice, config.search.acoustic_scale)
             return frames.astype(np.int64), pdf_ids[transition_ids], values
 
-        transforms = estimate_fmllr(hmm, store, posteriors, store.ids, config.fmllr, initial=transforms,
+        of_utterance: Callable[[str], PdfPosteriors] = posteriors
+        if few_speakers:
+            with one_blas_thread():
+                found = map_threads(posteriors, store.ids, workers, "first pass")
+            of_utterance = dict(zip(store.ids, found, strict=True)).__getitem__
+        transforms = estimate_fmllr(hmm, store, of_utterance, store.ids, config.fmllr, initial=transforms,
                                     supervision="first-pass", workers=workers)
     assert transforms is not None
     return transforms

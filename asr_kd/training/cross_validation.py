@@ -84,17 +84,13 @@ class _Evaluation:
 @torch.no_grad()
 def _evaluate(outputs: NetworkOutputs, objective: Objective, minibatch: Minibatch, precision: str) -> _Evaluation:
     loss, logits = forward_loss(outputs, objective, minibatch, precision)
-    logits = logits.float()
-    frames = len(logits)
-    cross_entropy = F.cross_entropy(logits, minibatch.pdf_ids, ignore_index=-1, reduction="sum")
-    return _Evaluation(
-        frames=frames,
-        labelled=int((minibatch.pdf_ids >= 0).sum()),
-        correct=int((logits.argmax(-1) == minibatch.pdf_ids).sum()),
-        loss=loss.item() * frames,
-        cross_entropy=cross_entropy.item(),
-        measures=objective.take_measures(),
-    )
+    labelled, correct, cross_entropy = int((minibatch.pdf_ids >= 0).sum()), 0, 0.0
+    if labelled:
+        logits = logits.float()
+        correct = int((logits.argmax(-1) == minibatch.pdf_ids).sum())
+        cross_entropy = F.cross_entropy(logits, minibatch.pdf_ids, ignore_index=-1, reduction="sum").item()
+    return _Evaluation(frames=len(logits), labelled=labelled, correct=correct, loss=loss.item() * len(logits),
+                       cross_entropy=cross_entropy, measures=objective.take_measures())
 
 
 def _add_up(evaluations: Sequence[_Evaluation], fault: str | None) -> CrossValidation:

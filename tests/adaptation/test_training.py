@@ -9,6 +9,7 @@ import torch
 from asr_kd.adaptation.adapter import apply_tensors
 from asr_kd.adaptation.config import AdaptationConfig, AdaptationTrainingConfig
 from asr_kd.adaptation.data import ANCHOR_WEIGHTS, AdaptationData
+from asr_kd.adaptation.posteriors import FramePosteriors
 from asr_kd.adaptation.training import adapt_parameters
 from asr_kd.core.errors import InputError
 from tests.adaptation.speech import DIM, saved_network, taught_utterances
@@ -43,6 +44,17 @@ def test_adaptation_lowers_the_loss_and_is_the_same_again(tmp_path: Path) -> Non
         assert torch.equal(value, second.tensors[name])
 
 
+def test_a_network_in_training_mode_is_held_to_what_it_says_at_rest_and_stays_in_its_mode(tmp_path: Path) -> None:
+    network, card = saved_network(tmp_path / "model")
+    config = AdaptationConfig(kl_weight=0.5, training=TRAINING)
+    at_rest = adapt_parameters(network, card, taught_utterances(), config)
+    network.dropout.probability = 0.5
+    in_training = adapt_parameters(network.train(), card, taught_utterances(), config)
+    assert network.training and all(value.requires_grad for value in network.parameters())
+    for name, value in at_rest.tensors.items():
+        assert torch.equal(value, in_training.tensors[name])
+
+
 def test_the_numbers_of_fewer_epochs_are_those_of_a_shorter_training(tmp_path: Path) -> None:
     network, card = saved_network(tmp_path / "model")
     longer, shorter = (adapt_parameters(network, card, taught_utterances(), AdaptationConfig(
@@ -71,7 +83,8 @@ def test_what_holds_back_keeps_outputs_near_the_unadapted_ones(tmp_path: Path, h
 def test_each_minibatch_has_its_share_of_replayed_frames() -> None:
     utterances = taught_utterances(2, frames=30)
     reserve = [np.full((25, DIM), 7.0, np.float32)]
-    data = AdaptationData(utterances, left=1, right=1, kl_weight=0.25, reserve=reserve, replay_share=0.5)
+    data = AdaptationData(utterances, left=1, right=1, kl_weight=0.25, reserve=reserve, replay_share=0.5,
+                          unadapted=lambda features: FramePosteriors.of_alignment(np.zeros(len(features))))
     batches = data.batches(20, seed=1, epoch=0)
     assert sorted(np.concatenate([batch[batch < 60] for batch in batches])) == list(range(60))
     for batch in batches:

@@ -21,6 +21,7 @@ from tests.conftest import ROOT, demo_arguments, demo_command
 
 pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra 'demo'")
 SYSTEMS = ("gmm-tri", "gmm-sat", "teacher-ce", "hdnn128-ce", "hdnn128-kd", "hdnn128-kd-smbr-kd0.2")
+RESULTS_OF_THE_PROJECT = ("counts", "results.json")
 
 
 def stages() -> list[str]:
@@ -64,9 +65,7 @@ def test_what_is_done_is_skipped(demo_run: tuple[Path, str], tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_results_are_made_from_the_counts(demo_run: tuple[Path, str], tmp_path: Path) -> None:
-    recipe = tmp_path / "demo"
-    recipe.mkdir()
-    (recipe / "recipe.yaml").write_text((ROOT / "recipes/demo/recipe.yaml").read_text())
+    recipe = shutil.copytree(ROOT / "recipes/demo", tmp_path / "demo", ignore=lambda *_: RESULTS_OF_THE_PROJECT)
     results = [sys.executable, "-m", "asr_kd.cli.main", "results", str(recipe), "--from", str(demo_run[0])]
     subprocess.run(results, check=True, timeout=120)
     rows = json.loads((recipe / "results.json").read_text())["rows"]
