@@ -10,7 +10,7 @@ from asr_kd.features.running_prior import RunningPriorConfig
 from asr_kd.sequence.config import CriterionConfig
 from asr_kd.training.config import Precision, TrainingConfig
 
-LEARNING_RATES = {"gates": 1e-3, "lhuc": 0.01, "all": 1e-4}
+LEARNING_RATES = {"gates": 1e-3, "lhuc": 0.03, "all": 1e-4}
 """Of groups of parameters, chosen on dev; other groups take that of the gates."""
 
 
